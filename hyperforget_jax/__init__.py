@@ -1,0 +1,91 @@
+"""Make a trained JAX classifier forget some of its training data, and prove it."""
+
+from hyperforget_jax import (
+    checkpointing,
+    checks,
+    data,
+    evaluation,
+    fisher,
+    losses,
+    models,
+    sharding,
+    training,
+)
+from hyperforget_jax.base import (
+    Access,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Tap,
+    Unlearner,
+)
+from hyperforget_jax.evaluation import evaluate
+from hyperforget_jax.methods.ascent import ascent
+from hyperforget_jax.methods.finetune import finetune
+from hyperforget_jax.methods.identity import identity
+from hyperforget_jax.methods.logit_mask import logit_mask
+from hyperforget_jax.methods.neggrad_plus import neggrad_plus
+from hyperforget_jax.methods.retrain import retrain
+from hyperforget_jax.methods.ssd import ssd
+from hyperforget_jax.models import from_functions, from_linen, from_nnx
+from hyperforget_jax.requests import (
+    forget_classes,
+    forget_each_class,
+    forget_labels,
+    forget_random,
+    forget_rows,
+    forget_where,
+    sequence,
+    unlearn_each,
+    unlearn_sequence,
+)
+from hyperforget_jax.training import (
+    NonFiniteLossError,
+    Population,
+    fit,
+    fit_population,
+)
+
+__all__ = [
+    "Access",
+    "Classifier",
+    "Examples",
+    "ForgetRequest",
+    "NonFiniteLossError",
+    "Population",
+    "Tap",
+    "Unlearner",
+    "ascent",
+    "checkpointing",
+    "checks",
+    "data",
+    "evaluate",
+    "evaluation",
+    "finetune",
+    "fisher",
+    "fit",
+    "fit_population",
+    "forget_classes",
+    "forget_each_class",
+    "forget_labels",
+    "forget_random",
+    "forget_rows",
+    "forget_where",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+    "identity",
+    "logit_mask",
+    "losses",
+    "models",
+    "neggrad_plus",
+    "retrain",
+    "sequence",
+    "sharding",
+    "ssd",
+    "training",
+    "unlearn_each",
+    "unlearn_sequence",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,290 @@
+"""The nouns and the one protocol: examples, requests, classifiers, unlearners.
+
+Everything here is a pytree of arrays or a tuple of pure functions. No module of
+the package is imported, so every other module may import this one.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+__all__ = [
+    "OUTPUT_MASK",
+    "Access",
+    "Array",
+    "Classifier",
+    "Examples",
+    "ForgetRequest",
+    "Tap",
+    "Unlearner",
+    "Variables",
+]
+
+Array = jax.Array
+Variables = dict[str, Any]
+"""Flax's own nesting: ``{"params": ..., "batch_stats": ...}``."""
+
+OUTPUT_MASK = "output_mask"
+"""An optional entry of the variables, bool ``[C]``: classes never to be answered."""
+
+
+class Examples(NamedTuple):
+    """Labelled examples. A row of weight zero is as good as absent.
+
+    Because absence is a weight, every split of a data set keeps its shape and one
+    compilation serves every request.
+
+    Attributes:
+        x: inputs, floating point, ``[N, ...]``.
+        y: labels, int32, ``[N]``.
+        weight: how often each row counts, int32, ``[N]``: 0, 1 or a multiplicity.
+        id: the example's name for ever, int32, ``[N]``; -1 for padding.
+    """
+
+    x: Array
+    y: Array
+    weight: Array
+    id: Array
+
+    def take(self, rows: Array) -> "Examples":
+        """The given rows; rows out of range come back weightless, with id -1.
+
+        ``jnp.take`` alone would fill them with NaN, and zero times NaN is NaN.
+
+        Args:
+            rows: row numbers, integers, ``[F]``.
+        """
+        rows = jnp.asarray(rows)
+        there = (rows >= 0) & (rows < self.y.shape[0])
+        clipped = jnp.clip(rows, 0, self.y.shape[0] - 1)
+        x, y, weight, id = (leaf[clipped] for leaf in self)
+        return Examples(x, y, jnp.where(there, weight, 0), jnp.where(there, id, -1))
+
+    def without(self, rows: Array) -> "Examples":
+        """The same examples, the given rows weightless; rows out of range do nothing.
+
+        Args:
+            rows: row numbers, integers, ``[F]``.
+        """
+        rows = jnp.asarray(rows)
+        # Negative indices would wrap around: send them out of range with the padding.
+        rows = jnp.where(rows < 0, self.y.shape[0], rows)
+        return self._replace(weight=self.weight.at[rows].set(0, mode="drop"))
+
+
+class ForgetRequest(NamedTuple):
+    """What is to be forgotten, and the data at hand to forget it with.
+
+    Made by :mod:`hyperforget_jax.requests`.
+
+    Attributes:
+        data: the training examples that are still there, or None if there are none.
+        rows: row numbers of ``data`` to forget, int32, ``[F]``; rows outside
+            ``[0, N)`` are padding.
+        classes: the classes to forget, bool, ``[C]``; all False when single rows and
+            not a class are to be forgotten.
+    """
+
+    data: Examples | None
+    rows: Array
+    classes: Array
+
+    def _held(self) -> Examples:
+        if self.data is None:
+            raise ValueError(
+                "This request carries no data (data=None, made by forget_labels), and "
+                "the method asks for examples: use forget_classes or forget_rows, or a "
+                "method whose access.unlearn is {'classes'}."
+            )
+        return self.data
+
+    @property
+    def forget(self) -> Examples:
+        """The rows asked for: `[F]` examples, padding weightless."""
+        return self._held().take(self.rows)
+
+    @property
+    def retain(self) -> Examples:
+        """All `[N]` examples, the forgotten rows weightless."""
+        return self._held().without(self.rows)
+
+    def covers(self, examples: Examples) -> Array:
+        """Which of any examples the request asks to forget, bool, ``[M]``.
+
+        A class request covers every example of the class wherever it is found, in
+        the probe and the test split too; a row request covers the same ids.
+
+        Args:
+            examples: `[M]` examples, from any split.
+        """
+        by_class = self.classes[examples.y]
+        if self.data is None:
+            return by_class
+        by_id = jnp.isin(examples.id, self.forget.id) & (examples.id >= 0)
+        return jnp.where(jnp.any(self.classes), by_class, by_id)
+
+    def split(self, examples: Examples) -> tuple[Examples, Examples]:
+        """Any examples as their (forget, retain) halves, both of full length."""
+        covered = self.covers(examples)
+        return (
+            examples._replace(weight=jnp.where(covered, examples.weight, 0)),
+            examples._replace(weight=jnp.where(covered, 0, examples.weight)),
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """What one call of a dense or convolutional layer was given.
+
+    Attributes:
+        input: the layer's input, ``[N, ..., features]``.
+        kind: ``"dense"`` or ``"conv"``.
+        strides: window strides, one a spatial axis (empty for dense layers).
+        padding: ``(low, high)`` a spatial axis, in pixels.
+        dilation: kernel dilation, one a spatial axis.
+        groups: feature groups.
+    """
+
+    input: Array
+    kind: str = dataclasses.field(metadata={"static": True})
+    strides: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
+    padding: tuple[tuple[int, int], ...] = dataclasses.field(
+        default=(), metadata={"static": True}
+    )
+    dilation: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
+    groups: int = dataclasses.field(default=1, metadata={"static": True})
+
+
+class InitClassifierFn(Protocol):
+    def __call__(self, key: Array, x: Array, /) -> Variables:
+        """Fresh variables for inputs shaped like ``x`` (its values are not used)."""
+        ...
+
+
+class ApplyFn(Protocol):
+    def __call__(self, variables: Variables, x: Array, /) -> Array:
+        """Logits ``[N, C]`` of inputs ``[N, ...]``, in evaluation mode."""
+        ...
+
+
+class ApplyTrainFn(Protocol):
+    def __call__(
+        self, key: Array, variables: Variables, x: Array, /
+    ) -> tuple[Array, Variables]:
+        """Logits in training mode, and the variables with new batch statistics."""
+        ...
+
+
+class TapsFn(Protocol):
+    def __call__(
+        self, variables: Variables, x: Array, /
+    ) -> Mapping[str, tuple[Tap, ...]]:
+        """Inputs of every dense and convolutional layer, by parameter path.
+
+        One :class:`Tap` a call, in order: a layer that is shared is called twice.
+        """
+        ...
+
+
+class Classifier(NamedTuple):
+    """Any model, as pure functions of its variables.
+
+    Built by ``from_linen``, ``from_nnx`` or ``from_functions``.
+
+    Attributes:
+        init: ``(key, x) -> variables``.
+        apply: ``(variables, x) -> logits``, evaluation mode.
+        apply_train: ``(key, variables, x) -> (logits, variables)``, training mode.
+        taps: ``(variables, x) -> {path: calls}``, or None where it is not known.
+        description: one line for manifests: what the model is.
+    """
+
+    init: InitClassifierFn
+    apply: ApplyFn
+    apply_train: ApplyTrainFn
+    taps: TapsFn | None = None
+    description: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """What a method reads, and when: a promise, and the tests hold it.
+
+    Each phase reads a subset of ``{"retain", "forget", "classes", "probe"}``.
+
+    Attributes:
+        before: what was read ahead of ``init``, to make what the method is built on.
+        init: what ``init`` reads.
+        unlearn: what ``unlearn`` reads.
+        remains: one clause for the table of methods: what still carries traces of
+            the forgotten data in the state after a request, beside the variables.
+    """
+
+    before: frozenset[str] = frozenset()
+    init: frozenset[str] = frozenset()
+    unlearn: frozenset[str] = frozenset()
+    remains: str = "nothing"
+
+    def __post_init__(self):
+        known = {"retain", "forget", "classes", "probe"}
+        for phase in ("before", "init", "unlearn"):
+            unknown = set(getattr(self, phase)) - known
+            if unknown:
+                raise ValueError(
+                    f"Access.{phase} names {sorted(unknown)}; allowed: {sorted(known)}."
+                )
+            object.__setattr__(self, phase, frozenset(getattr(self, phase)))
+
+
+class InitFn(Protocol):
+    def __call__(self, key: Array, variables: Variables, data: Examples, /) -> Any:
+        """Prepares, while the training data are there.
+
+        Args:
+            key: a typed key, consumed.
+            variables: the trained classifier's variables.
+            data: the training examples.
+
+        Returns:
+            The state, a pytree whose first field is ``variables``.
+        """
+        ...
+
+
+class UnlearnFn(Protocol):
+    def __call__(
+        self, key: Array, state: Any, request: ForgetRequest, /
+    ) -> tuple[Any, Any]:
+        """Answers one request.
+
+        Args:
+            key: a typed key, consumed.
+            state: as made by ``init`` or by an earlier ``unlearn``.
+            request: what to forget.
+
+        Returns:
+            The state for the next request, of the same structure, and an info
+            pytree that the log wants and no later step needs.
+        """
+        ...
+
+
+class Unlearner(NamedTuple):
+    """Prepare once, forget many times: two pure functions and a promise.
+
+    Sequential requests are a ``lax.scan`` over ``unlearn``; many requests, many
+    models and sweeps over float hyper-parameters are a ``vmap``. The caller jits.
+
+    Attributes:
+        init: ``(key, variables, data) -> state``.
+        unlearn: ``(key, state, request) -> (state, info)``.
+        access: what is read when.
+    """
+
+    init: InitFn
+    unlearn: UnlearnFn
+    access: Access

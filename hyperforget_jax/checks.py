@@ -1,0 +1,168 @@
+"""Host-side checks of what users bring, made before anything is compiled.
+
+Values can only be looked at where they are concrete: under a trace these checks
+look at shapes and dtypes alone.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax.base import (
+    Array,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Variables,
+)
+
+__all__ = [
+    "check_classifier",
+    "check_examples",
+    "check_positive",
+    "check_request",
+    "is_concrete",
+]
+
+
+def is_concrete(*trees) -> bool:
+    """Whether all leaves have values now, rather than under a trace."""
+    leaves = jax.tree.leaves(trees)
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def check_positive(**values) -> None:
+    """Raises ValueError unless every named value is positive; tracers pass."""
+    for name, value in values.items():
+        if is_concrete(value) and not value > 0:
+            raise ValueError(f"{name} must be positive, got {name}={value}.")
+
+
+def check_examples(
+    data: Examples, *, num_classes: int | None = None, name: str = "data"
+) -> None:
+    """Raises unless ``data`` are well-formed examples.
+
+    Args:
+        data: what to check.
+        num_classes: C, where it is known: labels must be smaller.
+        name: the argument's name, for the message.
+
+    Raises:
+        TypeError: not Examples, or wrong dtypes.
+        ValueError: wrong shapes, negative or NaN weights, labels out of range,
+            non-finite inputs, or no example that counts.
+    """
+    if not isinstance(data, Examples):
+        raise TypeError(f"{name} must be hf.Examples, got {type(data).__name__}.")
+    if not jnp.issubdtype(data.x.dtype, jnp.floating):
+        raise TypeError(
+            f"{name}.x must be floating point, got dtype {data.x.dtype}: normalise "
+            "integer pixels first (hf.data.load does)."
+        )
+    if data.x.ndim < 2:
+        raise ValueError(f"{name}.x must be [N, ...], got shape {data.x.shape}.")
+    num_rows = data.x.shape[0]
+    for field in ("y", "weight", "id"):
+        leaf = getattr(data, field)
+        if leaf.shape != (num_rows,):
+            raise ValueError(
+                f"{name}.{field} must have shape ({num_rows},) like {name}.x's first "
+                f"axis, got {leaf.shape}."
+            )
+    if not is_concrete(data):
+        _check_integers(data, name)
+        return
+    weight = np.asarray(data.weight)
+    if np.issubdtype(weight.dtype, np.floating) and np.isnan(weight).any():
+        raise ValueError(f"{name}.weight has NaN at row {np.isnan(weight).argmax()}.")
+    if (weight < 0).any():
+        row = int((weight < 0).argmax())
+        raise ValueError(
+            f"{name}.weight must be non-negative, got {weight[row]} at row {row}."
+        )
+    _check_integers(data, name)
+    if not weight.any():
+        raise ValueError(f"{name}.weight is zero everywhere: no example counts.")
+    y = np.asarray(data.y)
+    bad = (y < 0) | (y >= (np.inf if num_classes is None else num_classes))
+    if bad.any():
+        row = int(bad.argmax())
+        allowed = "non-negative" if num_classes is None else f"in [0, {num_classes})"
+        raise ValueError(
+            f"{name}.y must hold labels {allowed}, got {y[row]} at row {row}."
+        )
+    finite = np.isfinite(np.asarray(data.x)).reshape(num_rows, -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{name}.x is not finite at row {int((~finite).argmax())}.")
+
+
+def _check_integers(data: Examples, name: str) -> None:
+    for field in ("y", "weight", "id"):
+        dtype = getattr(data, field).dtype
+        if not jnp.issubdtype(dtype, jnp.integer):
+            raise TypeError(f"{name}.{field} must be integers, got dtype {dtype}.")
+
+
+def check_classifier(
+    classifier: Classifier,
+    variables,
+    x: Array,
+    *,
+    num_classes: int | None = None,
+) -> int:
+    """Raises ValueError unless the classifier takes ``x`` and gives ``[N, C]`` logits.
+
+    Nothing is computed: shapes are evaluated abstractly.
+
+    Args:
+        classifier: the model.
+        variables: its variables, or None to check freshly made ones.
+        x: inputs, ``[N, ...]``.
+        num_classes: C that labels or requests want, where it is known.
+
+    Returns:
+        C, the number of logits.
+    """
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    try:
+        if variables is None:
+            variables = jax.eval_shape(
+                classifier.init, jax.eval_shape(lambda: jax.random.key(0)), one
+            )
+        logits = jax.eval_shape(classifier.apply, variables, one)
+    except Exception as error:
+        raise ValueError(
+            f"The classifier ({classifier.description or 'no description'}) does not "
+            f"take inputs of shape {one.shape} and dtype {one.dtype}: {error}"
+        ) from error
+    if len(logits.shape) != 2 or logits.shape[0] != 1:
+        raise ValueError(
+            "classifier.apply must give logits [N, C]; for inputs of shape "
+            f"{one.shape} it gives {logits.shape}."
+        )
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise ValueError(
+            f"The classifier has {logits.shape[1]} logits, but there are {num_classes} "
+            "classes: they must match."
+        )
+    return logits.shape[1]
+
+
+def check_request(
+    classifier: Classifier, variables: Variables, request: ForgetRequest
+) -> None:
+    """Raises ValueError unless the request's data and classes fit the classifier.
+
+    Args:
+        classifier: the model.
+        variables: its variables.
+        request: what is to be forgotten; one without data is not checked.
+    """
+    if request.data is not None:
+        check_classifier(
+            classifier,
+            variables,
+            request.data.x,
+            num_classes=request.classes.shape[-1],
+        )

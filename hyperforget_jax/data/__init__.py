@@ -1,0 +1,8 @@
+"""Data: examples from arrays, splits of known data sets, augmentation."""
+
+from hyperforget_jax.data.arrays import examples
+from hyperforget_jax.data.augmentation import crop_and_flip
+from hyperforget_jax.data.datasets import load
+from hyperforget_jax.data.splits import Splits
+
+__all__ = ["Splits", "crop_and_flip", "examples", "load"]

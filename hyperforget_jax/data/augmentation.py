@@ -1,0 +1,57 @@
+"""Random crops and flips that depend on the example and on nothing around it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hyperforget_jax.base import Array
+
+__all__ = ["crop_and_flip"]
+
+
+def crop_and_flip(
+    seed: int = 0, *, padding: int = 4, flip: bool = True
+) -> Callable[[Array, Array, Array | int], Array]:
+    """Shifts images by a few pixels and mirrors them, at random.
+
+    What happens to an image is a function of the seed, the example's id and the pass
+    over the data: the same in any batch, at any place in it, on any device count. A
+    model retrained without some examples sees the others exactly as before.
+
+    Args:
+        seed: which of the augmentations.
+        padding: the largest shift in each direction, in pixels. What is shifted in is
+            zero, which is the mean colour of normalised images.
+        flip: whether every second image, on average, is mirrored left to right.
+
+    Returns:
+        ``augment(x, id, pass_) -> x`` for inputs ``[N, H, W, C]``, ids ``[N]`` and the
+        number of the pass, an integer.
+
+    Raises:
+        ValueError: a negative padding.
+    """
+    if padding < 0:
+        raise ValueError(f"padding must be non-negative, got {padding}.")
+
+    def augment(x: Array, id: Array, pass_: Array | int) -> Array:
+        if x.ndim != 4:
+            raise ValueError(f"x must be images [N, H, W, C], got shape {x.shape}.")
+        margin = (padding, padding)
+        padded = jnp.pad(x, ((0, 0), margin, margin, (0, 0)))
+
+        def augment_one(image: Array, id: Array) -> Array:
+            key = jax.random.fold_in(
+                jax.random.fold_in(jax.random.key(seed), id), pass_
+            )
+            key_crop, key_flip = jax.random.split(key)
+            top, left = jax.random.randint(key_crop, (2,), 0, 2 * padding + 1)
+            image = lax.dynamic_slice(image, (top, left, 0), x.shape[1:])
+            mirrored = flip & jax.random.bernoulli(key_flip)
+            return jnp.where(mirrored, image[:, ::-1], image)
+
+        return jax.vmap(augment_one)(padded, id)
+
+    return augment

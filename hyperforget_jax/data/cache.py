@@ -1,0 +1,89 @@
+"""Decoded arrays on disk, so that a data set is decoded once and not every run."""
+
+import os
+import pathlib
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+__all__ = ["cache_folder", "cached", "write_arrays"]
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Where decoded arrays are kept.
+
+    Args:
+        cache_dir: the folder; by default that named by the environment variable
+            ``HYPERFORGET_CACHE_DIR``, else ``hyperforget_jax`` in the user's cache
+            folder (``XDG_CACHE_HOME``, else ``~/.cache``).
+    """
+    if cache_dir is None:
+        cache_dir = os.environ.get("HYPERFORGET_CACHE_DIR") or pathlib.Path(
+            os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hyperforget_jax"
+        )
+    return pathlib.Path(cache_dir).expanduser()
+
+
+def cached(
+    path: pathlib.Path,
+    names: Sequence[str],
+    make: Callable[[], tuple[np.ndarray, ...]],
+) -> tuple[np.ndarray, ...]:
+    """Arrays from a file, or made and put there.
+
+    A file that is truncated or corrupt is made again, with a warning; so is one that
+    cannot be written, which costs time and nothing else.
+
+    Args:
+        path: the ``.npz`` file.
+        names: what the arrays are called in the file.
+        make: makes the arrays, in the order of ``names``.
+    """
+    if path.exists():
+        try:
+            # Reading to the end of a member checks its CRC: flipped bits raise here.
+            with np.load(path, allow_pickle=False) as file:
+                return tuple(file[name] for name in names)
+        except _UNREADABLE as error:
+            warnings.warn(
+                f"{path} is damaged ({error}) and is made again.", stacklevel=2
+            )
+    arrays = make()
+    try:
+        write_arrays(path, dict(zip(names, arrays, strict=True)))
+    except OSError as error:
+        warnings.warn(
+            f"{path} cannot be written ({error}): the next load decodes again.",
+            stacklevel=2,
+        )
+    return arrays
+
+
+def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an ``.npz`` file that is either whole or not there.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        arrays: what to write, by name.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a file can only be renamed within a file system.
+    descriptor, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=path.stem, suffix=".partial"
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            # `**arrays` would take an array named "file" for the file.
+            np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,59 @@
+"""Honest measures of forgetting, read against retrained oracles."""
+
+from hyperforget_jax.evaluation.correctness import (
+    PerClass,
+    accuracy,
+    mean_loss,
+    per_class_accuracy,
+)
+from hyperforget_jax.evaluation.distance import (
+    jensen_shannon,
+    mean_distance,
+    output_distance,
+)
+from hyperforget_jax.evaluation.judging import ceiling, evaluate
+from hyperforget_jax.evaluation.measures import tug_of_war
+from hyperforget_jax.evaluation.membership import attack_accuracy, auc, tpr_at_fpr
+from hyperforget_jax.evaluation.oracles import Oracles, prepare_oracles
+from hyperforget_jax.evaluation.outcome import Evaluation, Spread
+from hyperforget_jax.evaluation.predictions import logits, population_logits
+from hyperforget_jax.evaluation.relearning import Relearning, relearn
+from hyperforget_jax.evaluation.results import (
+    read,
+    results_document,
+    results_row,
+    write,
+)
+from hyperforget_jax.evaluation.schema import metric_summary, validate
+from hyperforget_jax.evaluation.tables import table
+
+__all__ = [
+    "Evaluation",
+    "Oracles",
+    "PerClass",
+    "Relearning",
+    "Spread",
+    "accuracy",
+    "attack_accuracy",
+    "auc",
+    "ceiling",
+    "evaluate",
+    "jensen_shannon",
+    "logits",
+    "mean_distance",
+    "mean_loss",
+    "metric_summary",
+    "output_distance",
+    "per_class_accuracy",
+    "population_logits",
+    "prepare_oracles",
+    "read",
+    "relearn",
+    "results_document",
+    "results_row",
+    "table",
+    "tpr_at_fpr",
+    "tug_of_war",
+    "validate",
+    "write",
+]

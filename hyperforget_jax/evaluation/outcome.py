@@ -1,0 +1,119 @@
+"""What an evaluation found, and how it reads."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hyperforget_jax.evaluation.correctness import PerClass
+
+__all__ = ["Evaluation", "Spread"]
+
+# Metric, label, target. None stands for "whatever retraining gives".
+_LINES = (
+    ("forget_accuracy_test", "forget accuracy, test", None),
+    ("forget_accuracy_train", "forget accuracy, train", None),
+    ("retain_accuracy_test", "retain accuracy, test", None),
+    ("retain_accuracy_train", "retain accuracy, train", None),
+    ("accuracy_test", "accuracy, whole test split", None),
+    ("forget_loss_test", "forget loss, test (nats)", None),
+    ("retain_loss_test", "retain loss, test (nats)", None),
+    ("mia_auc", "membership AUC", None),
+    ("mia_accuracy", "membership attack accuracy", None),
+    ("mia_tpr_at_1_fpr", "membership TPR at 1 % FPR", None),
+    ("relearn_steps", "relearning steps", None),
+    ("js_to_oracle", "JS to oracle (nats)", None),
+    ("l2_to_oracle", "L2 to oracle", None),
+    ("tow", "tug of war (ToW)", "1"),
+)
+
+
+class Spread(NamedTuple):
+    """One metric over the oracles.
+
+    Attributes:
+        mean: over the oracles.
+        sd: sample standard deviation; zero for a single oracle.
+    """
+
+    mean: float
+    sd: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What :func:`hyperforget_jax.evaluation.evaluate` found. Prints as a table.
+
+    Attributes:
+        metrics: name to value. Accuracies are fractions, losses and divergences nats;
+            what does not exist for the request is absent, and nothing is NaN.
+        per_class: accuracy class by class on ``"train"`` and ``"test"``, NumPy.
+        oracles: the same metrics of the retrained oracles, distances from oracle to
+            oracle among them if there are two or more; empty without oracles.
+        num_oracles: how many there were.
+        classes: the classes forgotten; empty for a request of rows.
+        num_forgotten: training rows forgotten.
+    """
+
+    metrics: Mapping[str, float]
+    per_class: Mapping[str, PerClass]
+    oracles: Mapping[str, Spread] = dataclasses.field(default_factory=dict)
+    num_oracles: int = 0
+    classes: tuple[int, ...] = ()
+    num_forgotten: int = 0
+
+    def __str__(self) -> str:
+        oracle = f"oracle (n={self.num_oracles})" if self.num_oracles else ""
+        lines = [self._title(), _line("", "value", oracle, "target")]
+        for name, label, target in _LINES:
+            if name not in self.metrics:
+                continue
+            target = self._target(name, target)
+            lines.append(_line(label, self._value(name), self._oracle(name), target))
+        if not self.num_oracles:
+            lines.append(
+                "Distances to a retrained oracle are missing: no oracles were given."
+            )
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _title(self) -> str:
+        if not self.classes:
+            return f"Forgetting {self.num_forgotten} training rows"
+        word = "class" if len(self.classes) == 1 else "classes"
+        labels = ", ".join(str(label) for label in self.classes)
+        return f"Forgetting {word} {labels} ({self.num_forgotten} training rows)"
+
+    def _value(self, name: str) -> str:
+        value = self.metrics[name]
+        if name != "relearn_steps":
+            return _number(value)
+        return f"> {value:.0f}" if self.metrics["relearn_censored"] else f"{value:.0f}"
+
+    def _oracle(self, name: str) -> str:
+        if name not in self.oracles:
+            return ""
+        mean, sd = self.oracles[name]
+        if name != "relearn_steps":
+            # The spread is written as the mean is, so that the two can be compared.
+            spread = f"{sd:.3f}" if _is_plain(mean) else f"{sd:.2g}"
+            return f"{_number(mean)} ± {spread}"
+        # Where the cap cut some of them short, the mean is too small.
+        at_least = "≥ " if self.oracles["relearn_censored"].mean > 0 else ""
+        return f"{at_least}{mean:.1f} ± {sd:.1f}"
+
+    def _target(self, name: str, target: str | None) -> str:
+        if name == "forget_accuracy_test" and self.classes:
+            return "0"
+        return target or "the oracle's"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if _is_plain(value) else f"{value:.2g}"
+
+
+def _is_plain(value: float) -> bool:
+    """Whether three decimals say enough; else it takes significant digits."""
+    return value == 0 or 0.01 <= abs(value) < 1000
+
+
+def _line(label: str, value: str, oracle: str, target: str) -> str:
+    return f"{label:<28}{value:>9}   {oracle:<18}{target}"

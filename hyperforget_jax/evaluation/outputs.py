@@ -1,0 +1,154 @@
+"""The data in halves, and a model's outputs on them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
+from hyperforget_jax.checks import check_classifier, check_examples
+
+__all__ = [
+    "Outputs",
+    "Split",
+    "Splits",
+    "check_inputs",
+    "finite_outputs",
+    "same_splits",
+    "split_in_halves",
+]
+
+
+class Outputs(NamedTuple):
+    """Logits on both splits, of one model, or stacked of several.
+
+    Attributes:
+        train: ``[N, C]``.
+        test: ``[M, C]``.
+    """
+
+    train: Array
+    test: Array
+
+
+class Split(NamedTuple):
+    """One split's labels, and its halves as weights.
+
+    Attributes:
+        y: labels, ``[N]``.
+        forget: weights of the forget half, ``[N]``.
+        retain: weights of the retain half, ``[N]``.
+    """
+
+    y: Array
+    forget: Array
+    retain: Array
+
+
+class Splits(NamedTuple):
+    """Both splits in halves.
+
+    Attributes:
+        train: of the request's data, ``[N]``.
+        test: of held-out examples, ``[M]``.
+    """
+
+    train: Split
+    test: Split
+
+
+def split_in_halves(request: ForgetRequest, examples: Examples) -> Splits:
+    """The request's data, and held-out examples, each in a forget and a retain half.
+
+    Args:
+        request: with data.
+        examples: held out, ``[M]``.
+
+    Raises:
+        ValueError: a request without data, or several requests stacked.
+    """
+    data = _data(request)
+    # The rows that the request names, not its classes: what is in the data and is not
+    # asked for is retained, whatever its label.
+    retain = request.retain.weight
+    train = Split(data.y, data.weight - retain, retain)
+    forget_test, retain_test = request.split(examples)
+    return Splits(train, Split(examples.y, forget_test.weight, retain_test.weight))
+
+
+def same_splits(one: Splits, other: Splits) -> bool:
+    """Whether two requests forget the same rows of the same tables."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def check_inputs(
+    classifier: Classifier,
+    variables: Variables,
+    request: ForgetRequest,
+    examples: Examples,
+) -> tuple[Examples, Splits]:
+    """Raises unless model, request and held-out examples fit together.
+
+    Args:
+        classifier: the model.
+        variables: its variables.
+        request: what was forgotten.
+        examples: held out, ``[M]``.
+
+    Returns:
+        The request's data, and both splits in halves.
+
+    Raises:
+        TypeError: examples of the wrong type.
+        ValueError: anything else that does not fit.
+    """
+    data = _data(request)
+    num_classes = request.classes.shape[0]
+    check_examples(examples, num_classes=num_classes, name="examples")
+    for x in (data.x, examples.x):
+        check_classifier(classifier, variables, x, num_classes=num_classes)
+    return data, split_in_halves(request, examples)
+
+
+def finite_outputs(outputs: Outputs, splits: Splits, *, owner: str) -> Outputs:
+    """The outputs, those of weightless rows zeroed.
+
+    Args:
+        outputs: of one model.
+        splits: both splits in halves.
+        owner: whose they are, for the message.
+
+    Raises:
+        ValueError: logits of rows that count are not finite.
+    """
+    checked = []
+    for name in ("train", "test"):
+        split = getattr(splits, name)
+        values = getattr(outputs, name)
+        # Zero weight times NaN is NaN: rows that are absent must not be heard of.
+        values = jnp.where((split.forget + split.retain > 0)[:, None], values, 0)
+        bad = int(jnp.sum(~jnp.all(jnp.isfinite(values), axis=-1)))
+        if bad:
+            raise ValueError(
+                f"The logits of {owner} are not finite for {bad} {name} examples: it "
+                "has diverged, and no metric of it means anything."
+            )
+        checked.append(values)
+    return Outputs(*checked)
+
+
+def _data(request: ForgetRequest) -> Examples:
+    if request.data is None:
+        raise ValueError(
+            "This request carries no data (data=None, made by forget_labels), and "
+            "evaluation measures the training examples too: evaluate with the request "
+            "that forget_classes makes from them."
+        )
+    if request.classes.ndim != 1:
+        raise ValueError(
+            "evaluate takes one request at a time, got several stacked (classes of "
+            f"shape {request.classes.shape}): evaluate each of them."
+        )
+    return request.data

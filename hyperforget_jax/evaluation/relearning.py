@@ -1,0 +1,170 @@
+"""How fast a model learns again what it was made to forget.
+
+A model that only hides what it knows has it back within a step or two, and a
+retrained one takes longer. Steps are counted, with everything else fixed.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.evaluation.correctness import accuracy
+from hyperforget_jax.evaluation.predictions import logits
+from hyperforget_jax.losses import cross_entropy, weighted_mean
+
+__all__ = [
+    "OPTIMIZER",
+    "RELEARNED",
+    "Relearning",
+    "relearn",
+    "relearn_population",
+    "relearning_target",
+    "without_output_mask",
+]
+
+# One object, so that a compilation that takes it as a static argument is found again.
+OPTIMIZER = optax.adam(1e-3)
+"""The optimiser of :func:`relearn`, the same for every model that is compared."""
+
+RELEARNED = 0.95
+"""The share of the original's accuracy on the forgotten data that counts as knowing."""
+
+# Accuracies are float32: one that equals the target must not miss it by rounding.
+_SLACK = 1e-6
+
+
+class Relearning(NamedTuple):
+    """The outcome of :func:`relearn`.
+
+    Attributes:
+        steps: optimiser steps taken, int32, ``[]``.
+        censored: whether the target was still not reached after them, bool, ``[]``;
+            then the true number is larger than ``steps``.
+    """
+
+    steps: Array
+    censored: Array
+
+
+def without_output_mask(variables: Variables) -> Variables:
+    """The variables with every class allowed again: a mask is undone, not unlearned.
+
+    Args:
+        variables: may hold ``output_mask``, bool, ``[C]``, True where suppressed.
+    """
+    if "output_mask" not in variables:
+        return variables
+    return {**variables, "output_mask": jnp.zeros_like(variables["output_mask"])}
+
+
+def relearn(
+    classifier: Classifier,
+    variables: Variables,
+    forget: Examples,
+    *,
+    target_accuracy: float | Array,
+    key: Array,
+    cap: int = 100,
+    batch_size: int = 128,
+    optimizer: optax.GradientTransformation = OPTIMIZER,
+) -> Relearning:
+    """Counts the optimiser steps on the forgotten data until the model knows them.
+
+    The attacker holds the model: a mask over its outputs is dropped first. Then the
+    parameters alone are tuned on the forgotten data, in evaluation mode, normalisation
+    statistics fixed. Pure; ``vmap`` over ``variables`` gives a population's counts.
+
+    Source: relearn time in Chundawat et al., Zero-shot machine unlearning, arXiv
+    2201.05629, 2023; here in steps rather than epochs, and with its cap reported.
+
+    Args:
+        classifier: the model.
+        variables: its variables, after unlearning.
+        forget: the forgotten training examples, ``[F]``; weightless rows are absent.
+        target_accuracy: a fraction, on ``forget``.
+        key: a typed key, consumed. It fixes the order of the examples by their ids:
+            give every model the same one.
+        cap: the most steps taken.
+        batch_size: rows a step, cyclic over one permutation of the rows that count.
+        optimizer: any optax optimiser.
+    """
+    variables = without_output_mask(variables)
+    # By id, not by position: padding, or another place in the table, changes nothing.
+    places = jax.vmap(lambda id: jax.random.uniform(jax.random.fold_in(key, id)))(
+        forget.id
+    )
+    is_active = forget.weight > 0
+    order = jnp.argsort(jnp.where(is_active, places, jnp.inf))
+    num_active = jnp.maximum(jnp.sum(is_active), 1)
+
+    def accuracy_of(params):
+        outputs = logits(classifier, {**variables, "params": params}, forget.x)
+        return accuracy(outputs, forget.y, forget.weight)
+
+    def loss_of(params, batch):
+        outputs = classifier.apply({**variables, "params": params}, batch.x)
+        return weighted_mean(cross_entropy(outputs, batch.y), batch.weight)
+
+    def is_ignorant(carry):
+        step, _, _, accuracy_now = carry
+        return (step < cap) & (accuracy_now < target_accuracy - _SLACK)
+
+    def learn(carry):
+        step, params, opt_state, _ = carry
+        rows = order[(step * batch_size + jnp.arange(batch_size)) % num_active]
+        gradient = jax.grad(loss_of)(params, forget.take(rows))
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        return step + 1, params, opt_state, accuracy_of(params)
+
+    params = variables["params"]
+    start = (jnp.int32(0), params, optimizer.init(params), accuracy_of(params))
+    steps, _, _, accuracy_now = lax.while_loop(is_ignorant, learn, start)
+    return Relearning(steps, accuracy_now < target_accuracy - _SLACK)
+
+
+def relearn_population(
+    classifier: Classifier,
+    variables: Variables,
+    forget: Examples,
+    *,
+    target_accuracy: float | Array,
+    key: Array,
+) -> Relearning:
+    """:func:`relearn` for every member of a population, in the same order of the data.
+
+    Args:
+        classifier: the model.
+        variables: stacked variables, every leaf ``[P, ...]``.
+        forget: the forgotten training examples, ``[F]``.
+        target_accuracy: a fraction, on ``forget``.
+        key: a typed key, consumed.
+
+    Returns:
+        Steps and whether they are censored, ``[P]``.
+    """
+
+    def one(member):
+        return relearn(
+            classifier, member, forget, target_accuracy=target_accuracy, key=key
+        )
+
+    return jax.vmap(one)(variables)
+
+
+def relearning_target(
+    classifier: Classifier, original: Variables, forget: Examples
+) -> Array:
+    """:data:`RELEARNED` times the original's accuracy on the forgotten data.
+
+    Args:
+        classifier: the model.
+        original: its variables before unlearning.
+        forget: the forgotten training examples, ``[F]``.
+    """
+    outputs = logits(classifier, original, forget.x)
+    return RELEARNED * accuracy(outputs, forget.y, forget.weight)

@@ -1,0 +1,64 @@
+"""Per-example losses, and the weighted mean that all of them go through.
+
+All follow from one number, the margin ``m = log p_y - log(1 - p_y)``, which is also
+the score of likelihood-ratio membership inference. Written so, losses and gradients
+keep their relative precision where ``p_y`` rounds to zero or to one.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from hyperforget_jax.base import Array
+
+__all__ = ["cross_entropy", "margin", "unlikelihood", "weighted_mean"]
+
+
+def weighted_mean(values: Array, weight: Array) -> Array:
+    """``sum(weight * values) / sum(weight)``; zero where all weights are zero.
+
+    Args:
+        values: finite floats, ``[N]``.
+        weight: non-negative, ``[N]``.
+    """
+    weight = weight.astype(values.dtype)
+    total = jnp.sum(weight)
+    return jnp.sum(weight * values) / jnp.where(total > 0, total, 1)
+
+
+def margin(logits: Array, y: Array) -> Array:
+    """``z_y - logsumexp(z without y)``, the log-odds of the label, ``[N]``.
+
+    Carlini et al., Membership inference attacks from first principles,
+    arXiv 2112.03570, 2022.
+
+    Args:
+        logits: floats, ``[N, C]`` with at least two classes.
+        y: labels, ``[N]``.
+    """
+    is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
+    own = jnp.sum(jnp.where(is_y, logits, 0), axis=-1)
+    return own - jax.nn.logsumexp(jnp.where(is_y, -jnp.inf, logits), axis=-1)
+
+
+def cross_entropy(logits: Array, y: Array) -> Array:
+    """``-log p_y`` in nats, ``[N]``.
+
+    Args:
+        logits: floats, ``[N, C]``.
+        y: labels, ``[N]``.
+    """
+    return jax.nn.softplus(-margin(logits, y))
+
+
+def unlikelihood(logits: Array, y: Array) -> Array:
+    """``-log(1 - p_y)`` in nats, ``[N]``: pushes a label out, and stops when it is.
+
+    Its gradient vanishes with ``p_y``, while that of ``+log p_y`` is unbounded
+    (Welleck et al., Neural text generation with unlikelihood training,
+    arXiv 1908.04319, 2020).
+
+    Args:
+        logits: floats, ``[N, C]``.
+        y: labels, ``[N]``.
+    """
+    return jax.nn.softplus(margin(logits, y))

@@ -1,0 +1,1 @@
+"""One file a method. Their factories are names of the package itself."""

@@ -1,0 +1,66 @@
+"""Climbing the loss of the forgotten, with nothing else at hand."""
+
+import optax
+
+from hyperforget_jax import checks, losses
+from hyperforget_jax.base import Access, Classifier, Unlearner
+from hyperforget_jax.methods.memoryless import loss_on, memoryless
+from hyperforget_jax.training import descent
+
+__all__ = ["ascent"]
+
+_OBJECTIVES = {
+    "unlikelihood": losses.unlikelihood,
+    "cross_entropy": lambda logits, y: -losses.cross_entropy(logits, y),
+}
+
+
+def ascent(
+    classifier: Classifier,
+    *,
+    objective: str = "unlikelihood",
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 30,
+    batch_size: int = 128,
+) -> Unlearner:
+    """Makes the forgotten labels unlikely, step by step, on the forget data alone.
+
+    Args:
+        classifier: the model.
+        objective: ``"unlikelihood"`` minimises ``-log(1 - p_y)``, whose gradient
+            vanishes once a label is out; ``"cross_entropy"`` is plain gradient ascent
+            on ``-log p_y``, which has no bound and ruins the model if it is let.
+        optimizer: any optax optimiser; by default ``optax.adam(1e-3)``.
+        steps: minibatches.
+        batch_size: rows a minibatch.
+
+    Raises:
+        ValueError: unknown objective.
+    """
+    checks.check_positive(steps=steps, batch_size=batch_size)
+    if objective not in _OBJECTIVES:
+        raise ValueError(
+            f"objective must be one of {sorted(_OBJECTIVES)}, got {objective!r}."
+        )
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+
+    def loss_fn(key, variables, batches):
+        del key  # Evaluation mode draws nothing.
+        examples = batches[0].examples
+        return loss_on(
+            classifier, variables, examples, _OBJECTIVES[objective]
+        ), variables
+
+    def forget_fn(key, variables, request):
+        return descent.run(
+            key,
+            loss_fn,
+            variables,
+            (request.forget,),
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+        )
+
+    access = Access(unlearn={"forget"}, remains="normalisation statistics")
+    return memoryless(classifier, forget_fn, access)

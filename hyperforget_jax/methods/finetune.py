@@ -1,0 +1,50 @@
+"""Training on, without the forgotten: the oldest baseline."""
+
+import optax
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import Access, Classifier, Unlearner
+from hyperforget_jax.methods.memoryless import loss_on, memoryless
+from hyperforget_jax.training import descent
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    classifier: Classifier,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 200,
+    batch_size: int = 128,
+) -> Unlearner:
+    """Minimises cross-entropy on the retained examples, from the current model on.
+
+    Whatever is forgotten is forgotten by neglect. Normalisation statistics stay. It
+    reads the retained data when a request comes.
+
+    Args:
+        classifier: the model.
+        optimizer: any optax optimiser; ``optax.adam(1e-3)`` by default.
+        steps: minibatches.
+        batch_size: rows a minibatch.
+    """
+    checks.check_positive(steps=steps, batch_size=batch_size)
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+
+    def loss_fn(key, variables, batches):
+        del key  # Evaluation mode draws nothing.
+        return loss_on(classifier, variables, batches[0].examples), variables
+
+    def forget_fn(key, variables, request):
+        return descent.run(
+            key,
+            loss_fn,
+            variables,
+            (request.retain,),
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+        )
+
+    access = Access(unlearn={"retain"}, remains="normalisation statistics")
+    return memoryless(classifier, forget_fn, access)

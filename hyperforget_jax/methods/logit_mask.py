@@ -1,0 +1,54 @@
+"""The trivial cheat for class requests: never answer with the class."""
+
+import jax.numpy as jnp
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import (
+    OUTPUT_MASK,
+    Access,
+    Array,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Unlearner,
+    Variables,
+)
+from hyperforget_jax.methods.memoryless import MemorylessState
+
+__all__ = ["logit_mask"]
+
+
+def logit_mask(classifier: Classifier) -> Unlearner:
+    """Suppresses the logits of the requested classes, and touches no parameter.
+
+    Forget accuracy falls to zero, and nothing is forgotten: whoever holds the
+    variables drops the mask. It keeps every claim honest, and an audit that cannot
+    catch it is not worth having. A request for single rows changes nothing.
+
+    It reads the requested classes, and of the training data their shape alone. The
+    mask is the entry ``"output_mask"`` of the variables, bool ``[C]``, which the
+    ``apply`` of every adapter honours.
+
+    Args:
+        classifier: the model, made by one of the adapters.
+    """
+
+    def init(key: Array, variables: Variables, data: Examples) -> MemorylessState:
+        del key  # Nothing here is random.
+        num_classes = checks.check_classifier(classifier, variables, data.x)
+        nothing = jnp.zeros(num_classes, bool)
+        return MemorylessState({OUTPUT_MASK: nothing, **variables})
+
+    def unlearn(key: Array, state: MemorylessState, request: ForgetRequest):
+        del key  # Nothing here is random.
+        mask = state.variables[OUTPUT_MASK]
+        if mask.shape != request.classes.shape:
+            raise ValueError(
+                f"The classifier has {mask.shape[0]} logits, but the request is made "
+                f"for {request.classes.shape[0]} classes: they must match."
+            )
+        masked = {**state.variables, OUTPUT_MASK: mask | request.classes}
+        return MemorylessState(masked), ()
+
+    access = Access(unlearn={"classes"}, remains="everything, behind a mask")
+    return Unlearner(init, unlearn, access)

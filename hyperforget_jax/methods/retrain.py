@@ -1,0 +1,52 @@
+"""Training anew on what is retained: the gold standard, and what others save."""
+
+import jax
+import optax
+
+from hyperforget_jax.base import Access, Classifier, Unlearner
+from hyperforget_jax.methods.memoryless import memoryless
+from hyperforget_jax.training import descent
+from hyperforget_jax.training.fitting import Augment, training_loss
+
+__all__ = ["retrain"]
+
+
+def retrain(
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    batch_size: int = 128,
+    augment: Augment | None = None,
+) -> Unlearner:
+    """Trains from a fresh start on the retained examples, as ``hf.fit`` would.
+
+    Its result does not depend on the forgotten rows' contents by a single bit, which
+    is the definition of retraining. An oracle is only one if it gets the recipe of
+    the original, so the recipe has no defaults here.
+
+    It reads the retained data when a request comes.
+
+    Args:
+        classifier: the model.
+        optimizer: the optimiser that the original was trained with.
+        steps: the steps that the original was trained for.
+        batch_size: rows a minibatch.
+        augment: as for ``hf.fit``.
+    """
+
+    def forget_fn(key, variables, request):
+        del variables  # A fresh start.
+        key_init, key_descend = jax.random.split(key)
+        retain = request.retain
+        return descent.run(
+            key_descend,
+            training_loss(classifier, augment),
+            classifier.init(key_init, retain.x),
+            (retain,),
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+        )
+
+    return memoryless(classifier, forget_fn, Access(unlearn={"retain"}))

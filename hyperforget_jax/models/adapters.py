@@ -1,0 +1,177 @@
+"""Any Flax model, or any pair of functions, becomes a Classifier."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
+from hyperforget_jax.models.taps import linen_taps
+
+__all__ = ["from_functions", "from_linen", "from_nnx"]
+
+# Far below any logit a trained model gives, and finite: an infinite loss has no mean.
+_MASKED_LOGIT = -1e4
+
+
+def from_linen(
+    module: nn.Module,
+    *,
+    train: Mapping[str, Any] | None = None,
+    eval: Mapping[str, Any] | None = None,
+) -> Classifier:
+    """A Flax Linen module as a Classifier.
+
+    Args:
+        module: takes inputs ``[N, ...]``, gives logits ``[N, C]``.
+        train: keyword arguments of ``__call__`` in training mode, such as
+            ``{"train": True}`` or ``{"deterministic": False}``.
+        eval: keyword arguments in evaluation mode. Modules without modes need neither.
+
+    Returns:
+        A classifier with taps. Its variables are Flax's own; training mode updates
+        every collection but ``params``, and draws dropout from its key.
+    """
+    train_options, eval_options = dict(train or {}), dict(eval or {})
+
+    def init(key: Array, x: Array) -> Variables:
+        key_params, key_dropout = jax.random.split(key)
+        return dict(
+            module.init(
+                {"params": key_params, "dropout": key_dropout},
+                jnp.zeros((1, *x.shape[1:]), x.dtype),
+                **eval_options,
+            )
+        )
+
+    def apply(variables: Variables, x: Array) -> Array:
+        logits: Any = module.apply(_unmasked(variables), x, **eval_options)
+        return _masked(logits, variables)
+
+    def apply_train(key: Array, variables: Variables, x: Array):
+        own = _unmasked(variables)
+        mutable = sorted(set(own) - {"params"})
+        logits, updates = module.apply(
+            own, x, rngs={"dropout": key}, mutable=mutable, **train_options
+        )
+        return _masked(logits, variables), {**variables, **updates}
+
+    def taps(variables: Variables, x: Array):
+        return linen_taps(module, _unmasked(variables), x, **eval_options)
+
+    description = " ".join(repr(module).split())
+    return Classifier(init, apply, apply_train, taps, description)
+
+
+def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
+    """A Flax NNX model as a Classifier.
+
+    Args:
+        create: makes the model from its ``nnx.Rngs``, for example
+            ``lambda rngs: MyNetwork(10, rngs=rngs)``. Its training and evaluation
+            modes are those of ``model.train()`` and ``model.eval()``.
+
+    Returns:
+        A classifier whose variables are plain nested dictionaries: ``params`` holds
+        every ``nnx.Param``, ``batch_stats`` every ``nnx.BatchStat``, ``other`` what
+        else the model keeps. It has no taps.
+    """
+
+    def split(model: nnx.Module):
+        return nnx.split(model, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+
+    def make(key: Array, training: bool):
+        model = create(nnx.Rngs(key))
+        model.train() if training else model.eval()
+        return split(model)
+
+    # The structure of both modes, found once and without computing anything.
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    graph_train, *shapes = nnx.eval_shape(lambda key: make(key, True), key)
+    graph_eval = nnx.eval_shape(lambda key: make(key, False), key)[0]
+
+    def merge(graph, variables: Variables) -> nnx.Module:
+        params, batch_stats, random, other = jax.tree.map(lambda leaf: leaf, shapes)
+        nnx.replace_by_pure_dict(params, variables["params"])
+        nnx.replace_by_pure_dict(batch_stats, variables.get("batch_stats", {}))
+        nnx.replace_by_pure_dict(other, variables.get("other", {}))
+        random = jax.tree.map(_blank, random)
+        return nnx.merge(graph, params, batch_stats, random, other)
+
+    def as_variables(parts) -> Variables:
+        params, batch_stats, _, other = (nnx.to_pure_dict(part) for part in parts)
+        variables = {"params": params}
+        if batch_stats:
+            variables["batch_stats"] = batch_stats
+        if other:
+            variables["other"] = other
+        return variables
+
+    def init(key: Array, x: Array) -> Variables:
+        del x  # NNX models know their input's shape.
+        return as_variables(make(key, False)[1:])
+
+    def apply(variables: Variables, x: Array) -> Array:
+        model: Any = merge(graph_eval, variables)
+        return _masked(model(x), variables)
+
+    def apply_train(key: Array, variables: Variables, x: Array):
+        model: Any = merge(graph_train, variables)
+        nnx.reseed(model, default=key, dropout=key)
+        logits = model(x)
+        updated = as_variables(split(model)[1:])
+        return _masked(logits, variables), {**variables, **updated}
+
+    name = getattr(create, "__qualname__", type(create).__name__)
+    return Classifier(init, apply, apply_train, None, f"nnx:{name}")
+
+
+def from_functions(
+    init: Callable[[Array, Array], Any],
+    apply: Callable[[Any, Array], Array],
+    *,
+    description: str = "",
+) -> Classifier:
+    """A pair of pure functions over any parameter pytree as a Classifier.
+
+    Args:
+        init: ``(key, x) -> params``.
+        apply: ``(params, x) -> logits [N, C]``, the same in training and evaluation.
+        description: one line for manifests.
+
+    Returns:
+        A classifier whose variables are ``{"params": params}``. It has no taps.
+    """
+
+    def init_variables(key: Array, x: Array) -> Variables:
+        return {"params": init(key, x)}
+
+    def apply_variables(variables: Variables, x: Array) -> Array:
+        return _masked(apply(variables["params"], x), variables)
+
+    def apply_train(key: Array, variables: Variables, x: Array):
+        del key  # Nothing here is random.
+        return apply_variables(variables, x), variables
+
+    name = description or getattr(apply, "__qualname__", type(apply).__name__)
+    return Classifier(init_variables, apply_variables, apply_train, None, name)
+
+
+def _unmasked(variables: Variables) -> Variables:
+    return {name: value for name, value in variables.items() if name != OUTPUT_MASK}
+
+
+def _masked(logits: Array, variables: Variables) -> Array:
+    if OUTPUT_MASK not in variables:
+        return logits
+    return jnp.where(variables[OUTPUT_MASK][None, :], _MASKED_LOGIT, logits)
+
+
+def _blank(leaf):
+    """A stand-in for the state of a random stream that evaluation never draws from."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), leaf.shape)
+    return jnp.zeros(leaf.shape, leaf.dtype)

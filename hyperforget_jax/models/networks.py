@@ -1,0 +1,84 @@
+"""The small classifiers that are shipped: perceptrons and convolutional networks."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from hyperforget_jax.base import Array
+from hyperforget_jax.models.convolution import conv
+
+__all__ = ["MLP", "ConvNet", "GptCNN", "gpt_mlp"]
+
+# Flax's layer with its HWIO kernel; only the product behind it is chosen by platform.
+_Conv = partial(nn.Conv, conv_general_dilated=conv)
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron of any size, ReLU between layers.
+
+    Attributes:
+        features: widths of the hidden layers; none gives softmax regression.
+        num_classes: C.
+    """
+
+    features: Sequence[int] = (128,)
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        for width in self.features:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+def gpt_mlp() -> MLP:
+    """G.pt's MNIST classifier, 784-10-10: 7,960 parameters on 28 x 28 images.
+
+    Peebles et al., Learning to learn with generative models of neural network
+    checkpoints, arXiv 2209.12892, 2022.
+    """
+    return MLP(features=(10,))
+
+
+class GptCNN(nn.Module):
+    """G.pt's CIFAR-10 classifier: 5,370 parameters on 32 x 32 x 3 images.
+
+    Two convolutions without bias, 16 (stride 2) and 32 features, a global average
+    and a linear head (Peebles et al., arXiv 2209.12892, 2022).
+    """
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        pads = ((1, 1), (1, 1))
+        x = nn.relu(_Conv(16, (3, 3), strides=2, padding=pads, use_bias=False)(x))
+        x = nn.relu(_Conv(32, (3, 3), padding=pads, use_bias=False)(x))
+        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
+
+
+class ConvNet(nn.Module):
+    """A small convolutional network with BatchNorm.
+
+    Stages of convolution, BatchNorm and ReLU, of which all but the first halve the
+    image by their stride; then a global average and a linear head.
+
+    Attributes:
+        features: channels of each stage.
+        num_classes: C.
+    """
+
+    features: Sequence[int] = (16, 32, 64)
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        for stage, channels in enumerate(self.features):
+            strides = 1 if stage == 0 else 2
+            x = _Conv(channels, (3, 3), strides=strides, use_bias=False)(x)
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+            x = nn.relu(x)
+        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))

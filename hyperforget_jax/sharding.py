@@ -1,0 +1,133 @@
+"""The one place that knows devices: two logical axes on a mesh.
+
+``"population"`` holds independent models and ``"examples"`` rows of data. Everything
+else of the package is written for one device; sharded arrays go in, and under
+``AxisType.Auto`` the compiler splits the work.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from hyperforget_jax.base import Examples
+
+__all__ = ["make_mesh", "replicate", "shard", "shard_examples"]
+
+Axis = Literal["population", "examples"]
+
+
+def make_mesh(
+    *,
+    population: int | None = None,
+    examples: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh with the axes ``"population"`` and ``"examples"``.
+
+    Models of a population never talk to each other, so that axis costs nothing and
+    takes all devices unless told otherwise.
+
+    Args:
+        population: devices along ``"population"``; by default as many as there are
+            for every one along ``"examples"``.
+        examples: devices along ``"examples"``.
+        devices: which devices; by default all. The first
+            ``population * examples`` are used.
+
+    Raises:
+        ValueError: a size that is not positive, or too few devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    if examples < 1 or (population is not None and population < 1):
+        raise ValueError(
+            "population and examples must be positive, got "
+            f"population={population}, examples={examples}."
+        )
+    if population is None:
+        population = max(len(devices) // examples, 1)
+    needed = population * examples
+    if needed > len(devices):
+        raise ValueError(
+            f"A mesh of population={population} times examples={examples} needs "
+            f"{needed} devices, and there are {len(devices)}."
+        )
+    return jax.make_mesh(
+        (population, examples),
+        ("population", "examples"),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=devices[:needed],
+    )
+
+
+def shard(tree: Any, mesh: Mesh, axis: Axis) -> Any:
+    """Splits the first axis of every leaf over a mesh axis; scalars are replicated.
+
+    Args:
+        tree: arrays, ``[M, ...]`` each.
+        mesh: as made by :func:`make_mesh`.
+        axis: ``"population"`` or ``"examples"``.
+
+    Raises:
+        ValueError: an axis that the mesh does not have, or a leaf whose first axis
+            does not divide by its size.
+    """
+    size = _axis_size(mesh, axis)
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if jnp.ndim(leaf) and jnp.shape(leaf)[0] % size:
+            path = jax.tree_util.keystr(keys, simple=True, separator="/")
+            raise ValueError(
+                f"The leaf {path!r} has {jnp.shape(leaf)[0]} rows, which do not divide "
+                f"by the {size} devices of the mesh axis {axis!r}."
+            )
+    split = NamedSharding(mesh, PartitionSpec(axis))
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda leaf: _put(leaf, split if jnp.ndim(leaf) else whole), tree
+    )
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts a copy of every leaf on every device of the mesh.
+
+    Args:
+        tree: arrays of any shape.
+        mesh: as made by :func:`make_mesh`.
+    """
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda leaf: _put(leaf, whole), tree)
+
+
+def shard_examples(data: Examples, mesh: Mesh) -> Examples:
+    """Splits rows over ``"examples"``, after padding to a multiple of its size.
+
+    Padding has weight zero and id -1, so it is as good as absent.
+
+    Args:
+        data: the examples, ``[N, ...]``.
+        mesh: as made by :func:`make_mesh`.
+
+    Raises:
+        ValueError: the mesh has no such axis.
+    """
+    num_rows, size = data.y.shape[0], _axis_size(mesh, "examples")
+    padded = math.ceil(num_rows / size) * size
+    if padded != num_rows:
+        data = data.take(jnp.arange(padded))
+    return shard(data, mesh, "examples")
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    # Under jit, device_put does not split what lives on one device: it must be asked.
+    if isinstance(leaf, jax.core.Tracer):
+        return jax.lax.with_sharding_constraint(leaf, sharding)
+    return jax.device_put(leaf, sharding)
+
+
+def _axis_size(mesh: Mesh, axis: str) -> int:
+    if axis not in mesh.shape:
+        raise ValueError(f"The mesh has the axes {mesh.axis_names}, not {axis!r}.")
+    return mesh.shape[axis]

@@ -1,0 +1,27 @@
+"""The minibatch loop, training one classifier, and training populations."""
+
+from hyperforget_jax.training.descent import (
+    Batch,
+    DescentInfo,
+    DescentState,
+    LossFn,
+    descend,
+    run,
+    start,
+)
+from hyperforget_jax.training.fitting import NonFiniteLossError, fit
+from hyperforget_jax.training.population import Population, fit_population
+
+__all__ = [
+    "Batch",
+    "DescentInfo",
+    "DescentState",
+    "LossFn",
+    "NonFiniteLossError",
+    "Population",
+    "descend",
+    "fit",
+    "fit_population",
+    "run",
+    "start",
+]

@@ -1,0 +1,182 @@
+"""The one minibatch loop: draws, gradients and updates, as a scan.
+
+Training, the unlearners that optimise, and populations all run this loop.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hyperforget_jax.base import Array, Examples, Variables
+from hyperforget_jax.training.minibatches import pass_length, pass_order
+
+__all__ = ["Batch", "DescentInfo", "DescentState", "LossFn", "descend", "run", "start"]
+
+
+class Batch(NamedTuple):
+    """One minibatch.
+
+    Attributes:
+        examples: ``[B]`` rows. Weights are all one, since rows are drawn in
+            proportion to weight; all zero if nothing is active.
+        passed: how many passes over the data came before, int32, ``[]``.
+    """
+
+    examples: Examples
+    passed: Array
+
+
+LossFn = Callable[[Array, Variables, tuple[Batch, ...]], tuple[Array, Variables]]
+"""``(key, variables, one batch a source) -> (scalar loss, new variables)``."""
+
+
+class DescentState(NamedTuple):
+    """Where a descent stands.
+
+    Attributes:
+        variables: the last finite variables.
+        opt_state: the optimiser's state.
+        failed_at: the step whose loss or update was not finite, int32, ``[]``; -1 if
+            none. From there on the variables stay as they were.
+    """
+
+    variables: Variables
+    opt_state: Any
+    failed_at: Array
+
+
+class DescentInfo(NamedTuple):
+    """How a descent went.
+
+    Attributes:
+        loss: the loss before each step, ``[steps]``.
+        failed_at: as in :class:`DescentState`.
+    """
+
+    loss: Array
+    failed_at: Array
+
+
+def run(
+    key: Array,
+    loss_fn: LossFn,
+    variables: Variables,
+    sources: tuple[Examples, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    batch_size: int,
+) -> tuple[Variables, DescentInfo]:
+    """A whole descent: :func:`start`, then :func:`descend`; arguments as there."""
+    state, loss = descend(
+        key,
+        loss_fn,
+        start(variables, optimizer),
+        sources,
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+    )
+    return state.variables, DescentInfo(loss, state.failed_at)
+
+
+def start(
+    variables: Variables, optimizer: optax.GradientTransformation
+) -> DescentState:
+    """The state before the first step."""
+    return DescentState(
+        variables,
+        optimizer.init(variables["params"]),
+        jnp.full((), -1, jnp.int32),
+    )
+
+
+def descend(
+    key: Array,
+    loss_fn: LossFn,
+    state: DescentState,
+    sources: tuple[Examples, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    batch_size: int,
+    first_step: int | Array = 0,
+) -> tuple[DescentState, Array]:
+    """Takes ``steps`` optimiser steps on ``params``, from wherever ``state`` stands.
+
+    Draws and keys are functions of ``key`` and the absolute step, so a descent that
+    is interrupted and continued takes the very steps of one that was not.
+
+    Args:
+        key: a typed key, the same for all segments of one descent.
+        loss_fn: scalar loss of one minibatch of each source.
+        state: from :func:`start` or an earlier call.
+        sources: examples to draw minibatches from, each on its own.
+        optimizer: any optax optimiser.
+        steps: how many, static.
+        batch_size: rows a minibatch and source, static.
+        first_step: the number of the first step. Under ``vmap`` over a population
+            leave it unbatched: all members share one schedule of passes.
+
+    Returns:
+        The state after the last step, and the loss before each step, ``[steps]``.
+    """
+    key_draw, key_step = jax.random.split(key)
+    lengths = [pass_length(source.y.shape[0], batch_size) for source in sources]
+
+    def order(source: int, passed: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(key_draw, source), passed)
+        return pass_order(key, sources[source].weight, lengths[source] * batch_size)
+
+    def body(carry, step):
+        state, orders = carry
+        batches, next_orders = [], []
+        for index, (source, length) in enumerate(zip(sources, lengths, strict=True)):
+            passed, within = step // length, step % length
+            # The schedule is the same for every member of a population, so that
+            # under vmap this stays a branch and does not sort at every step.
+            rows = lax.cond(
+                (within == 0) | (step == first_step),
+                lambda index=index, passed=passed: order(index, passed),
+                lambda index=index: orders[index],
+            )
+            next_orders.append(rows)
+            taken = lax.dynamic_slice_in_dim(rows, within * batch_size, batch_size)
+            there = jnp.any(source.weight > 0).astype(source.weight.dtype)
+            examples = source.take(taken)
+            examples = examples._replace(weight=jnp.broadcast_to(there, taken.shape))
+            batches.append(Batch(examples, passed))
+
+        def objective(params):
+            variables = {**state.variables, "params": params}
+            return loss_fn(
+                jax.random.fold_in(key_step, step), variables, tuple(batches)
+            )
+
+        params = state.variables["params"]
+        (loss, variables), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        variables = {**variables, "params": optax.apply_updates(params, updates)}
+
+        # A sum is finite only if all of its terms are, short of an overflow that
+        # nothing could be learnt after either.
+        finite = jnp.isfinite(loss + optax.tree.sum(variables["params"]))
+        going = (state.failed_at < 0) & finite
+        variables, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(going, new, old),
+            (variables, opt_state),
+            (state.variables, state.opt_state),
+        )
+        failed_at = jnp.where((state.failed_at < 0) & ~finite, step, state.failed_at)
+        state = DescentState(variables, opt_state, failed_at)
+        return (state, tuple(next_orders)), loss
+
+    # Filled at the first step, wherever in a pass that is.
+    unfilled = tuple(jnp.zeros(length * batch_size, jnp.int32) for length in lengths)
+    numbers = first_step + jnp.arange(steps, dtype=jnp.int32)
+    (state, _), losses = lax.scan(body, (state, unfilled), numbers)
+    return state, losses

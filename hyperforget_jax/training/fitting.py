@@ -1,0 +1,103 @@
+"""Training one classifier: a pure function of a key and the data."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from hyperforget_jax import checks, losses
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.training import descent
+
+__all__ = ["Augment", "NonFiniteLossError", "fit", "training_loss"]
+
+Augment = Callable[[Array, Array, Array], Array]
+"""``(x, id, passed) -> x``, as made by ``hf.data.crop_and_flip``."""
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Training met a loss or an update that is not finite.
+
+    Attributes:
+        step: the step at which it happened.
+        variables: the last finite variables.
+    """
+
+    def __init__(self, step: int, variables: Variables):
+        super().__init__(
+            f"The loss or the update is not finite at step {step}: training stopped "
+            "there, and the last finite variables are this error's `variables`. A "
+            "smaller learning rate, or optax.clip_by_global_norm, may help."
+        )
+        self.step = step
+        self.variables = variables
+
+
+def training_loss(
+    classifier: Classifier, augment: Augment | None = None
+) -> descent.LossFn:
+    """Mean cross-entropy of a minibatch in training mode, as ``descend`` takes it."""
+
+    def loss_fn(key, variables, batches):
+        (batch,) = batches
+        x, y, weight, id = batch.examples
+        if augment is not None:
+            x = augment(x, id, batch.passed)
+        logits, variables = classifier.apply_train(key, variables, x)
+        return losses.weighted_mean(losses.cross_entropy(logits, y), weight), variables
+
+    return loss_fn
+
+
+def fit(
+    key: Array,
+    classifier: Classifier,
+    data: Examples,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    batch_size: int = 128,
+    start: Variables | None = None,
+    augment: Augment | None = None,
+) -> Variables:
+    """Trains a classifier on the examples whose weight is not zero.
+
+    Pure and jittable: ``jax.jit(lambda key, data: hf.fit(key, classifier, data,
+    optimizer, steps))`` compiles once and serves every weighting of the data. A
+    population of classifiers is :func:`hyperforget_jax.fit_population`.
+
+    Args:
+        key: a typed key, consumed.
+        classifier: the model.
+        data: training examples, ``[N]``.
+        optimizer: any optax optimiser.
+        steps: how many minibatches, static.
+        batch_size: rows a minibatch, static.
+        start: variables to start from; by default ``classifier.init``'s.
+        augment: ``(x, id, passed) -> x``, as ``hf.data.crop_and_flip`` makes it.
+
+    Returns:
+        The trained variables.
+
+    Raises:
+        TypeError, ValueError: malformed data, or a classifier that does not fit them.
+        NonFiniteLossError: training diverged. Under ``jit`` nothing can be raised: the
+            last finite variables are returned.
+    """
+    checks.check_positive(steps=steps, batch_size=batch_size)
+    num_classes = checks.check_classifier(classifier, start, data.x)
+    checks.check_examples(data, num_classes=num_classes)
+    key_init, key_descend = jax.random.split(key)
+    variables = classifier.init(key_init, data.x) if start is None else start
+    variables, info = descent.run(
+        key_descend,
+        training_loss(classifier, augment),
+        variables,
+        (data,),
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+    )
+    if checks.is_concrete(info.failed_at) and info.failed_at >= 0:
+        raise NonFiniteLossError(int(info.failed_at), variables)
+    return variables

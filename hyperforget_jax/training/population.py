@@ -1,0 +1,300 @@
+"""Many classifiers at once: ``fit`` under ``vmap``, in chunks that fit the memory.
+
+The same primitive makes retrained oracles, zoos of checkpoints and shadow models.
+This file is the host's outer loop over chunks and segments; what runs on the device
+is :func:`hyperforget_jax.training.descent.descend`, and what is on disk belongs to
+:mod:`hyperforget_jax.training.resuming`.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.extend.core import subjaxprs
+from rich.progress import Progress
+
+from hyperforget_jax import checkpointing, checks, sharding
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.training import descent, resuming
+from hyperforget_jax.training.fitting import Augment, training_loss
+
+__all__ = ["Population", "fit_population"]
+
+# What a chunk of members may occupy. On the CPU a population that outgrows the cache
+# is slower than several that do not; an accelerator wants it as large as it can be.
+_CHUNK_BYTES = {"cpu": 256 * 2**20}
+_CHUNK_BYTES_ACCELERATOR = 4 * 2**30
+
+
+class Population(NamedTuple):
+    """Trained classifiers, stacked.
+
+    Attributes:
+        variables: final variables, leaves ``[P, ...]``.
+        checkpoints: variables after each of ``checkpoint_steps``, leaves
+            ``[P, K, ...]``; None if none were asked for.
+        checkpoint_steps: how many steps each checkpoint had taken, int32, ``[K]``.
+        loss: mean training loss over the last segment, ``[P]``.
+        failed_at: the step at which a member's loss was not finite, int32, ``[P]``;
+            -1 for members that are well. A failed member keeps its last finite
+            variables.
+    """
+
+    variables: Variables
+    checkpoints: Variables | None
+    checkpoint_steps: Array
+    loss: Array
+    failed_at: Array
+
+
+def fit_population(
+    key: Array,
+    classifier: Classifier,
+    data: Examples,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    members: int,
+    weights: Array | None = None,
+    starts: Variables | None = None,
+    batch_size: int = 128,
+    augment: Augment | None = None,
+    checkpoint_steps: Sequence[int] = (),
+    chunk_size: int | None = None,
+    segment_steps: int | None = None,
+    directory: str | Path | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    progress: bool = True,
+) -> Population:
+    """Trains a population: :func:`hyperforget_jax.fit` over keys, weights and starts.
+
+    Member ``m`` is trained with ``fold_in(key, m)``. The same member in a chunk of
+    another size, or on other hardware, differs in the last bits: chunk size and
+    segments are recorded in ``directory``, and a resumed run uses the recorded ones.
+
+    Args:
+        key: a typed key, consumed.
+        classifier: the model.
+        data: training examples, ``[N]``, shared by all members.
+        optimizer: any optax optimiser.
+        steps: minibatches for each member.
+        members: P.
+        weights: who saw which rows, integers, ``[P, N]``; by default ``data.weight``.
+        starts: variables to start from, leaves ``[P, ...]``; by default fresh ones.
+        batch_size: rows a minibatch.
+        augment: as for ``fit``.
+        checkpoint_steps: steps, in ``[1, steps]``, after which variables are kept.
+        chunk_size: members trained at once; by default as many as the memory budget
+            of the device holds.
+        segment_steps: steps between two returns to the host, where files are written
+            and progress is shown; 250 by default.
+        directory: where to keep the run's state. A run that was killed and is called
+            again with the same arguments goes on from there, and ends bit-identical
+            to one that was not, on the same kind of machine.
+        mesh: with a ``population`` axis, on which the members of a chunk are sharded.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The population. Members that failed are named in a warning and flagged.
+
+    Raises:
+        TypeError, ValueError: malformed arguments, or a ``directory`` that holds a run
+            begun with other ones.
+    """
+    checks.check_positive(steps=steps, members=members, batch_size=batch_size)
+    one_start = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts
+    )
+    num_classes = checks.check_classifier(classifier, one_start, data.x)
+    checks.check_examples(data, num_classes=num_classes)
+    _check_stacked(members, data, weights, starts)
+    checkpoint_steps = _checked_steps(checkpoint_steps, steps)
+    loss_fn = training_loss(classifier, augment)
+
+    def begin(key, start):
+        key_init, key_descend = jax.random.split(key)
+        variables = classifier.init(key_init, data.x) if start is None else start
+        return key_descend, descent.start(variables, optimizer)
+
+    def advance(key, state, weight, data, first_step, length):
+        source = data if weight is None else data._replace(weight=weight)
+        state, losses = descent.descend(
+            key,
+            loss_fn,
+            state,
+            (source,),
+            optimizer,
+            steps=length,
+            batch_size=batch_size,
+            first_step=first_step,
+        )
+        return state, jnp.mean(losses)
+
+    shapes = (*jax.eval_shape(begin, key, one_start), data.weight, data)
+
+    def one_step(*arguments):
+        return advance(*arguments, 0, 1)
+
+    devices = 1 if mesh is None else mesh.shape["population"]
+    stored = resuming.stored_recipe(directory)
+    chunk_size = chunk_size or stored.get("chunk_size")
+    chunk_size = chunk_size or _chunk_size(one_step, shapes, members, devices)
+    segment_steps = segment_steps or stored.get("segment_steps", 250)
+    recipe = {
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "classifier": classifier.description,
+        "program": resuming.program_digest(one_step, *shapes),
+        "data": checkpointing.digest(data),
+        "weights": weights if weights is None else checkpointing.digest(weights),
+        "starts": starts if starts is None else checkpointing.digest(starts),
+        "steps": steps,
+        "members": members,
+        "batch_size": batch_size,
+        "checkpoint_steps": list(checkpoint_steps),
+        "chunk_size": chunk_size,
+        "segment_steps": segment_steps,
+        "device": jax.devices()[0].device_kind,
+        "devices": devices,
+    }
+    resuming.check_recipe(directory, stored, recipe)
+
+    def place(tree):
+        return tree if mesh is None else sharding.shard(tree, mesh, "population")
+
+    data = data if mesh is None else sharding.replicate(data, mesh)
+    keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(jnp.arange(members))
+    stacked_axes = (None if weights is None else 0, None if starts is None else 0)
+    begin_all = jax.jit(jax.vmap(begin, (0, stacked_axes[1])))
+    advance_all = jax.jit(
+        jax.vmap(advance, (0, 0, stacked_axes[0], None, None, None)),
+        static_argnums=5,
+        donate_argnums=1,
+    )
+    ends = sorted({*range(0, steps, segment_steps), *checkpoint_steps, steps} - {0})
+
+    def run_chunk(index: int, advanced) -> resuming.Chunk:
+        # The last chunk is filled up with members of the first, dropped afterwards, so
+        # that all chunks share a compilation.
+        chosen = (index * chunk_size + np.arange(chunk_size)) % members
+        chunk_keys, start, weight = place(
+            jax.tree.map(lambda leaf: leaf[chosen], (keys, starts, weights))
+        )
+        descent_keys, state = begin_all(chunk_keys, start)
+        fresh = resuming.Chunk(state, (), jnp.zeros(chunk_size))
+        begun, chunk = resuming.load_chunk(directory, index, fresh, checkpoint_steps)
+        chunk = chunk._replace(state=place(chunk.state))
+        advanced(begun)
+        for end in [end for end in ends if end > begun]:
+            state, loss = advance_all(
+                descent_keys, chunk.state, weight, data, begun, end - begun
+            )
+            kept = chunk.kept
+            if end in checkpoint_steps:
+                kept = (*kept, jax.tree.map(np.asarray, state.variables))
+            chunk = resuming.Chunk(state, kept, loss)
+            resuming.save_chunk(directory, index, chunk, end, recipe)
+            advanced(end - begun)
+            begun = end
+        return jax.tree.map(np.asarray, chunk)
+
+    num_chunks = -(-members // chunk_size)
+    with Progress(disable=not progress, transient=True) as bar:
+        task = bar.add_task(f"{members} classifiers", total=num_chunks * steps)
+        chunks = [
+            run_chunk(index, lambda count: bar.advance(task, count))
+            for index in range(num_chunks)
+        ]
+
+    def joined(*leaves):
+        return jnp.asarray(np.concatenate(leaves)[:members])
+
+    whole: resuming.Chunk = jax.tree.map(joined, *chunks)
+    checkpoints = None
+    if checkpoint_steps:
+        checkpoints = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves, axis=1), *whole.kept
+        )
+    _warn_of_failures(np.asarray(whole.state.failed_at))
+    return Population(
+        whole.state.variables,
+        checkpoints,
+        jnp.asarray(checkpoint_steps, jnp.int32),
+        whole.loss,
+        whole.state.failed_at,
+    )
+
+
+def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ...]:
+    given = tuple(int(step) for step in checkpoint_steps)
+    if list(given) != sorted({step for step in given if 0 < step <= steps}):
+        raise ValueError(
+            f"checkpoint_steps must increase and lie in [1, {steps}], got {given}."
+        )
+    return given
+
+
+def _check_stacked(members: int, data: Examples, weights: Any, starts: Any) -> None:
+    if weights is not None:
+        shape = (members, data.y.shape[0])
+        if jnp.shape(weights) != shape:
+            raise ValueError(
+                f"weights must have shape [members, N] = {shape}, "
+                f"got {jnp.shape(weights)}."
+            )
+        host = np.asarray(weights)
+        if np.issubdtype(host.dtype, np.floating) and np.isnan(host).any():
+            raise ValueError("weights must not be NaN.")
+        if (host < 0).any():
+            raise ValueError("weights must be non-negative.")
+        if not np.issubdtype(host.dtype, np.integer):
+            raise TypeError(f"weights must be integers, got dtype {host.dtype}.")
+        empty = np.flatnonzero(~host.any(axis=1))
+        if empty.size:
+            raise ValueError(
+                "weights must leave each member an example; all are zero for members "
+                f"{empty[:10].tolist()}."
+            )
+    for path, leaf in jax.tree.leaves_with_path(starts):
+        if leaf.shape[:1] != (members,):
+            raise ValueError(
+                f"starts must be stacked [members={members}, ...]; leaf "
+                f"{jax.tree_util.keystr(path)} has shape {leaf.shape}."
+            )
+
+
+def _chunk_size(one_step, shapes, members: int, devices: int) -> int:
+    """Members whose training step fits the budget, balanced over equal chunks."""
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes[1]))
+    scratch = _bytes_written(jax.make_jaxpr(one_step)(*shapes).jaxpr)
+    budget = _CHUNK_BYTES.get(jax.default_backend(), _CHUNK_BYTES_ACCELERATOR)
+    most = max(devices * budget // (held + scratch + 1), devices)
+    balanced = -(-members // -(-members // most))
+    return -(-balanced // devices) * devices
+
+
+def _bytes_written(jaxpr) -> int:
+    """Bytes of every intermediate of a program: its scratch memory, from above."""
+    own = sum(
+        math.prod(var.aval.shape) * 4 for eqn in jaxpr.eqns for var in eqn.outvars
+    )
+    inner = sum(map(_bytes_written, subjaxprs(jaxpr)))
+    return own + inner
+
+
+def _warn_of_failures(failed_at: np.ndarray) -> None:
+    failed = np.flatnonzero(failed_at >= 0)
+    if failed.size:
+        named = [f"member {m} at step {failed_at[m]}" for m in failed[:10]]
+        more = ", ..." if failed.size > 10 else ""
+        warnings.warn(
+            f"The loss of {failed.size} of {failed_at.size} members is not finite; "
+            f"they keep their last finite variables: {', '.join(named)}{more}.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

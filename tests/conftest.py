@@ -1,0 +1,29 @@
+"""Strict JAX for every test, eight fake devices, and one cache of compilations."""
+
+import os
+import pathlib
+
+# Tests compile much and compute little. Set before JAX reads it.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+)
+
+import chex  # noqa: E402
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+
+chex.set_n_cpu_devices(8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_legacy_prng_key", "error")
+jax.config.update(
+    "jax_compilation_cache_dir",
+    str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+hypothesis.settings.register_profile(
+    "fixed", derandomize=True, deadline=None, max_examples=25
+)
+hypothesis.settings.load_profile("fixed")

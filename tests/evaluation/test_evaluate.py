@@ -1,0 +1,468 @@
+"""Evaluation end to end, on softmax regression and four clusters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from hyperforget_jax.base import Classifier
+from hyperforget_jax.evaluation import (
+    Spread,
+    auc,
+    ceiling,
+    evaluate,
+    prepare_oracles,
+    tug_of_war,
+)
+from hyperforget_jax.requests import forget_classes, forget_labels, forget_rows
+
+HALVES = [
+    f"{half}_{kind}_{split}"
+    for half in ("forget", "retain")
+    for kind in ("accuracy", "loss")
+    for split in ("train", "test")
+]
+
+
+@pytest.fixture(scope="module")
+def train(make_examples):
+    return make_examples(0, 120)
+
+
+@pytest.fixture(scope="module")
+def held_out(make_examples):
+    return make_examples(1, 80, first_id=1000)
+
+
+@pytest.fixture(scope="module")
+def request_class(train):
+    return forget_classes(train, [2])
+
+
+@pytest.fixture(scope="module")
+def request_rows(train):
+    return forget_rows(train, np.arange(0, 40, 3))
+
+
+@pytest.fixture(scope="module")
+def good(linear, make_variables, train):
+    """A classifier that has learned the clusters."""
+
+    def loss(params):
+        logits = linear.apply({"params": params}, train.x)
+        return -jnp.mean(
+            jnp.take_along_axis(jax.nn.log_softmax(logits), train.y[:, None], 1)
+        )
+
+    params = make_variables(0)["params"]
+    step = jax.jit(
+        lambda params: jax.tree.map(
+            lambda p, g: p - 0.5 * g, params, jax.grad(loss)(params)
+        )
+    )
+    for _ in range(100):
+        params = step(params)
+    return {"params": params}
+
+
+@pytest.fixture(scope="module")
+def oracles(make_variables):
+    return make_variables([10, 11, 12])
+
+
+def accuracy_of(linear, variables, examples, mask):
+    logits = np.asarray(linear.apply(variables, examples.x))
+    return np.mean((logits.argmax(-1) == np.asarray(examples.y))[np.asarray(mask)])
+
+
+def losses_of(linear, variables, examples):
+    logits = np.asarray(linear.apply(variables, examples.x), np.float64)
+    log_p = scipy.special.log_softmax(logits, axis=-1)
+    return -log_p[np.arange(log_p.shape[0]), np.asarray(examples.y)]
+
+
+def without_rows(examples, mask):
+    return jax.tree.map(lambda leaf: leaf[np.asarray(mask)], examples)
+
+
+def test_halves_of_a_class_request(linear, good, train, held_out, request_class):
+    found = evaluate(linear, good, request_class, held_out)
+    assert set(HALVES) <= set(found.metrics)
+    for name, examples in (("train", train), ("test", held_out)):
+        is_forgotten = np.asarray(examples.y) == 2
+        for half, mask in (("forget", is_forgotten), ("retain", ~is_forgotten)):
+            # Float32 quotients and means of some hundred terms of order one.
+            assert found.metrics[f"{half}_accuracy_{name}"] == pytest.approx(
+                accuracy_of(linear, good, examples, mask), rel=1e-6
+            )
+            assert found.metrics[f"{half}_loss_{name}"] == pytest.approx(
+                losses_of(linear, good, examples)[mask].mean(), rel=1e-5
+            )
+        for label in range(4):
+            got = found.per_class[name]
+            mask = np.asarray(examples.y) == label
+            assert got.count[label] == mask.sum()
+            assert got.accuracy[label] == pytest.approx(
+                accuracy_of(linear, good, examples, mask), rel=1e-6
+            )
+    assert found.metrics["accuracy_test"] == pytest.approx(
+        accuracy_of(linear, good, held_out, np.ones(80, bool)), rel=1e-6
+    )
+
+
+def test_halves_of_a_row_request(linear, good, train, held_out, request_rows):
+    found = evaluate(linear, good, request_rows, held_out)
+    is_forgotten = np.isin(np.arange(120), np.arange(0, 40, 3))
+    assert found.metrics["forget_accuracy_train"] == pytest.approx(
+        accuracy_of(linear, good, train, is_forgotten), rel=1e-6
+    )
+    # No test row is forgotten: what would be a mean over nothing is left out.
+    assert "forget_accuracy_test" not in found.metrics
+    assert "forget_loss_test" not in found.metrics
+    assert found.metrics["retain_accuracy_test"] == found.metrics["accuracy_test"]
+    assert found.classes == ()
+    assert found.num_forgotten == 14
+
+
+def test_membership_compares_with_the_forgotten_classes_or_with_all(
+    linear, good, train, held_out, request_class, request_rows
+):
+    members, others = losses_of(linear, good, train), losses_of(linear, good, held_out)
+    by_class = evaluate(linear, good, request_class, held_out).metrics["mia_auc"]
+    expected = auc(
+        members[np.asarray(train.y) == 2], others[np.asarray(held_out.y) == 2]
+    )
+    # A float32 tie broken otherwise than in float64 would move one pair of 600.
+    assert by_class == pytest.approx(expected, abs=2e-3)
+    by_rows = evaluate(linear, good, request_rows, held_out).metrics["mia_auc"]
+    assert by_rows == pytest.approx(auc(members[0:40:3], others), abs=2e-3)
+
+
+def test_membership_inference_reads_the_labels(
+    linear, good, train, held_out, request_rows
+):
+    # Published code scores members by outputs alone: there, shuffled labels change
+    # nothing.
+    shuffled = np.random.default_rng(0).permutation(np.asarray(train.y))
+    relabelled = request_rows._replace(data=train._replace(y=jnp.asarray(shuffled)))
+    before = evaluate(linear, good, request_rows, held_out).metrics
+    after = evaluate(linear, good, relabelled, held_out).metrics
+    assert after["mia_auc"] < before["mia_auc"] - 0.2
+
+
+def test_tpr_needs_200_non_members(linear, good, make_examples, request_rows):
+    for count, is_there in ((199, False), (200, True)):
+        held_out = make_examples(2, count, first_id=1000)
+        metrics = evaluate(linear, good, request_rows, held_out).metrics
+        assert ("mia_tpr_at_1_fpr" in metrics) == is_there
+
+
+def test_metrics_are_finite_and_fractions(
+    linear, good, oracles, held_out, request_class, request_rows
+):
+    for request in (request_class, request_rows):
+        found = evaluate(
+            linear, good, request, held_out, oracles=oracles, original=good
+        )
+        for name, value in found.metrics.items():
+            assert type(value) is float
+            assert np.isfinite(value), name
+            if "accuracy" in name or name in ("mia_auc", "tow", "relearn_censored"):
+                assert 0 <= value <= 1
+
+
+def test_distances_to_oracles_are_means_of_pairs(
+    linear, good, make_variables, train, held_out, request_class, oracles
+):
+    found = evaluate(linear, good, request_class, held_out, oracles=oracles).metrics
+    for name, examples in (("train", train), ("test", held_out)):
+        p = scipy.special.softmax(linear.apply(good, examples.x), axis=-1)
+        is_forgotten = np.asarray(examples.y) == 2
+        for half, mask in (("forget", is_forgotten), ("retain", ~is_forgotten)):
+            pairs = []
+            for seed in (10, 11, 12):
+                logits = linear.apply(make_variables(seed), examples.x)
+                q = scipy.special.softmax(logits, axis=-1)
+                pairs.append(np.sqrt(((p - q) ** 2).sum(-1))[mask].mean())
+            # Float32 softmax outputs and their means.
+            assert found[f"l2_to_oracle_{half}_{name}"] == pytest.approx(
+                np.mean(pairs), rel=1e-5
+            )
+    for short in ("js", "l2"):
+        assert found[f"{short}_to_oracle"] == found[f"{short}_to_oracle_forget_train"]
+    assert 0 < found["js_to_oracle"] < np.log(2)
+
+
+def test_a_model_is_at_no_distance_from_itself(
+    linear, make_variables, held_out, request_class
+):
+    alone = evaluate(
+        linear,
+        make_variables(10),
+        request_class,
+        held_out,
+        oracles=make_variables([10]),
+    )
+    assert alone.metrics["js_to_oracle"] == pytest.approx(0, abs=1e-6)
+    assert alone.metrics["l2_to_oracle"] == pytest.approx(0, abs=1e-6)
+    assert alone.metrics["tow"] == 1
+
+
+def test_tug_of_war_by_hand():
+    names = ("forget_accuracy_train", "retain_accuracy_train", "retain_accuracy_test")
+    model = dict(zip(names, (0.5, 0.9, 0.8), strict=True))
+    oracles = [
+        dict(zip(names, values, strict=True))
+        for values in ((0.0, 1.0, 0.9), (0.2, 1.0, 0.9))
+    ]
+    # (1 - 0.4) (1 - 0.1) (1 - 0.1), with the oracles' mean forget accuracy 0.1.
+    assert tug_of_war(model, oracles) == pytest.approx(0.486)
+    del model["retain_accuracy_test"]
+    assert tug_of_war(model, oracles) is None
+
+
+def test_relearning_needs_an_original(linear, good, held_out, request_class, oracles):
+    found = evaluate(linear, good, request_class, held_out, oracles=oracles)
+    assert not [name for name in found.metrics if "relearn" in name]
+    # The original is where it was: no step.
+    found = evaluate(linear, good, request_class, held_out, original=good)
+    assert found.metrics["relearn_steps"] == 0
+    assert found.metrics["relearn_censored"] == 0
+    assert "relearn_steps_oracle" not in found.metrics
+
+
+def test_a_mask_hides_nothing_from_relearning(
+    linear, good, held_out, request_class, oracles
+):
+    masked = {**good, "output_mask": jnp.arange(4) == 2}
+    found = evaluate(
+        linear, masked, request_class, held_out, oracles=oracles, original=good
+    ).metrics
+    assert found["forget_accuracy_test"] == 0
+    assert found["forget_accuracy_train"] == 0
+    assert found["relearn_steps"] == 0
+    assert found["relearn_steps_oracle"] > 10
+
+
+def test_prepared_oracles_give_the_same_evaluation(
+    linear, good, make_variables, held_out, request_class, oracles
+):
+    options = {"original": good, "key": jax.random.key(3)}
+    prepared = prepare_oracles(linear, oracles, request_class, held_out, **options)
+    listed = [make_variables(seed) for seed in (10, 11, 12)]
+    expected = evaluate(
+        linear, good, request_class, held_out, oracles=oracles, **options
+    )
+    for again in (
+        evaluate(linear, good, request_class, held_out, oracles=prepared),
+        evaluate(linear, good, request_class, held_out, oracles=listed, **options),
+    ):
+        assert again.metrics == expected.metrics
+        assert again.oracles == expected.oracles
+    # A later original adds its relearning to what is there.
+    bare = prepare_oracles(linear, oracles, request_class, held_out)
+    later = evaluate(linear, good, request_class, held_out, oracles=bare, **options)
+    assert later.metrics == expected.metrics
+    assert later.oracles == expected.oracles
+
+
+def test_oracles_of_another_request_are_refused(
+    linear, good, train, held_out, request_class, oracles
+):
+    prepared = prepare_oracles(linear, oracles, request_class, held_out)
+    other = forget_classes(train, [1])
+    with pytest.raises(ValueError, match="prepared for another request"):
+        evaluate(linear, good, other, held_out, oracles=prepared)
+
+
+def test_ceiling_leaves_one_out(linear, good, make_variables, held_out, request_class):
+    seeds = [10, 11, 12]
+    found = ceiling(
+        linear, make_variables(seeds), request_class, held_out, original=good
+    )
+    assert len(found) == 3
+    for seed, one in zip(seeds, found, strict=True):
+        others = make_variables([other for other in seeds if other != seed])
+        expected = evaluate(
+            linear,
+            make_variables(seed),
+            request_class,
+            held_out,
+            oracles=others,
+            original=good,
+        )
+        assert set(one.metrics) == set(expected.metrics)
+        for name, value in expected.metrics.items():
+            # Population and single model sum float32 products in another order.
+            assert one.metrics[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+        assert one.num_oracles == 2
+
+
+def test_oracles_stand_beside_a_model_at_their_distance_from_each_other(
+    linear, good, held_out, request_class, oracles
+):
+    found = evaluate(linear, good, request_class, held_out, oracles=oracles).oracles
+    left_out = ceiling(linear, oracles, request_class, held_out)
+    for name in ("js_to_oracle", "l2_to_oracle_retain_test", "tow"):
+        values = [one.metrics[name] for one in left_out]
+        assert found[name].mean == pytest.approx(np.mean(values), rel=1e-12)
+        assert found[name].sd == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+
+
+def test_ceiling_needs_two(linear, make_variables, held_out, request_class):
+    with pytest.raises(ValueError, match="at least two, got 1"):
+        ceiling(linear, make_variables([0]), request_class, held_out)
+
+
+def test_weightless_rows_are_inert(
+    linear, good, train, held_out, request_class, oracles
+):
+    def padded(examples):
+        noise = jnp.full((8, examples.x.shape[1]), jnp.float32(50))
+        return jax.tree.map(
+            lambda leaf, extra: jnp.concatenate([leaf, extra]),
+            examples,
+            examples._replace(
+                x=noise,
+                y=jnp.full(8, 2, jnp.int32),
+                weight=jnp.zeros(8, jnp.int32),
+                id=jnp.full(8, -1, jnp.int32),
+            ),
+        )
+
+    options = {"oracles": oracles, "original": good}
+    expected = evaluate(linear, good, request_class, held_out, **options)
+    request = forget_classes(padded(train), [2])
+    got = evaluate(linear, good, request, padded(held_out), **options)
+    assert set(got.metrics) == set(expected.metrics)
+    for name, value in expected.metrics.items():
+        # Longer float32 sums, grouped otherwise.
+        assert got.metrics[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+
+
+def test_weightless_rows_may_hold_anything(
+    linear, good, train, held_out, request_class, oracles
+):
+    # The last row, from which padding is clipped, of a class that is retained.
+    gone = train._replace(weight=train.weight.at[-1].set(0))
+    broken = gone._replace(x=gone.x.at[-1].set(jnp.nan))
+    clean, noisy = (
+        evaluate(
+            linear,
+            good,
+            forget_classes(data, [2], capacity=40),
+            held_out,
+            oracles=oracles,
+            original=good,
+        )
+        for data in (gone, broken)
+    )
+    assert clean.metrics == noisy.metrics
+
+
+def test_rows_forgotten_earlier_are_in_neither_half(
+    linear, good, train, held_out, make_examples
+):
+    later = train._replace(weight=jnp.where(train.y == 1, 0, train.weight))
+    found = evaluate(linear, good, forget_classes(later, [2], num_classes=4), held_out)
+    assert found.num_forgotten == 30
+    np.testing.assert_array_equal(found.per_class["train"].count, [30, 0, 30, 30])
+    assert found.per_class["train"].accuracy[1] == 0
+
+
+def test_evaluation_compiles_once(linear, make_variables, train, held_out):
+    traces = []
+
+    def apply(variables, x):
+        traces.append(x.shape)
+        return linear.apply(variables, x)
+
+    counted = Classifier(linear.init, apply, linear.apply_train)
+
+    def run(label, seed):
+        oracles = make_variables([seed + 1, seed + 2])
+        request = forget_classes(train, [label])
+        original = make_variables(seed)
+        evaluate(
+            counted, original, request, held_out, oracles=oracles, original=original
+        )
+        return len(traces)
+
+    first = run(0, 0)
+    assert first > 0
+    assert run(1, 5) == first
+
+
+def test_bad_input_is_named(linear, good, train, held_out, request_class, oracles):
+    with pytest.raises(ValueError, match="carries no data"):
+        evaluate(linear, good, forget_labels([2], 4), held_out)
+    with pytest.raises(ValueError, match="has 4 logits, but there are 5 classes"):
+        evaluate(linear, good, forget_classes(train, [2], num_classes=5), held_out)
+    with pytest.raises(ValueError, match="one request at a time"):
+        stacked = request_class._replace(
+            rows=request_class.rows[None], classes=request_class.classes[None]
+        )
+        evaluate(linear, good, stacked, held_out)
+    with pytest.raises(TypeError, match="examples must be hf.Examples"):
+        evaluate(linear, good, request_class, (held_out.x, held_out.y))
+    with pytest.raises(ValueError, match="does not take inputs of shape"):
+        evaluate(linear, good, request_class, held_out._replace(x=held_out.x[:, :3]))
+    with pytest.raises(ValueError, match="oracles must be stacked"):
+        evaluate(linear, good, request_class, held_out, oracles=good)
+    with pytest.raises(ValueError, match="oracles is empty"):
+        evaluate(linear, good, request_class, held_out, oracles=[])
+
+
+def test_diverged_models_are_named(linear, good, held_out, request_class, oracles):
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, good)
+    with pytest.raises(ValueError, match="logits of the model are not finite for 120"):
+        evaluate(linear, broken, request_class, held_out)
+    with pytest.raises(ValueError, match="logits of oracle 1 are not finite"):
+        evaluate(linear, good, request_class, held_out, oracles=[good, broken])
+
+
+def test_text_of_a_class_request(linear, good, held_out, request_class, oracles):
+    text = str(
+        evaluate(linear, good, request_class, held_out, oracles=oracles, original=good)
+    )
+    lines = text.splitlines()
+    assert lines[0] == "Forgetting class 2 (30 training rows)"
+    assert "oracle (n=3)" in lines[1]
+    forget_test = next(line for line in lines if line.startswith("forget accuracy, te"))
+    forget_train = next(
+        line for line in lines if line.startswith("forget accuracy, tr")
+    )
+    assert forget_test.endswith(" 0")
+    assert forget_train.endswith("the oracle's")
+    assert "±" in forget_test
+    assert "missing" not in text
+    assert max(len(line) for line in lines) <= 80
+
+
+def test_text_of_a_row_request_without_oracles(linear, good, held_out, request_rows):
+    text = str(evaluate(linear, good, request_rows, held_out))
+    assert "Forgetting 14 training rows" in text
+    assert "forget accuracy, test" not in text
+    assert text.endswith(
+        "Distances to a retrained oracle are missing: no oracles were given."
+    )
+    assert "±" not in text
+
+
+def test_text_says_when_relearning_is_censored(linear, good, held_out, request_rows):
+    found = evaluate(linear, good, request_rows, held_out)
+    metrics = {**found.metrics, "relearn_steps": 100.0, "relearn_censored": 1.0}
+    oracles = {"relearn_steps": Spread(90.0, 5.0), "relearn_censored": Spread(0.4, 0.5)}
+    text = str(dataclasses.replace(found, metrics=metrics, oracles=oracles))
+    assert "> 100" in text
+    assert "≥ 90.0 ± 5.0" in text
+
+
+def test_text_of_the_loss_of_a_masked_model_fits(linear, good, held_out, request_class):
+    masked = {**good, "output_mask": jnp.arange(4) == 2}
+    lines = str(evaluate(linear, masked, request_class, held_out)).splitlines()
+    assert any("1e+09" in line for line in lines)
+    assert max(len(line) for line in lines) <= 80

@@ -1,0 +1,262 @@
+"""The schema holds: valid documents pass, and each violation is named."""
+
+import copy
+import dataclasses
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from hyperforget_jax.base import Access
+from hyperforget_jax.evaluation import (
+    metric_summary,
+    read,
+    results_document,
+    results_row,
+    validate,
+    write,
+)
+
+ACCESS = Access(init={"retain", "forget"}, unlearn={"classes"})
+
+
+def make_row(method, seeds=5, **overrides):
+    metrics = [
+        {"forget_accuracy_test": 0.1 * seed, "js_to_oracle": 0.01, "relearn_steps": 7.0}
+        for seed in range(seeds)
+    ]
+    row = results_row(
+        method,
+        metrics,
+        dataset="digits",
+        model="mlp",
+        scenario="class",
+        request="class 3",
+        access=ACCESS,
+        seconds={"init": 0.0, "unlearn": 0.5, "compile": 1.0},
+    )
+    return {**row, **overrides}
+
+
+@pytest.fixture
+def document():
+    methods = ("original", "retrain", "ceiling", "finetune")
+    return results_document(
+        [make_row(method) for method in methods],
+        preset="digits",
+        config={"steps": 10, "rates": (0.1, 0.2), "out": pathlib.Path("runs")},
+        seconds=1.5,
+        command="python experiments/quickstart.py",
+    )
+
+
+def test_metric_summary_by_hand():
+    got = metric_summary([1.0, 2.0, 4.0])
+    assert got["mean"] == pytest.approx(7 / 3)
+    # The sample variance of 1, 2, 4 is 7/3.
+    assert got["std"] == pytest.approx(np.sqrt(7 / 3))
+    assert (got["min"], got["max"], got["values"]) == (1.0, 4.0, [1.0, 2.0, 4.0])
+
+
+def test_metric_summary_of_one_value_has_no_spread():
+    assert metric_summary([0.5])["std"] == 0.0
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [1.0, np.inf], [[1.0]]])
+def test_metric_summary_refuses(values):
+    with pytest.raises(ValueError, match="values must be"):
+        metric_summary(values)
+
+
+def test_row_holds_the_values_in_seed_order():
+    row = make_row("finetune")
+    values = row["metrics"]["forget_accuracy_test"]["values"]
+    np.testing.assert_allclose(values, [0.0, 0.1, 0.2, 0.3, 0.4])
+    assert row["n"] == 5
+    assert row["over"] == "training_seed"
+    expected = {"before": [], "init": ["forget", "retain"], "unlearn": ["classes"]}
+    assert row["access"] == expected
+
+
+def test_row_refuses_uneven_seeds():
+    options = {
+        "dataset": "d",
+        "model": "m",
+        "scenario": "s",
+        "request": "r",
+        "access": ACCESS,
+        "seconds": {"init": 0.0, "unlearn": 0.0, "compile": 0.0},
+    }
+    with pytest.raises(ValueError, match=r"seeds 0 and 1: \['tow'\]"):
+        results_row("x", [{"mia_auc": 0.5, "tow": 1.0}, {"mia_auc": 0.5}], **options)
+    with pytest.raises(ValueError, match="needs a seed"):
+        results_row("x", [], **options)
+
+
+def test_a_valid_document_passes(document):
+    validate(document)
+    assert document["schema"] == 1
+    assert document["config"] == {"steps": 10, "rates": [0.1, 0.2], "out": "runs"}
+    assert {"python", "jax", "numpy"} <= set(document["versions"])
+
+
+def test_config_may_be_a_dataclass():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        seeds: tuple[int, ...] = (0, 1)
+        name: str | None = None
+
+    made = results_document(
+        [make_row("x")], preset="p", config=Config(), seconds=np.float32(1), command="c"
+    )
+    validate(made, references=False)
+    assert made["config"] == {"seeds": [0, 1], "name": None}
+
+
+def test_no_git_is_unknown(tmp_path, document):
+    made = results_document(
+        document["rows"],
+        preset="p",
+        config={},
+        seconds=0,
+        command="c",
+        repository=tmp_path / "nowhere",
+    )
+    assert (made["commit"], made["dirty"]) == ("unknown", "unknown")
+    validate(made)
+
+
+def test_command_names_no_folder_of_the_machine(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def command(script):
+        monkeypatch.setattr(sys, "argv", [script, "--seeds", "5"])
+        return results_document([], preset="p", config={}, seconds=0)["command"]
+
+    expected = "python experiments/x.py --seeds 5"
+    assert command(str(tmp_path / "experiments" / "x.py")) == expected
+    assert command("experiments/x.py") == expected
+    assert command(str(tmp_path.parent / "x.py")) == "python x.py --seeds 5"
+
+
+METRIC = ("rows", 1, "metrics", "forget_accuracy_test")
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        (("schema",), 2, "schema: must be 1"),
+        (("schema",), True, "schema: has the wrong type, bool"),
+        (("command",), MISSING, "command: is missing"),
+        (("preset",), 3, "preset: has the wrong type, int"),
+        (("dirty",), "maybe", "dirty: must be true, false or 'unknown'"),
+        (("versions",), [], "versions: has the wrong type, list"),
+        (("config", "rate"), float("nan"), "config.rate: must be finite, got nan"),
+        (("config", "rates"), (1,), "config.rates: is a tuple"),
+        (("config", 3), 1, "config: has the key 3"),
+        (("seconds",), -1.0, "seconds: must not be negative"),
+        (("rows",), [], "rows: must not be empty"),
+        (("rows", 2), [], r"rows\[2\]: must be an object"),
+        (("rows", 2, "method"), MISSING, r"rows\[2\].method: is missing"),
+        (("rows", 3, "method"), "", r"rows\[3\].method: must not be empty"),
+        (("rows", 1, "n"), 0, r"rows\[1\].n: must be at least 1"),
+        (("rows", 1, "n"), 4, r"forget_accuracy_test.values: must be n=4 numbers"),
+        (("rows", 0, "access", "init"), MISSING, r"rows\[0\].access.init: is missing"),
+        (
+            ("rows", 0, "access", "init"),
+            ["retain", "test"],
+            r"rows\[0\].access.init\[1\]: must be one of .* got 'test'",
+        ),
+        (
+            ("rows", 0, "seconds", "compile"),
+            MISSING,
+            r"rows\[0\].seconds.compile: is missing",
+        ),
+        (
+            ("rows", 0, "seconds", "unlearn"),
+            -1,
+            r"rows\[0\].seconds.unlearn: must not be negative",
+        ),
+        (("rows", 1, "metrics"), {}, r"rows\[1\].metrics: must not be empty"),
+        ((*METRIC, "std"), MISSING, r"forget_accuracy_test.std: is missing"),
+        (
+            (*METRIC, "values", 3),
+            float("nan"),
+            r"rows\[1\].metrics.forget_accuracy_test.values\[3\]: must be finite",
+        ),
+        ((*METRIC, "values", 3), None, r"values\[3\]: must be a number, got None"),
+        (
+            (*METRIC, "values", 3),
+            30.0,
+            r"values\[3\]: must be a fraction in \[0, 1\], got 30.0",
+        ),
+        ((*METRIC, "values", 0), -0.1, r"values\[0\]: must be a fraction"),
+        ((*METRIC, "mean"), 0.0, r"forget_accuracy_test.mean: must follow"),
+        ((*METRIC, "std"), float("inf"), r"forget_accuracy_test.std: must be finite"),
+    ],
+)
+def test_each_violation_is_named_by_its_path(document, path, value, message):
+    broken = copy.deepcopy(document)
+    place = broken
+    for step in path[:-1]:
+        place = place[step]
+    if value is MISSING:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    with pytest.raises(ValueError, match=message):
+        validate(broken)
+
+
+@pytest.mark.parametrize("method", ["original", "retrain", "ceiling"])
+def test_reference_rows_must_be_there(document, method):
+    rows = [row for row in document["rows"] if row["method"] != method]
+    lacking = {**document, "rows": rows}
+    with pytest.raises(ValueError, match=f"lack the reference row '{method}'"):
+        validate(lacking)
+    validate(lacking, references=False)
+
+
+def test_every_request_needs_its_own_references(document):
+    rows = [*document["rows"], make_row("finetune", request="class 4")]
+    with pytest.raises(ValueError, match="'original' for .* / class / class 4"):
+        validate({**document, "rows": rows})
+
+
+def test_written_documents_are_read_back(tmp_path, document):
+    path = tmp_path / "runs" / "results.json"
+    write(path, document)
+    assert read(path) == document
+    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, document, monkeypatch):
+    path = tmp_path / "results.json"
+    write(path, document)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="schema"):
+        write(path, {**document, "schema": 2})
+
+    def fail(*arguments, **options):
+        del options
+        arguments[1].write('{"half')
+        raise OSError("disk full")
+
+    monkeypatch.setattr(json, "dump", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(path, document)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_files_that_are_no_results_are_named(tmp_path, document):
+    path = tmp_path / "results.json"
+    path.write_text('{"schema": 1')
+    with pytest.raises(ValueError, match="results.json is not a results file"):
+        read(path)
+    path.write_text(json.dumps(document).replace("0.5", "NaN", 1))
+    with pytest.raises(ValueError, match=r"not a results file: rows\[0\].*finite"):
+        read(path)

@@ -1,0 +1,23 @@
+"""Every method, once: the conformance and guarantee tests run down this table."""
+
+import optax
+
+import hyperforget_jax as hf
+
+METHODS = {
+    "identity": hf.identity,
+    "logit_mask": hf.logit_mask,
+    # Not Adam: the bias ahead of BatchNorm has a zero gradient, whose rounding errors
+    # Adam would blow up to full steps.
+    "retrain": lambda c: hf.retrain(c, optax.sgd(0.05), 6, batch_size=16),
+    "finetune": lambda c: hf.finetune(c, steps=5, batch_size=16),
+    "ascent": lambda c: hf.ascent(c, steps=4, batch_size=8),
+    "ascent_plain": lambda c: hf.ascent(
+        c, objective="cross_entropy", steps=4, batch_size=8
+    ),
+    "neggrad_plus": lambda c: hf.neggrad_plus(c, steps=4, batch_size=8),
+    "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
+    "ssd_batch": lambda c: hf.ssd(
+        c, alpha=1.5, batch_size=16, estimator="batch_gradient"
+    ),
+}

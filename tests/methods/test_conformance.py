@@ -1,0 +1,271 @@
+"""One contract, every method: what each must do whatever it does."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hyperforget_jax as hf
+from tests import toys
+from tests.methods.table import METHODS
+
+CLASSIFIERS = {"perceptron": toys.perceptron, "batchnorm": toys.normalised}
+# Batched or sharded products sum in another order, and Adam divides by small numbers.
+CLOSE = functools.partial(chex.assert_trees_all_close, atol=2e-4, rtol=1e-4)
+
+pytestmark = pytest.mark.parametrize("method", METHODS)
+
+# What could depend on normalisation is asked of a model that has it, too.
+both_networks = pytest.mark.parametrize("network", CLASSIFIERS)
+
+
+@functools.cache
+def prepared(method, network="perceptron"):
+    """A method, jitted, with a trained model's state."""
+    data = toys.points()
+    classifier = CLASSIFIERS[network]()
+    unlearner = METHODS[method](classifier)
+    variables = _trained(network)
+    state = unlearner.init(jax.random.key(1), variables, data)
+    return data, classifier, unlearner, jax.jit(unlearner.unlearn), state
+
+
+@functools.cache
+def _trained(network="perceptron"):
+    key, data = jax.random.key(0), toys.points()
+    return hf.fit(
+        key, CLASSIFIERS[network](), data, optax.adam(3e-2), 40, batch_size=16
+    )
+
+
+@both_networks
+def test_types(method, network):
+    data, classifier, unlearner, unlearn, state = prepared(method, network)
+    assert isinstance(unlearner, hf.Unlearner)
+    assert isinstance(unlearner.access, hf.Access)
+    assert state._fields[0] == "variables"
+    after, info = unlearn(jax.random.key(2), state, hf.forget_classes(data, [1]))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    chex.assert_tree_all_finite((after, info))
+    assert classifier.apply(after.variables, data.x).shape == (40, toys.NUM_CLASSES)
+
+
+@both_networks
+def test_normalisation_statistics_stay(method, network):
+    data, _, _, unlearn, state = prepared(method, network)
+    after, _ = unlearn(jax.random.key(2), state, hf.forget_classes(data, [1]))
+    before = state.variables.get("batch_stats", {})
+    if method != "retrain":
+        chex.assert_trees_all_equal(after.variables.get("batch_stats", {}), before)
+    elif before:
+        mean = after.variables["batch_stats"]["BatchNorm_0"]["mean"]
+        assert (mean != before["BatchNorm_0"]["mean"]).any()
+
+
+@both_networks
+def test_jit_equals_eager(method, network):
+    data, _, unlearner, unlearn, state = prepared(method, network)
+    request = hf.forget_classes(data, [2])
+    CLOSE(
+        unlearn(jax.random.key(3), state, request),
+        unlearner.unlearn(jax.random.key(3), state, request),
+    )
+
+
+def test_init_may_be_jitted(method):
+    data, _, unlearner, _, state = prepared(method)
+    CLOSE(jax.jit(unlearner.init)(jax.random.key(1), _trained(), data), state)
+
+
+def test_one_trace_serves_different_requests(method):
+    data, _, unlearner, _, state = prepared(method)
+    traces = []
+
+    @jax.jit
+    def unlearn(key, state, request):
+        traces.append(1)
+        return unlearner.unlearn(key, state, request)
+
+    for seed, label in enumerate((0, 1, 3)):
+        request = hf.forget_classes(data, [label])
+        state, _ = unlearn(jax.random.key(seed), state, request)
+    assert len(traces) == 1
+
+
+@both_networks
+def test_vmap_over_requests_equals_a_loop(method, network):
+    data, _, unlearner, unlearn, state = prepared(method, network)
+    keys = jax.random.split(jax.random.key(4), toys.NUM_CLASSES)
+    each = hf.forget_each_class(data)
+    together = hf.unlearn_each(unlearner, keys, state, each)
+    for label in range(toys.NUM_CLASSES):
+        alone = unlearn(keys[label], state, hf.forget_classes(data, [label]))
+        CLOSE(jax.tree.map(lambda leaf, at=label: leaf[at], together), alone)
+
+
+def test_scan_over_sequential_requests_equals_a_loop(method):
+    data, _, unlearner, unlearn, state = prepared(method)
+    rows = [[0, 1, 2], [7, 30], [12]]
+    keys = jax.random.split(jax.random.key(5), 3)
+    states, _ = jax.jit(functools.partial(hf.unlearn_sequence, unlearner))(
+        keys, state, hf.sequence(data, rows, capacity=4)
+    )
+    left = data
+    for step, gone in enumerate(rows):
+        request = hf.forget_rows(left, gone, capacity=4)
+        state, _ = unlearn(keys[step], state, request)
+        CLOSE(jax.tree.map(lambda leaf, at=step: leaf[at], states), state)
+        left = request.retain
+
+
+def test_second_request_never_brings_the_first_ones_rows_back(method):
+    data, _, unlearner, _, state = prepared(method)
+    if "forget" in unlearner.access.unlearn:
+        return  # It reads the first request's rows, to forget them.
+    first = [0, 1, 2, 9]
+    keys = jax.random.split(jax.random.key(6), 2)
+    scan = jax.jit(functools.partial(hf.unlearn_sequence, unlearner))
+
+    def answer(data):
+        requests = hf.sequence(data, [first, [20, 21]], capacity=4)
+        return scan(keys, state, requests)[0]
+
+    scribbled = toys.scribble(jax.random.key(7), data, jnp.array(first))
+    chex.assert_trees_all_equal(answer(data), answer(scribbled))
+
+
+def test_padding_rows_are_inert(method):
+    data, _, _, unlearn, state = prepared(method)
+    request = hf.forget_rows(data, [3, 4, 5], capacity=8)
+    # The same padding written otherwise: far out of range, or negative.
+    for padding in (10_000, -1):
+        rows = jnp.where(request.rows < 40, request.rows, padding)
+        other = request._replace(rows=rows)
+        chex.assert_trees_all_equal(
+            unlearn(jax.random.key(8), state, request),
+            unlearn(jax.random.key(8), state, other),
+        )
+
+
+def test_weightless_rows_are_inert(method):
+    data, _, _, unlearn, state = prepared(method)
+    gone = jnp.array([0, 17])
+    scribbled = toys.scribble(jax.random.key(9), data, gone)
+    answers = [
+        unlearn(jax.random.key(8), state, hf.forget_rows(d.without(gone), [3, 4]))
+        for d in (data, scribbled)
+    ]
+    chex.assert_trees_all_equal(*answers)
+
+
+@both_networks
+def test_states_round_trip_through_a_checkpoint(method, network, tmp_path):
+    data, _, _, unlearn, state = prepared(method, network)
+    kind = f"state/{method}"
+    hf.checkpointing.save(tmp_path / "state", state, kind=kind)
+    loaded = hf.checkpointing.load(tmp_path / "state", kind=kind, like=state)
+    assert type(loaded) is type(state)
+    request = hf.forget_classes(data, [1])
+    chex.assert_trees_all_equal(
+        unlearn(jax.random.key(2), loaded, request),
+        unlearn(jax.random.key(2), state, request),
+    )
+
+
+def test_eight_devices_equal_one(method):
+    data, _, unlearner, unlearn, state = prepared(method)
+    mesh = hf.sharding.make_mesh(examples=8)
+    request = hf.forget_classes(data, [1])
+    alone = unlearn(jax.random.key(2), state, request)
+    sharded = hf.ForgetRequest(
+        hf.sharding.shard(data, mesh, "examples"),
+        *hf.sharding.replicate((request.rows, request.classes), mesh),
+    )
+    state = hf.sharding.replicate(state, mesh)
+    CLOSE(jax.jit(unlearner.unlearn)(jax.random.key(2), state, sharded), alone)
+
+
+def test_models_of_a_population_are_answered_by_vmap(method):
+    data, _, _, unlearn, state = prepared(method)
+    request = hf.forget_classes(data, [0])
+    keys = jax.random.split(jax.random.key(3), 2)
+    doubled = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
+    both = jax.vmap(unlearn, (0, 0, None))(keys, doubled, request)
+    for index in range(2):
+        CLOSE(
+            jax.tree.map(lambda leaf, at=index: leaf[at], both),
+            unlearn(keys[index], state, request),
+        )
+
+
+def test_classes_must_match_the_logits(method):
+    data, _, _, unlearn, state = prepared(method)
+    request = hf.forget_classes(data, [1], num_classes=7)
+    with pytest.raises(ValueError, match="4 logits.*7 classes"):
+        unlearn(jax.random.key(0), state, request)
+
+
+def test_requests_without_data_work_or_are_refused(method):
+    _, _, unlearner, unlearn, state = prepared(method)
+    request = hf.forget_labels([1], num_classes=toys.NUM_CLASSES)
+    if unlearner.access.unlearn & {"retain", "forget", "probe"}:
+        with pytest.raises(ValueError, match="carries no data"):
+            unlearn(jax.random.key(0), state, request)
+    else:
+        after, _ = unlearn(jax.random.key(0), state, request)
+        chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+@both_networks
+def test_what_is_not_read_does_not_matter_by_a_bit(method, network):
+    """The access record, held to its word phase by phase."""
+    data, _, unlearner, unlearn, state = prepared(method, network)
+    init = jax.jit(unlearner.init)
+    request = hf.forget_classes(data, [2])
+    forgotten = np.flatnonzero(np.asarray(request.covers(data)))
+    retained = np.flatnonzero(~np.asarray(request.covers(data)))
+    rows = {"forget": forgotten, "retain": retained}
+    key = jax.random.key(11)
+    state = init(key, _trained(network), data)
+    expected = unlearn(key, state, request)
+    for name, of in rows.items():
+        noisy = toys.scribble(jax.random.key(12), data, jnp.asarray(of))
+        if name not in unlearner.access.init:
+            other = init(key, _trained(network), noisy)
+            chex.assert_trees_all_equal(other, state)
+        if name not in unlearner.access.unlearn:
+            other = unlearn(key, state, request._replace(data=noisy))
+            chex.assert_trees_all_equal(other, expected)
+    if "classes" not in unlearner.access.unlearn:
+        other = unlearn(key, state, request._replace(classes=~request.classes))
+        chex.assert_trees_all_equal(other, expected)
+
+
+def test_what_is_said_to_be_read_is_read(method):
+    """No record claims more than the truth: each declared reading changes a bit."""
+    data, _, unlearner, unlearn, state = prepared(method)
+    request = hf.forget_classes(data, [2])
+    covered = request.covers(data)
+    key = jax.random.key(11)
+    expected = unlearn(key, state, request)
+    for name in unlearner.access.unlearn:
+        if name == "classes":
+            other = request._replace(classes=~request.classes)
+        else:
+            of = np.flatnonzero(np.asarray(covered) == (name == "forget"))
+            noisy = toys.scribble(jax.random.key(12), data, jnp.asarray(of))
+            other = request._replace(data=noisy)
+        changed = jax.tree.map(
+            lambda a, b: bool((a != b).any()), unlearn(key, state, other), expected
+        )
+        assert any(jax.tree.leaves(changed)), name
+    for name in unlearner.access.init:
+        of = np.flatnonzero(np.asarray(covered) == (name == "forget"))
+        noisy = toys.scribble(jax.random.key(12), data, jnp.asarray(of))
+        other = unlearner.init(jax.random.key(1), _trained(), noisy)
+        changed = jax.tree.map(lambda a, b: bool((a != b).any()), other, state)
+        assert any(jax.tree.leaves(changed)), name

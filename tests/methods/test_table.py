@@ -1,0 +1,15 @@
+"""The conformance table holds every public method."""
+
+import hyperforget_jax as hf
+from tests.methods.table import METHODS
+
+
+def test_every_public_method_stands_in_the_table():
+    public = {
+        name
+        for name in hf.__all__
+        if getattr(getattr(hf, name), "__module__", "").startswith(
+            "hyperforget_jax.methods."
+        )
+    }
+    assert public and public <= set(METHODS)

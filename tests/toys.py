@@ -1,0 +1,53 @@
+"""Small worlds in which every test runs: forty points and tiny classifiers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+import hyperforget_jax as hf
+from hyperforget_jax.base import Array
+
+NUM_CLASSES = 4
+
+
+def points(num_rows: int = 40, features: int = 6, seed: int = 7) -> hf.Examples:
+    """Noisy clusters, one a class, every class ``num_rows / 4`` times, shuffled."""
+    key_centre, key_noise, key_order = jax.random.split(jax.random.key(seed), 3)
+    y = jax.random.permutation(key_order, jnp.arange(num_rows) % NUM_CLASSES)
+    centres = 2 * jax.random.normal(key_centre, (NUM_CLASSES, features))
+    x = centres[y] + jax.random.normal(key_noise, (num_rows, features))
+    ones = jnp.ones(num_rows, jnp.int32)
+    return hf.Examples(x, y.astype(jnp.int32), ones, jnp.arange(num_rows))
+
+
+def softmax_regression() -> hf.Classifier:
+    return hf.from_linen(hf.models.MLP((), NUM_CLASSES))
+
+
+def perceptron() -> hf.Classifier:
+    return hf.from_linen(hf.models.MLP((5,), NUM_CLASSES))
+
+
+class _Normalised(nn.Module):
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        x = nn.Dense(5)(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.8)(x))
+        return nn.Dense(NUM_CLASSES)(x)
+
+
+def normalised() -> hf.Classifier:
+    """A perceptron with BatchNorm."""
+    return hf.from_linen(_Normalised(), train={"train": True}, eval={"train": False})
+
+
+def scribble(key: Array, data: hf.Examples, rows: Array) -> hf.Examples:
+    """The same examples with finite noise in the x and y of the given rows."""
+    key_x, key_y = jax.random.split(key)
+    chosen = jnp.zeros(data.y.shape, bool).at[rows].set(True, mode="drop")
+    noise = 100 * jax.random.normal(key_x, data.x.shape)
+    labels = jax.random.randint(key_y, data.y.shape, 0, NUM_CLASSES, data.y.dtype)
+    wide = chosen.reshape(-1, *[1] * (data.x.ndim - 1))
+    return data._replace(
+        x=jnp.where(wide, noise, data.x), y=jnp.where(chosen, labels, data.y)
+    )

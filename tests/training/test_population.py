@@ -1,0 +1,224 @@
+"""Populations: vmap of fit, in chunks, sharded, killed and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hyperforget_jax as hf
+from tests import toys
+
+
+def train(members=5, steps=12, key=None, **options):
+    return hf.fit_population(
+        jax.random.key(3) if key is None else key,
+        options.pop("classifier", None) or toys.perceptron(),
+        options.pop("data", None) or toys.points(),
+        options.pop("optimizer", None) or optax.adam(1e-2),
+        steps,
+        members=members,
+        batch_size=16,
+        progress=False,
+        **options,
+    )
+
+
+def member(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def test_members_are_fits_of_their_own_key():
+    population, data = train(), toys.points()
+    for index in (0, 4):
+        alone = hf.fit(
+            jax.random.fold_in(jax.random.key(3), index),
+            toys.perceptron(),
+            data,
+            optax.adam(1e-2),
+            12,
+            batch_size=16,
+        )
+        # Batched products sum in another order.
+        chex.assert_trees_all_close(
+            member(population.variables, index), alone, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("options", [{"chunk_size": 2}, {"segment_steps": 5}])
+def test_chunks_and_segments_change_nothing_but_bits(options):
+    chex.assert_trees_all_close(
+        train(**options).variables, train().variables, atol=1e-5
+    )
+
+
+def test_checkpoints_are_kept_at_the_chosen_steps():
+    population = train(checkpoint_steps=(4, 12), segment_steps=5, chunk_size=3)
+    np.testing.assert_array_equal(population.checkpoint_steps, [4, 12])
+    for place, steps in enumerate((4, 12)):
+        chex.assert_trees_all_close(
+            jax.tree.map(
+                lambda leaf, place=place: leaf[:, place], population.checkpoints
+            ),
+            train(steps=steps).variables,
+            atol=1e-5,
+        )
+    assert train().checkpoints is None
+
+
+def test_weights_say_who_saw_what():
+    data = toys.points()
+    weights = jnp.ones((2, 40), jnp.int32).at[1, ::2].set(0)
+    population = train(members=2, weights=weights)
+    scribbled = toys.scribble(jax.random.key(0), data, jnp.arange(0, 40, 2))
+    other = train(members=2, weights=weights, data=scribbled)
+    chex.assert_trees_all_equal(
+        member(population.variables, 1), member(other.variables, 1)
+    )
+    changed = member(population.variables, 0)["params"]["Dense_0"]["kernel"]
+    assert (changed != member(other.variables, 0)["params"]["Dense_0"]["kernel"]).any()
+
+
+def test_starts_are_gone_on_from():
+    starts = train(members=3).variables
+    on = train(members=3, steps=1, starts=starts, optimizer=optax.sgd(1e-6))
+    chex.assert_trees_all_close(on.variables, starts, atol=1e-4)
+
+
+def test_eight_devices_equal_one():
+    mesh = hf.sharding.make_mesh(population=8)
+    sharded = train(members=16, mesh=mesh)
+    chex.assert_trees_all_close(
+        sharded.variables, train(members=16).variables, atol=1e-5
+    )
+
+
+def test_finished_runs_are_read_not_trained(tmp_path):
+    options = dict(checkpoint_steps=(6,), segment_steps=4, directory=tmp_path)
+    first = train(**options)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    second = train(**options)
+    chex.assert_trees_all_equal(first, second)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert before == after and before
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"optimizer": optax.adam(2e-2)}, "program"),
+        ({"steps": 13}, "steps"),
+        ({"key": jax.random.key(4)}, "key"),
+        ({"data": toys.points(seed=8)}, "data"),
+        ({"chunk_size": 4}, "chunk_size"),
+        ({"checkpoint_steps": (3,)}, "checkpoint_steps"),
+        ({"weights": jnp.ones((5, 40), jnp.int32)}, "weights"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(tmp_path, change, name):
+    train(directory=tmp_path)
+    with pytest.raises(ValueError, match=f"begun with {name}="):
+        train(directory=tmp_path, **change)
+
+
+SCRIPT = """
+import sys
+import chex
+chex.set_n_cpu_devices(8)
+import jax
+jax.config.update("jax_compilation_cache_dir", sys.argv[2])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+import optax
+import hyperforget_jax as hf
+from tests import toys
+hf.fit_population(
+    jax.random.key(3), toys.normalised(), toys.points(), optax.adam(1e-2), 1000,
+    members=6, batch_size=16, chunk_size=3, segment_steps=50,
+    checkpoint_steps=(120, 700), directory=sys.argv[1], progress=False,
+)
+"""
+
+
+def test_killed_run_that_is_started_again_ends_bit_identical(tmp_path):
+    arguments = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(os.path.dirname(os.path.dirname(toys.__file__))),
+    }
+    cache = str(tmp_path / "cache")
+    kills = 0
+    while True:
+        process = subprocess.Popen(
+            [*arguments, str(tmp_path / "killed"), cache], env=env
+        )
+        # Killed soon after the first chunk is written, and again in the second.
+        chunk = tmp_path / "killed" / f"chunk-{kills:05d}"
+        while process.poll() is None and not (kills < 2 and chunk.exists()):
+            time.sleep(0.01)
+        if process.poll() is None:
+            time.sleep(0.2)
+            process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        kills += 1
+    assert kills
+    subprocess.run([*arguments, str(tmp_path / "whole"), cache], env=env, check=True)
+    for index in range(2):
+        whole, killed = (
+            hf.checkpointing.load(tmp_path / name / f"chunk-{index:05d}")
+            for name in ("whole", "killed")
+        )
+        chex.assert_trees_all_equal(whole, killed)
+
+
+def test_failed_members_are_flagged_carried_on_and_named():
+    data = toys.points()
+    starts = jax.vmap(toys.perceptron().init, (0, None))(
+        jax.random.split(jax.random.key(0), 3), data.x
+    )
+    starts = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.inf), starts)
+    with pytest.warns(RuntimeWarning, match=r"1 of 3 members .* member 1 at step 0"):
+        population = train(members=3, starts=starts)
+    np.testing.assert_array_equal(population.failed_at, [-1, 0, -1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        well = jax.tree.map(lambda leaf: leaf.at[1].set(leaf[0]), starts)
+        train(members=3, starts=well)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"weights": jnp.ones((4, 40), int)}, ValueError, r"weights must have shape"),
+        ({"weights": -jnp.ones((5, 40), int)}, ValueError, "must be non-negative"),
+        ({"weights": jnp.full((5, 40), jnp.nan)}, ValueError, "must not be NaN"),
+        ({"weights": jnp.ones((5, 40))}, TypeError, "weights must be integers"),
+        (
+            {"weights": jnp.ones((5, 40), int).at[2].set(0)},
+            ValueError,
+            r"leave each member an example.*\[2\]",
+        ),
+        ({"checkpoint_steps": (13,)}, ValueError, r"lie in \[1, 12\], got \(13,\)"),
+        ({"checkpoint_steps": (4, 4)}, ValueError, "must increase"),
+        ({"members": 0}, ValueError, "members must be positive"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(options, error, message):
+    with pytest.raises(error, match=message):
+        train(**options)
+
+
+def test_starts_must_be_stacked():
+    start = toys.perceptron().init(jax.random.key(0), toys.points().x)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), start)
+    with pytest.raises(ValueError, match=r"starts must be stacked \[members=5"):
+        train(starts=stacked)
