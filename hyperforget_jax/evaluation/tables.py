@@ -45,7 +45,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, min_seeds: int = 5) -> rich.tabl
     result = rich.table.Table(caption=_caption(any(in_test)), caption_justify="left")
     if has_requests:
         result.add_column("request")
-    result.add_column("method")
+    result.add_column("method", no_wrap=True)
     for _, heading, worst, _ in columns:
         result.add_column(heading + (f" ({worst})" if worst else ""), justify="right")
     result.add_column("seconds", justify="right")
@@ -69,11 +69,11 @@ def _cell(
     if name not in metrics:
         return "–"
     metric = metrics[name]
-    text = f"{metric['mean']:.{digits}f} ± {metric['std']:.{digits}f}"
+    text = f"{metric['mean']:.{digits}f} ±{metric['std']:.{digits}f}"
     censored = metrics.get("relearn_censored")
     if name == "relearn_steps" and censored is not None and censored["max"] > 0:
         text = f"≥ {text}"  # The cap cut some of them short.
-    return f"{text} ({metric[worst]:.{digits}f})" if worst else text
+    return f"{text}\n({metric[worst]:.{digits}f})" if worst else text
 
 
 def _caption(has_forget_test: bool) -> str:

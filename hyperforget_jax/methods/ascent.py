@@ -20,10 +20,12 @@ def ascent(
     *,
     objective: str = "unlikelihood",
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 30,
+    steps: int = 40,
     batch_size: int = 128,
 ) -> Unlearner:
     """Makes the forgotten labels unlikely, step by step, on the forget data alone.
+
+    The defaults were chosen by ``experiments/tune.py``.
 
     Args:
         classifier: the model.

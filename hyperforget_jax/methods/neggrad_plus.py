@@ -13,16 +13,17 @@ __all__ = ["neggrad_plus"]
 def neggrad_plus(
     classifier: Classifier,
     *,
-    beta: float = 0.5,
+    beta: float = 0.95,
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 200,
+    steps: int = 100,
     batch_size: int = 128,
 ) -> Unlearner:
     r"""Minimises ``beta * CE(retain) + (1 - beta) * unlikelihood(forget)``.
 
     NegGrad+ (Kurmanji et al., Towards unbounded machine unlearning,
     arXiv 2302.09880, 2023), with the bounded unlikelihood in the place of negated
-    cross-entropy. It reads both halves of the data when a request comes.
+    cross-entropy. It reads both halves of the data when a request comes. The defaults
+    were chosen by ``experiments/tune.py``.
 
     Args:
         classifier: the model.

@@ -1,0 +1,178 @@
+"""Chooses the methods' defaults, on the probe of training seeds that no table uses.
+
+    python experiments/tune.py --out runs/tune
+
+Every grid point answers all ten class requests on five models of their own training
+seeds. Forget and retain accuracy are taken on the probe split, which no model was
+trained on, and the score is their product, (1 - forget) * retain: one is a model that
+never errs on what it keeps and never hits what it forgot. The test split is not read.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import study as studies
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import hyperforget_jax as hf
+
+# Far from the seeds of the tables, which begin at zero.
+_KEY = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune:
+    """Choose defaults on the probe split."""
+
+    preset: str = "digits"
+    """Data set and classifier."""
+    seeds: int = 5
+    """Training seeds."""
+    methods: tuple[str, ...] = ("ascent", "finetune", "neggrad_plus", "ssd")
+    """The methods to tune."""
+    out: Path = Path("runs/tune")
+    """Where models and results go."""
+
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+
+# Float hyper-parameters are swept by vmap, sizes one by one.
+GRIDS: dict[str, tuple[Callable, dict[str, tuple], dict[str, tuple]]] = {
+    "ascent": (
+        lambda c, rate, steps: hf.ascent(c, optimizer=optax.adam(rate), steps=steps),
+        {"rate": RATES},
+        {"steps": (5, 10, 20, 40)},
+    ),
+    "finetune": (
+        lambda c, rate, steps: hf.finetune(c, optimizer=optax.adam(rate), steps=steps),
+        {"rate": RATES},
+        {"steps": (100, 200, 400)},
+    ),
+    "neggrad_plus": (
+        lambda c, rate, beta, steps: hf.neggrad_plus(
+            c, optimizer=optax.adam(rate), beta=beta, steps=steps
+        ),
+        {"rate": RATES, "beta": (0.5, 0.8, 0.95)},
+        {"steps": (50, 100, 200)},
+    ),
+    "ssd": (
+        lambda c, alpha, strength: hf.ssd(c, alpha=alpha, strength=strength),
+        {"alpha": (1.0, 2.0, 3.0, 5.0, 8.0), "strength": (0.1, 0.3, 1.0)},
+        {},
+    ),
+}
+
+
+def main(config: Tune) -> None:
+    """Runs the grids and writes every point, the best first."""
+    console, begun = Console(), time.perf_counter()
+    recipe = studies.RECIPES[config.preset]
+    splits, classifier = hf.data.load(recipe.dataset), recipe.classifier
+    originals = recipe.train(
+        jax.random.key(_KEY), splits.train, config.seeds, config.out / "originals"
+    ).variables
+    requests = hf.forget_each_class(splits.train)
+    num_classes = requests.classes.shape[0]
+
+    def accuracies(variables, covered):
+        right = jnp.argmax(classifier.apply(variables, splits.probe.x), -1)
+        right = (right == splits.probe.y).astype(jnp.float32)
+        return (
+            hf.losses.weighted_mean(right, covered),
+            hf.losses.weighted_mean(right, 1 - covered),
+        )
+
+    covered = jax.vmap(lambda mask: mask[splits.probe.y].astype(jnp.int32))(
+        requests.classes
+    )
+
+    def answer(unlearner, key, variables, data):
+        keys = jax.random.split(key, num_classes)
+        state = unlearner.init(key, variables, data)
+        of_data = requests._replace(data=data)
+        states, _ = hf.unlearn_each(unlearner, keys, state, of_data)
+        return jax.vmap(accuracies)(states.variables, covered)
+
+    def sweep(method, static):
+        """Accuracies at every point of the grid's floats, ``[points, seeds, C]``."""
+        factory, floats, _ = GRIDS[method]
+        points = list(itertools.product(*floats.values()))
+
+        def at(point, key, variables, data):
+            named = dict(zip(floats, point, strict=True))
+            return answer(factory(classifier, **named, **static), key, variables, data)
+
+        @jax.jit
+        def run(grid, keys, originals, data):
+            over_seeds = jax.vmap(at, (None, 0, 0, None))
+            return jax.lax.map(
+                lambda point: over_seeds(tuple(point), keys, originals, data), grid
+            )
+
+        keys = jax.random.split(jax.random.key(_KEY + 1), config.seeds)
+        forget, retain = run(jnp.asarray(points), keys, originals, splits.train)
+        named = [dict(zip(floats, point, strict=True)) | static for point in points]
+        return list(zip(named, np.asarray(forget), np.asarray(retain), strict=True))
+
+    rows, table = [], Table("method", "hyper-parameters", "forget", "retain", "score")
+    for method in config.methods:
+        factory, _, sizes = GRIDS[method]
+        found = []
+        for size in itertools.product(*sizes.values()):
+            found += sweep(method, dict(zip(sizes, size, strict=True)))
+        found.sort(key=lambda item: -_score(*item[1:]))
+        for place, (named, forget, retain) in enumerate(found):
+            rows.append(
+                hf.evaluation.results_row(
+                    method,
+                    [
+                        {
+                            "forget_accuracy_probe": float(f.mean()),
+                            "forget_accuracy_probe_worst_class": float(f.max()),
+                            "retain_accuracy_probe": float(r.mean()),
+                            "retain_accuracy_probe_worst_class": float(r.min()),
+                        }
+                        for f, r in zip(forget, retain, strict=True)
+                    ],
+                    dataset=recipe.dataset,
+                    model=recipe.model,
+                    scenario="class",
+                    request="each class",
+                    factors={**named, "place": place},
+                    access=factory(classifier, **named).access,
+                    seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
+                )
+            )
+            if place < 3:
+                table.add_row(
+                    method,
+                    ", ".join(f"{k}={v:g}" for k, v in named.items()),
+                    f"{forget.mean():.3f} (worst {forget.mean(0).max():.3f})",
+                    f"{retain.mean():.3f} (worst {retain.mean(0).min():.3f})",
+                    f"{_score(forget, retain):.4f}",
+                )
+    document = hf.evaluation.results_document(
+        rows,
+        preset=config.preset,
+        config=dataclasses.asdict(config) | {"recipe": dataclasses.asdict(recipe)},
+        seconds=time.perf_counter() - begun,
+    )
+    hf.evaluation.write(config.out / "results.json", document, references=False)
+    console.print(table)
+
+
+def _score(forget: np.ndarray, retain: np.ndarray) -> float:
+    return float(np.mean((1 - forget) * retain))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Tune))
