@@ -51,14 +51,10 @@ def main(config: Quickstart) -> None:
             f"--seeds must be at least 2, got {config.seeds}: the ceiling compares "
             "oracles with each other."
         )
+    hf.forget_labels(config.forget, num_classes=10)  # Refuses what cannot be asked.
     begun = time.perf_counter()
-    record = {
-        name: value
-        for name, value in dataclasses.asdict(config).items()
-        if name not in ("resume", "out")
-    }
     recipe = studies.RECIPES[config.preset]
-    record["recipe"] = dataclasses.asdict(recipe)
+    record = studies.record_of(config, recipe)
     studies.open_folder(config.out, record, config.resume)
     console.log(f"{recipe.dataset}: training {config.seeds} classifiers")
     study = studies.Study("quickstart", recipe, config.seeds, config.out, console)

@@ -105,6 +105,7 @@ class Study:
     losses: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        self._made: dict[Any, Any] = {}
         self.splits = hf.data.load(self.recipe.dataset)
         self.classifier = self.recipe.classifier
         self.originals = self.recipe.train(
@@ -202,20 +203,23 @@ class Study:
         if path.exists():
             seconds = hf.checkpointing.read_manifest(path).config["seconds"]
             return hf.checkpointing.load(path, kind=kind), seconds
+        states, init_seconds, init_compile = self._prepared(method, unlearner, request)
         key = jax.random.fold_in(key, zlib.crc32(method.encode()))
-        keys = jax.random.split(key, (2, self.seeds))
-        init = jax.vmap(unlearner.init, (0, 0, None))
-        states, init_seconds, init_compile = _compiled_and_timed(
-            init, keys[0], self.originals, request.data
+        arguments = jax.random.split(key, self.seeds), states, request
+        # Requests of one shape share a compilation.
+        compiled, compile_seconds = self._once(
+            (method, request.rows.shape),
+            lambda: (
+                jax.jit(jax.vmap(unlearner.unlearn, (0, 0, None)))
+                .lower(*arguments)
+                .compile()
+            ),
         )
-        unlearn = jax.vmap(unlearner.unlearn, (0, 0, None))
-        (states, _), unlearn_seconds, unlearn_compile = _compiled_and_timed(
-            unlearn, keys[1], states, request
-        )
+        (states, _), unlearn_seconds = _timed(lambda: compiled(*arguments))
         seconds = {
             "init": init_seconds / self.seeds,
             "unlearn": unlearn_seconds / self.seeds,
-            "compile": init_compile + unlearn_compile,
+            "compile": init_compile + compile_seconds,
         }
         hf.checkpointing.save(
             path,
@@ -227,6 +231,29 @@ class Study:
             config={"seconds": seconds, "study": self.name, "method": method},
         )
         return states.variables, seconds
+
+    def _prepared(self, method, unlearner, request):
+        """Every seed's state, made once for all requests, and what that took."""
+
+        def prepare():
+            key = jax.random.fold_in(jax.random.key(2), zlib.crc32(method.encode()))
+            arguments = (
+                jax.random.split(key, self.seeds),
+                self.originals,
+                request.data,
+            )
+            init = jax.jit(jax.vmap(unlearner.init, (0, 0, None)))
+            compiled, compile_seconds = _timed(lambda: init.lower(*arguments).compile())
+            states, seconds = _timed(lambda: compiled(*arguments))
+            return states, seconds, compile_seconds
+
+        return self._once(method, prepare)[0]
+
+    def _once(self, name, make):
+        """What ``make`` gives and the seconds it took, from the first call on."""
+        if name not in self._made:
+            self._made[name] = _timed(make)
+        return self._made[name]
 
     def _losses(self, variables, request) -> dict[str, np.ndarray]:
         def of(examples):
@@ -262,13 +289,12 @@ def _timed(function):
     return result, time.perf_counter() - begun
 
 
-def _compiled_and_timed(function, *arguments):
-    """The answer, the seconds to compute it, and those to compile, apart."""
-    compiled, compile_seconds = _timed(
-        lambda: jax.jit(function).lower(*arguments).compile()
-    )
-    result, seconds = _timed(lambda: compiled(*arguments))
-    return result, seconds, compile_seconds
+def record_of(config: Any, recipe: Recipe) -> dict[str, Any]:
+    """What decides a study's results: its options and its recipe."""
+    options = dataclasses.asdict(config)
+    for place in ("out", "resume"):
+        options.pop(place, None)
+    return json.loads(json.dumps(options | {"recipe": dataclasses.asdict(recipe)}))
 
 
 def open_folder(out: Path, config: Mapping[str, Any], resume: bool) -> None:
@@ -278,10 +304,10 @@ def open_folder(out: Path, config: Mapping[str, Any], resume: bool) -> None:
         SystemExit: the folder holds another study, or ``resume`` was not given.
     """
     path = out / "config.json"
-    text = json.dumps(config, indent=2, default=str)
+    text = json.dumps(config, indent=2)
     if path.exists():
         stored = json.loads(path.read_text())
-        for name, value in json.loads(text).items():
+        for name, value in config.items():
             if stored.get(name) != value:
                 raise SystemExit(
                     f"{out} holds a run with {name}={stored.get(name)}, not {value}: "
@@ -299,21 +325,11 @@ def open_folder(out: Path, config: Mapping[str, Any], resume: bool) -> None:
     os.replace(draft, path)
 
 
-def worst_classes(study_rows: list[dict[str, Any]], metric: str, worst=max):
-    """The worst class of every method, by a metric's mean over seeds."""
-    by_method: dict[str, list[tuple[float, str]]] = {}
-    for row in study_rows:
-        if metric in row["metrics"]:
-            mean = row["metrics"][metric]["mean"]
-            by_method.setdefault(row["method"], []).append((mean, row["request"]))
-    return {method: worst(found) for method, found in by_method.items()}
-
-
 __all__ = [
     "METHODS",
     "RECIPES",
     "Recipe",
     "Study",
     "open_folder",
-    "worst_classes",
+    "record_of",
 ]

@@ -163,7 +163,7 @@ def main(config: Tune) -> None:
     document = hf.evaluation.results_document(
         rows,
         preset=config.preset,
-        config=dataclasses.asdict(config) | {"recipe": dataclasses.asdict(recipe)},
+        config=studies.record_of(config, recipe),
         seconds=time.perf_counter() - begun,
     )
     hf.evaluation.write(config.out / "results.json", document, references=False)

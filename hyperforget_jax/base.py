@@ -5,7 +5,7 @@ the package is imported, so every other module may import this one.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -224,9 +224,9 @@ class Access:
             the forgotten data in the state after a request, beside the variables.
     """
 
-    before: frozenset[str] = frozenset()
-    init: frozenset[str] = frozenset()
-    unlearn: frozenset[str] = frozenset()
+    before: Set[str] = frozenset()
+    init: Set[str] = frozenset()
+    unlearn: Set[str] = frozenset()
     remains: str = "nothing"
 
     def __post_init__(self):

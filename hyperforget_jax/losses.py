@@ -7,6 +7,7 @@ keep their relative precision where ``p_y`` rounds to zero or to one.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from hyperforget_jax.base import Array
 
@@ -37,7 +38,12 @@ def margin(logits: Array, y: Array) -> Array:
     """
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     own = jnp.sum(jnp.where(is_y, logits, 0), axis=-1)
-    return own - jax.nn.logsumexp(jnp.where(is_y, -jnp.inf, logits), axis=-1)
+    # Written out: jax.nn.logsumexp also guards against infinities that cannot be here,
+    # which a small classifier's training step would feel.
+    others = jnp.where(is_y, -jnp.inf, logits)
+    largest = lax.stop_gradient(jnp.max(others, axis=-1, keepdims=True))
+    total = jnp.sum(jnp.exp(others - largest), axis=-1)
+    return own - jnp.log(total) - largest[:, 0]
 
 
 def cross_entropy(logits: Array, y: Array) -> Array:

@@ -283,7 +283,8 @@ def unlearn_each(
     Returns:
         States and infos, stacked ``[R, ...]``.
     """
-    axes = ForgetRequest(data=None, rows=0, classes=0)
+    stacked: Any = 0
+    axes = ForgetRequest(data=None, rows=stacked, classes=stacked)
     return jax.vmap(unlearner.unlearn, (0, None, axes))(keys, state, requests)
 
 

@@ -8,9 +8,9 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 )
 
-import chex  # noqa: E402
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
+import chex
+import hypothesis
+import jax
 
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

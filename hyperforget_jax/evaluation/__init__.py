@@ -18,6 +18,7 @@ from hyperforget_jax.evaluation.oracles import Oracles, prepare_oracles
 from hyperforget_jax.evaluation.outcome import Evaluation, Spread
 from hyperforget_jax.evaluation.predictions import logits, population_logits
 from hyperforget_jax.evaluation.relearning import Relearning, relearn
+from hyperforget_jax.evaluation.report import write_report
 from hyperforget_jax.evaluation.results import (
     read,
     results_document,
@@ -56,4 +57,5 @@ __all__ = [
     "tug_of_war",
     "validate",
     "write",
+    "write_report",
 ]

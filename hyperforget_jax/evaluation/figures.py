@@ -6,10 +6,10 @@ drawn, never before, and its global state is left alone.
 """
 
 import contextlib
-import html
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,11 @@ import numpy as np
 __all__ = ["LossAxis", "Point", "loss_axis", "losses", "per_class", "trade_off"]
 
 # What matplotlib draws with, and the variable of the page's style that stands for it.
-_INK, _MUTED, _LINE, _SHADE = "#101112", "#707172", "#d0d1d2", "#f0f1f2"
+_PAPER, _INK, _MUTED = "#fafbfc", "#101112", "#707172"
+_LINE, _SHADE = "#d0d1d2", "#f0f1f2"
 _FIRST, _SECOND = "#d55e00", "#0072b2"
 _VARIABLES = {
+    _PAPER: "var(--paper)",
     _INK: "var(--ink)",
     _MUTED: "var(--muted)",
     _LINE: "var(--line)",
@@ -29,6 +31,7 @@ _VARIABLES = {
 }
 _BINS_PER_DECADE = 4
 _LONGEST_LABEL = 28
+_NEAR = 10  # Points of distance up to which a label needs no line to its point.
 
 
 class Point(NamedTuple):
@@ -71,28 +74,33 @@ def trade_off(
         x_label: below the axis.
         y_label: beside the axis.
     """
-    with _canvas(id, width=4.3, height=3.5, left=0.55, bottom=0.45) as (figure, axes):
+    with _canvas(id, width=4.3, height=3.5, left=0.66, bottom=0.45) as (figure, axes):
         for point in points:
+            # Open and larger, so that a point on the very spot is seen through it.
+            is_reference = point.is_reference
+            colour = _INK if is_reference else _SECOND
             if point.label == "retrain":
                 axes.axvline(point.x[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
                 axes.axhline(point.y[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
-        for point in points:
-            colour = _INK if point.is_reference else _SECOND
             axes.errorbar(
                 point.x[0],
                 point.y[0],
                 xerr=point.x[1],
                 yerr=point.y[1],
                 color=colour,
-                marker="D" if point.is_reference else "o",
-                markerfacecolor="none" if point.is_reference else colour,
-                markersize=6,
+                marker="D" if is_reference else "o",
+                markerfacecolor="none" if is_reference else colour,
+                markeredgecolor=colour if is_reference else _PAPER,
+                markeredgewidth=1.2 if is_reference else 0.6,
+                markersize=8 if is_reference else 6.5,
                 elinewidth=1,
                 capsize=2.5,
+                zorder=4 if is_reference else 3,
             )
         axes.grid(color=_LINE, linewidth=0.5)
         axes.margins(0.09)
-        axes.set_xlim(left=min(axes.get_xlim()[0], -0.04))
+        left, right = axes.get_xlim()
+        axes.set_xlim(min(left, -0.04), max(right, 0.2))
         _widen(axes)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
@@ -129,15 +137,17 @@ def per_class(
                 (before, -0.21, 0.36, "none", _MUTED),
                 (after, 0.21, 0.36, _SECOND, _SECOND),
             ]
+        is_crowded = len(classes) > 30  # Then edges and spreads would hide the bars.
         for values, shift, width, face, edge in pairs:
+            has_spread = len(values) > 1 and not is_crowded
             axes.bar(
                 classes + shift,
                 values.mean(axis=0),
                 width,
-                yerr=values.std(axis=0, ddof=1) if len(values) > 1 else None,
+                yerr=values.std(axis=0, ddof=1) if has_spread else None,
                 facecolor=face,
                 edgecolor=edge,
-                linewidth=0.8,
+                linewidth=0.25 if is_crowded else 0.8,
                 error_kw={"ecolor": _INK, "elinewidth": 0.7},
             )
         step = 1 if len(classes) <= 20 else 10
@@ -242,27 +252,52 @@ def _widen(axes: Any, least: float = 0.04) -> None:
     axes.set_ylim(low - missing, high + missing)
 
 
+class _Clutter(NamedTuple):
+    """What labels keep clear of; boxes are ``(left, bottom, right, top)``.
+
+    Attributes:
+        frame: the box of the axes, never to be left.
+        taken: boxes of points, labels and spots of leaders, not to be covered.
+        lines: boxes of error bars and guides, better not covered.
+        leaders: lines from points to labels, ``[2, 2]`` each, not to be crossed.
+    """
+
+    frame: np.ndarray
+    taken: list[np.ndarray]
+    lines: list[np.ndarray]
+    leaders: list[np.ndarray]
+
+
 def _label(figure: Any, axes: Any, points: Sequence[Point]) -> None:
     """Writes every label where it covers least, with a line to its point if far off.
 
-    Greedy, over rings of places around each point, in the order of the points.
+    Greedy, over rings of places around each point. Who stands alone comes first and
+    has the label close by; the labels of a crowd then find their way around these.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()
-    frame = axes.get_window_extent(renderer).extents
     centres = axes.transData.transform([(p.x[0], p.y[0]) for p in points])
-    # Boxes as (left, bottom, right, top): never to be covered, and better not.
-    taken = [np.r_[centre - 5, centre + 5] for centre in centres]
-    whiskers = [
-        np.r_[axes.transData.transform(low), axes.transData.transform(high)]
-        for p in points
-        for low, high in (
-            ((p.x[0] - p.x[1], p.y[0]), (p.x[0] + p.x[1], p.y[0])),
-            ((p.x[0], p.y[0] - p.y[1]), (p.x[0], p.y[0] + p.y[1])),
-        )
-    ]
-    for point, centre in zip(points, centres, strict=True):
+    clutter = _Clutter(
+        frame=axes.get_window_extent(renderer).extents,
+        taken=[np.r_[centre - 5, centre + 5] for centre in centres],
+        lines=[],
+        leaders=[],
+    )
+    left, bottom, right, top = clutter.frame
+    for point, (x, y) in zip(points, centres, strict=True):
+        mean, sd = np.array([point.x, point.y]).T
+        low, high = axes.transData.transform([mean - sd, mean + sd])
+        clutter.lines.append(np.r_[low[0], y, high[0], y])
+        clutter.lines.append(np.r_[x, low[1], x, high[1]])
+        if point.label == "retrain":
+            clutter.lines.append(np.r_[left, y, right, y])
+            clutter.lines.append(np.r_[x, bottom, x, top])
+
+    gaps = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    np.fill_diagonal(gaps, np.inf)
+    for index in np.argsort(-gaps.min(axis=1), kind="stable"):
+        point, centre = points[index], centres[index]
         text = axes.text(
             0,
             0,
@@ -274,60 +309,70 @@ def _label(figure: Any, axes: Any, points: Sequence[Point]) -> None:
             style="italic" if point.is_reference else "normal",
         )
         size = np.array(text.get_window_extent(renderer).size)
-        best = min(
-            _places(centre, size),
-            key=lambda place: _cost(place, centre, size, frame, taken, whiskers),
-        )
-        text.set_position(best[1])
-        box = np.r_[best[1] - size / 2, best[1] + size / 2]
-        taken.append(box)
-        if best[0] > 10:
-            path = _leader(centre, box)
-            taken.extend(np.r_[spot, spot] for spot in path[2:])
-            axes.plot(
-                *path[[0, -1]].T, color=_MUTED, linewidth=0.6, transform=None, zorder=1
-            )
+        distance, place = _best_place(centre, size, clutter)
+        text.set_position(place)
+        box = np.r_[place - size / 2, place + size / 2]
+        clutter.taken.append(box)
+        if distance > _NEAR:
+            leader = _leader(centre, box)
+            clutter.taken.extend(np.r_[spot, spot] for spot in leader[2:])
+            clutter.leaders.append(leader[[0, -1]])
+            ends = leader[[0, -1]].T
+            axes.plot(*ends, color=_MUTED, linewidth=0.6, transform=None, zorder=1)
 
 
-def _places(
-    centre: np.ndarray, size: np.ndarray
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Distances from the point, and centres of the label there."""
-    for distance in (7, 13, 20, 28, 38, 50, 64, 80, 100, 125):
+def _best_place(
+    point: np.ndarray, size: np.ndarray, clutter: _Clutter
+) -> tuple[float, np.ndarray]:
+    """The label's distance and centre where they cost least."""
+    best, least = (0.0, point), np.inf
+    for distance in (7.5, 13, 20, 28, 38, 50, 64, 80, 100, 125):
+        if distance >= least:
+            break  # Farther off, nothing is cheaper.
         for angle in np.arange(24) * np.pi / 12:
             direction = np.array([np.cos(angle), np.sin(angle)])
-            yield distance, centre + direction * (distance + size / 2)
+            centre = point + direction * (distance + size / 2)
+            box = np.r_[centre - size / 2, centre + size / 2]
+            cost = distance + _cost(point, box, clutter, distance > _NEAR)
+            if cost < least:
+                best, least = (distance, centre), cost
+    return best
 
 
 def _cost(
-    place: tuple[float, np.ndarray],
-    point: np.ndarray,
-    size: np.ndarray,
-    frame: np.ndarray,
-    taken: Sequence[np.ndarray],
-    whiskers: Sequence[np.ndarray],
+    point: np.ndarray, box: np.ndarray, clutter: _Clutter, has_leader: bool
 ) -> float:
-    """How bad a label's place is: far off, out of the frame, or over something."""
-    distance, centre = place
-    box = np.r_[centre - size / 2, centre + size / 2]
+    """How bad a label's place is: out of the frame, or over something."""
+    frame, taken = clutter.frame, np.array(clutter.taken)
     outside = np.any(box[:2] < frame[:2] + 2) or np.any(box[2:] > frame[2:] - 2)
-    covered = sum(_meet(box, other) for other in taken)
-    crossed = sum(
-        _meet(np.r_[spot, spot], other)
-        for spot in _leader(point, box)[2:-1]
-        for other in taken
-    )
-    return (
-        distance
-        + 2000 * outside
-        + 500 * covered
-        + 100 * (crossed > 0 and distance > 10)
-        + 15 * sum(_meet(box, other) for other in whiskers)
-    )
+    covered = np.sum(_meet(box, taken))
+    cost = 2000 * outside + 500 * covered + 15 * np.sum(_meet(box, clutter.lines))
+    if has_leader:
+        leader = _leader(point, box)
+        over = [np.any(_meet(np.r_[spot, spot], taken)) for spot in leader[2:-1]]
+        crossed = sum(_cross(leader[[0, -1]], other) for other in clutter.leaders)
+        cost += 40 * np.sum(over) + 100 * crossed
+    return float(cost)
 
 
-def _meet(box: np.ndarray, other: np.ndarray) -> bool:
-    return bool(np.all(box[:2] < other[2:] + 1) and np.all(other[:2] < box[2:] + 1))
+def _meet(box: np.ndarray, others: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Which of the others, ``[K, 4]``, come within two points of a box, ``[K]``."""
+    others = np.reshape(others, (-1, 4))
+    apart = (box[:2] >= others[:, 2:] + 2) | (others[:, :2] >= box[2:] + 2)
+    return ~np.any(apart, axis=1)
+
+
+def _cross(line: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two line segments, ``[2, 2]`` each, cross."""
+
+    def sides(segment, ends):
+        along, away = segment[1] - segment[0], ends - segment[0]
+        return along[0] * away[:, 1] - along[1] * away[:, 0]
+
+    return bool(
+        np.prod(np.sign(sides(line, other))) < 0
+        and np.prod(np.sign(sides(other, line))) < 0
+    )
 
 
 def _leader(point: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -337,7 +382,7 @@ def _leader(point: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _short(label: str) -> str:
-    label = " ".join(label.split())
+    label = _printable(label)
     return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
 
 
@@ -363,7 +408,6 @@ def _canvas(
         "axes.axisbelow": True,
         "axes.linewidth": 0.8,
         "axes.unicode_minus": False,
-        "hatch.linewidth": 0.6,
     }
     inks = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color")
     style |= dict.fromkeys((*inks, "ytick.color"), _INK)
@@ -381,26 +425,52 @@ def _canvas(
 
 def _svg(figure: Any, id: str, description: str) -> str:
     """The figure as an ``svg`` element: no prolog, no metadata, ids of its own."""
-    file = io.StringIO()
+    file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    # Its style would hold for the whole page, which has the same rule for figures.
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
-    text = text.replace("xlink:href", "href")
-    view = re.search(r'viewBox="([^"]*)"', text[: text.index(">")])
-    assert view is not None  # Matplotlib always writes one.
-    label = html.escape(description)
-    head = f'<svg role="img" aria-label="{label}" viewBox="{view[1]}">'
-    text = head + text[text.index(">") + 1 :]
-
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-    text = re.sub(
-        r' id="([^"]*)"', lambda m: f' id="{id}-{m[1]}"' if m[1] in used else "", text
+    drawing = ElementTree.fromstring(file.getvalue())
+    for element in list(drawing.iter()):
+        for child in list(element):
+            # Its style would hold for the page, which has the same rule for figures.
+            if child.tag.rpartition("}")[2] in ("metadata", "style"):
+                element.remove(child)
+    used = {
+        name
+        for element in drawing.iter()
+        for value in element.attrib.values()
+        for name in re.findall(r"^#(.+)|url\(#(.+?)\)", value)
+        for name in name
+    }
+    for element in drawing.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.tail = "\n"
+        attributes = {
+            name.rpartition("}")[2]: _in_page(value, id)
+            for name, value in element.attrib.items()
+        }
+        # Most ids name a part that nothing refers to, the same in every figure.
+        if element.get("id") in used:
+            attributes["id"] = f"{id}-{element.get('id')}"
+        else:
+            attributes.pop("id", None)
+        element.attrib.clear()
+        element.attrib.update(attributes)
+    view = drawing.attrib["viewBox"]
+    drawing.attrib.clear()
+    drawing.attrib.update(
+        {"role": "img", "aria-label": _printable(description), "viewBox": view}
     )
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{id}-", text)
-    text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 system-ui, sans-serif", text)
+    return ElementTree.tostring(drawing, encoding="unicode").strip()
+
+
+def _in_page(value: str, id: str) -> str:
+    """An attribute's value with the page's ids, colours and fonts."""
+    value = re.sub(r"^#|(?<=url\()#", f"#{id}-", value)
+    value = re.sub(r"\s*font-family:[^;]*;?", "", value)
     for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
-    return re.sub(r"\s*\n\s*", "\n", text).strip()
+        value = value.replace(colour, variable)
+    return " ".join(value.split())
+
+
+def _printable(text: str) -> str:
+    """The text on one line, without the characters that XML has no place for."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -36,7 +36,12 @@ def dampen(
     Returns:
         The dampened parameters and the share of parameters selected, float32, ``[]``.
     """
-    chosen = jax.tree.map(lambda f, d: f > alpha * d, forget_fisher, data_fisher)
+    # Some operations take a square below the smallest normal number for zero, and some
+    # do not: chosen by the one, it would be 0 / 0 to the other.
+    normal = jnp.finfo(jnp.float32).tiny
+    chosen = jax.tree.map(
+        lambda f, d: (f > alpha * d) & (f >= normal), forget_fisher, data_fisher
+    )
 
     def shrink(parameter, is_chosen, f, d):
         # Where a parameter is chosen f is positive: f > alpha * d >= 0.

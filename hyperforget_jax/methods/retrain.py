@@ -3,6 +3,7 @@
 import jax
 import optax
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.memoryless import memoryless
 from hyperforget_jax.training import descent
@@ -34,6 +35,7 @@ def retrain(
         batch_size: rows a minibatch.
         augment: as for ``hf.fit``.
     """
+    checks.check_positive(steps=steps, batch_size=batch_size)
 
     def forget_fn(key, variables, request):
         del variables  # A fresh start.

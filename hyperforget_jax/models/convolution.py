@@ -79,7 +79,7 @@ def conv(
             lhs,
             rhs,
             strides,
-            pads if numbers == channels_last else padding,
+            padding,
             lhs_dilation=lhs_dilation,
             rhs_dilation=dilation,
             dimension_numbers=numbers,

@@ -74,7 +74,9 @@ def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
     return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
-def _explicit_padding(layer, path, given, window, strides, dilation):
+def _explicit_padding(
+    layer, path, given, window, strides, dilation
+) -> tuple[tuple[int, int], ...]:
     padding = layer.padding
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
@@ -88,6 +90,5 @@ def _explicit_padding(layer, path, given, window, strides, dilation):
         return tuple((int(low), int(high)) for low, high in pads)
     if isinstance(padding, int):
         return ((padding, padding),) * len(window)
-    pairs = (p if not isinstance(p, int) else (p, p) for p in padding)
-    pairs = tuple(tuple(pair) for pair in pairs)
+    pairs = tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
     return pairs * len(window) if len(pairs) == 1 else pairs

@@ -128,6 +128,8 @@ def descend(
     key_draw, key_step = jax.random.split(key)
     lengths = [pass_length(source.y.shape[0], batch_size) for source in sources]
 
+    there = [jnp.any(source.weight > 0).astype(jnp.int32) for source in sources]
+
     def order(source: int, passed: Array) -> Array:
         key = jax.random.fold_in(jax.random.fold_in(key_draw, source), passed)
         return pass_order(key, sources[source].weight, lengths[source] * batch_size)
@@ -146,9 +148,8 @@ def descend(
             )
             next_orders.append(rows)
             taken = lax.dynamic_slice_in_dim(rows, within * batch_size, batch_size)
-            there = jnp.any(source.weight > 0).astype(source.weight.dtype)
-            examples = source.take(taken)
-            examples = examples._replace(weight=jnp.broadcast_to(there, taken.shape))
+            weight = jnp.broadcast_to(there[index], taken.shape)
+            examples = source.take(taken)._replace(weight=weight)
             batches.append(Batch(examples, passed))
 
         def objective(params):

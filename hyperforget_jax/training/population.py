@@ -6,6 +6,7 @@ is :func:`hyperforget_jax.training.descent.descend`, and what is on disk belongs
 :mod:`hyperforget_jax.training.resuming`.
 """
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -115,31 +116,12 @@ def fit_population(
     checks.check_examples(data, num_classes=num_classes)
     _check_stacked(members, data, weights, starts)
     checkpoint_steps = _checked_steps(checkpoint_steps, steps)
-    loss_fn = training_loss(classifier, augment)
-
-    def begin(key, start):
-        key_init, key_descend = jax.random.split(key)
-        variables = classifier.init(key_init, data.x) if start is None else start
-        return key_descend, descent.start(variables, optimizer)
-
-    def advance(key, state, weight, data, first_step, length):
-        source = data if weight is None else data._replace(weight=weight)
-        state, losses = descent.descend(
-            key,
-            loss_fn,
-            state,
-            (source,),
-            optimizer,
-            steps=length,
-            batch_size=batch_size,
-            first_step=first_step,
-        )
-        return state, jnp.mean(losses)
-
+    begin = functools.partial(_begin, classifier, optimizer, data.x)
+    advance = functools.partial(_advance, classifier, optimizer, augment, batch_size)
     shapes = (*jax.eval_shape(begin, key, one_start), data.weight, data)
 
-    def one_step(*arguments):
-        return advance(*arguments, 0, 1)
+    def one_step(key, state, weight, data):
+        return advance(1, key, state, weight, data, 0)
 
     devices = 1 if mesh is None else mesh.shape["population"]
     stored = resuming.stored_recipe(directory)
@@ -169,13 +151,6 @@ def fit_population(
 
     data = data if mesh is None else sharding.replicate(data, mesh)
     keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(jnp.arange(members))
-    stacked_axes = (None if weights is None else 0, None if starts is None else 0)
-    begin_all = jax.jit(jax.vmap(begin, (0, stacked_axes[1])))
-    advance_all = jax.jit(
-        jax.vmap(advance, (0, 0, stacked_axes[0], None, None, None)),
-        static_argnums=5,
-        donate_argnums=1,
-    )
     ends = sorted({*range(0, steps, segment_steps), *checkpoint_steps, steps} - {0})
 
     def run_chunk(index: int, advanced) -> resuming.Chunk:
@@ -185,14 +160,25 @@ def fit_population(
         chunk_keys, start, weight = place(
             jax.tree.map(lambda leaf: leaf[chosen], (keys, starts, weights))
         )
-        descent_keys, state = begin_all(chunk_keys, start)
+        descent_keys, state = _begin_all(
+            classifier, optimizer, data.x, chunk_keys, start
+        )
         fresh = resuming.Chunk(state, (), jnp.zeros(chunk_size))
         begun, chunk = resuming.load_chunk(directory, index, fresh, checkpoint_steps)
         chunk = chunk._replace(state=place(chunk.state))
         advanced(begun)
         for end in [end for end in ends if end > begun]:
-            state, loss = advance_all(
-                descent_keys, chunk.state, weight, data, begun, end - begun
+            state, loss = _advance_all(
+                classifier,
+                optimizer,
+                augment,
+                batch_size,
+                end - begun,
+                descent_keys,
+                chunk.state,
+                weight,
+                data,
+                begun,
             )
             kept = chunk.kept
             if end in checkpoint_steps:
@@ -228,6 +214,49 @@ def fit_population(
         whole.loss,
         whole.state.failed_at,
     )
+
+
+def _begin(classifier, optimizer, x, key, start):
+    """A member's key for its descent, and its state before the first step."""
+    key_init, key_descend = jax.random.split(key)
+    variables = classifier.init(key_init, x) if start is None else start
+    return key_descend, descent.start(variables, optimizer)
+
+
+def _advance(
+    classifier, optimizer, augment, batch_size, steps, key, state, weight, data, first
+):
+    """A member some steps further, and its mean loss over them."""
+    state, losses = descent.descend(
+        key,
+        training_loss(classifier, augment),
+        state,
+        (data if weight is None else data._replace(weight=weight),),
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        first_step=first,
+    )
+    return state, jnp.mean(losses)
+
+
+# Jitted once for the module: two populations of one classifier and one optimiser (the
+# same objects) share their compilations.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _begin_all(classifier, optimizer, x, keys, starts):
+    begin = functools.partial(_begin, classifier, optimizer, x)
+    return jax.vmap(begin, (0, None if starts is None else 0))(keys, starts)
+
+
+@functools.partial(jax.jit, static_argnums=range(5), donate_argnums=6)
+def _advance_all(
+    classifier, optimizer, augment, batch_size, steps, keys, state, weights, data, first
+):
+    advance = functools.partial(
+        _advance, classifier, optimizer, augment, batch_size, steps
+    )
+    axes = (0, 0, None if weights is None else 0, None, None)
+    return jax.vmap(advance, axes)(keys, state, weights, data, first)
 
 
 def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ...]:

@@ -1,0 +1,315 @@
+"""Any model becomes a Classifier: modes, keys, statistics, masks and sizes."""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import hyperforget_jax as hf
+from tests import toys
+
+X = jax.random.normal(jax.random.key(0), (8, 6))
+MOMENTUM, DROPPED = 0.8, 0.5
+
+
+class Linen(nn.Module):
+    dropped: float = DROPPED
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Dense(5, name="first")(x)
+        norm = nn.BatchNorm(not train, momentum=MOMENTUM, name="norm")
+        x = nn.Dropout(self.dropped, deterministic=not train)(nn.relu(norm(x)))
+        return nn.Dense(toys.NUM_CLASSES, name="last")(x)
+
+
+class Nnx(nnx.Module):
+    def __init__(self, rngs, dropped=DROPPED):
+        self.first = nnx.Linear(6, 5, rngs=rngs)
+        self.norm = nnx.BatchNorm(5, momentum=MOMENTUM, rngs=rngs)
+        self.dropout = nnx.Dropout(dropped, rngs=rngs)
+        self.last = nnx.Linear(5, toys.NUM_CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.dropout(nnx.relu(self.norm(self.first(x)))))
+
+
+def from_linen(dropped=DROPPED):
+    return hf.from_linen(Linen(dropped), train={"train": True}, eval={"train": False})
+
+
+def from_nnx(dropped=DROPPED):
+    return hf.from_nnx(lambda rngs: Nnx(rngs, dropped))
+
+
+def from_functions():
+    def init(key, x):
+        return 0.3 * jax.random.normal(key, (x.shape[1], toys.NUM_CLASSES))
+
+    return hf.from_functions(init, lambda params, x: x @ params)
+
+
+ADAPTERS = {
+    "linen": toys.softmax_regression,
+    "linen with modes": from_linen,
+    "nnx": from_nnx,
+    "functions": from_functions,
+}
+every_adapter = pytest.mark.parametrize("adapter", ADAPTERS)
+with_modes = pytest.mark.parametrize("adapter", ["linen with modes", "nnx"])
+
+
+@functools.cache
+def made(adapter):
+    """A classifier with jitted functions, and its variables."""
+    classifier = ADAPTERS[adapter]()
+    classifier = classifier._replace(
+        init=jax.jit(classifier.init),
+        apply=jax.jit(classifier.apply),
+        apply_train=jax.jit(classifier.apply_train),
+    )
+    return classifier, classifier.init(jax.random.key(1), X)
+
+
+def by_hand(variables, mean, var):
+    """Both networks without dropout, normalised by the given statistics, float64."""
+    p = jax.tree.map(np.float64, variables["params"])
+    hidden = np.float64(X) @ p["first"]["kernel"] + p["first"]["bias"]
+    scale = p["norm"]["scale"] / np.sqrt(var + 1e-5)
+    hidden = np.maximum((hidden - mean) * scale + p["norm"]["bias"], 0)
+    return hidden @ p["last"]["kernel"] + p["last"]["bias"]
+
+
+def hidden_statistics(variables):
+    """Mean and variance over the batch of what the normalisation is given."""
+    first = jax.tree.map(np.float64, variables["params"]["first"])
+    hidden = np.float64(X) @ first["kernel"] + first["bias"]
+    return hidden.mean(axis=0), hidden.var(axis=0)
+
+
+class SoftmaxRegression(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_a_module_without_modes_needs_neither(self):
+        classifier = toys.softmax_regression()
+        variables = classifier.init(jax.random.key(1), X)
+        layer = variables["params"]["Dense_0"]
+        kernel, bias = np.float64(layer["kernel"]), np.float64(layer["bias"])
+        expected = np.float64(X) @ kernel + bias
+        logits = self.variant(classifier.apply)(variables, X)
+        # Sums of six float32 products.
+        np.testing.assert_allclose(logits, expected, atol=2e-6)
+        trained = self.variant(classifier.apply_train)(jax.random.key(2), variables, X)
+        chex.assert_trees_all_equal(trained, (logits, variables))
+
+
+@every_adapter
+def test_variables_are_plain_nested_dictionaries(adapter):
+    _, variables = made(adapter)
+    assert type(variables) is dict and "params" in variables
+    paths, _ = jax.tree.flatten_with_path(variables)
+    for path, leaf in paths:
+        assert all(isinstance(entry, jax.tree_util.DictKey) for entry in path)
+        assert leaf.dtype == jnp.float32
+
+
+@every_adapter
+def test_init_uses_the_shape_of_x_and_not_its_values(adapter):
+    classifier, variables = made(adapter)
+    for x in (jnp.full_like(X, jnp.nan), jnp.ones((3, 6))):
+        again = classifier.init(jax.random.key(1), x)
+        chex.assert_trees_all_equal(again, variables)
+
+
+@every_adapter
+def test_init_vmaps_over_keys(adapter):
+    classifier, variables = made(adapter)
+    keys = jnp.stack([jax.random.key(2), jax.random.key(1)])
+    two = jax.jit(jax.vmap(classifier.init, (0, None)))(keys, X)
+    # A draw of normal numbers may round otherwise in a batch.
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: leaf[1], two), variables, rtol=1e-6
+    )
+    first, second = (jax.tree.map(lambda leaf, at=at: leaf[at], two) for at in (0, 1))
+    assert jax.tree.reduce(
+        lambda any, same: any or not same,
+        jax.tree.map(lambda a, b: bool((a == b).all()), first, second),
+        False,
+    )
+
+
+@every_adapter
+def test_training_changes_neither_params_nor_structure(adapter):
+    classifier, variables = made(adapter)
+    logits, after = classifier.apply_train(jax.random.key(2), variables, X)
+    assert logits.shape == (8, toys.NUM_CLASSES)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, variables)
+    chex.assert_trees_all_equal(after["params"], variables["params"])
+
+
+@every_adapter
+def test_masked_classes_are_never_predicted_and_others_keep_their_logits(adapter):
+    classifier, variables = made(adapter)
+    logits = classifier.apply(variables, X)
+    gone = np.unique(np.argmax(logits, axis=-1))[:2]
+    mask = np.isin(np.arange(toys.NUM_CLASSES), gone)
+    masked_variables = {**variables, "output_mask": jnp.asarray(mask)}
+    masked = classifier.apply(masked_variables, X)
+    assert not np.isin(np.argmax(masked, axis=-1), gone).any()
+    assert np.isfinite(masked).all()
+    np.testing.assert_array_equal(masked[:, ~mask], logits[:, ~mask])
+    # Training honours the mask, too, and hands it on.
+    key = jax.random.key(2)
+    trained, after = classifier.apply_train(key, masked_variables, X)
+    plain, _ = classifier.apply_train(key, variables, X)
+    assert not np.isin(np.argmax(trained, axis=-1), gone).any()
+    np.testing.assert_array_equal(trained[:, ~mask], plain[:, ~mask])
+    np.testing.assert_array_equal(after["output_mask"], mask)
+
+
+@every_adapter
+def test_an_empty_mask_changes_nothing_by_a_bit(adapter):
+    classifier, variables = made(adapter)
+    nothing = jnp.zeros(toys.NUM_CLASSES, bool)
+    np.testing.assert_array_equal(
+        classifier.apply({**variables, "output_mask": nothing}, X),
+        classifier.apply(variables, X),
+    )
+
+
+@every_adapter
+def test_taps_are_there_where_they_are_known(adapter):
+    classifier, _ = made(adapter)
+    assert (classifier.taps is not None) == adapter.startswith("linen")
+
+
+@with_modes
+def test_evaluation_is_the_closed_form_with_running_statistics(adapter):
+    classifier, variables = made(adapter)
+    moved = jax.tree.map(lambda leaf: leaf + 0.5, variables["batch_stats"])
+    logits = classifier.apply({**variables, "batch_stats": moved}, X)
+    # Float32 sums of at most six terms.
+    np.testing.assert_allclose(logits, by_hand(variables, 0.5, 1.5), atol=1e-5)
+
+
+@with_modes
+def test_dropout_follows_the_key_in_training_mode(adapter):
+    classifier, variables = made(adapter)
+    answers = [
+        classifier.apply_train(jax.random.key(seed), variables, X)[0]
+        for seed in (2, 2, 3)
+    ]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert (answers[0] != answers[2]).any()
+
+
+@with_modes
+def test_batch_statistics_follow_the_momentum_formula_in_training_alone(adapter):
+    classifier, variables = made(adapter)
+    _, after = classifier.apply_train(jax.random.key(2), variables, X)
+    mean, var = hidden_statistics(variables)
+    (before,), (after,) = (v["batch_stats"].values() for v in (variables, after))
+    for name, batch in (("mean", mean), ("var", var)):
+        expected = MOMENTUM * before[name] + (1 - MOMENTUM) * batch
+        # Flax computes the variance as mean(x^2) - mean(x)^2 in float32.
+        np.testing.assert_allclose(after[name], expected, atol=1e-5)
+
+
+def test_nnx_equals_linen_given_the_same_weights():
+    linen, nnx_ = from_linen(dropped=0.0), from_nnx(dropped=0.0)
+    variables = jax.jit(nnx_.init)(jax.random.key(1), X)
+    chex.assert_trees_all_equal_structs(
+        variables, jax.eval_shape(linen.init, jax.random.key(1), X)
+    )
+    key = jax.random.key(2)
+    # The same float32 operations, but for the order in sums.
+    chex.assert_trees_all_close(
+        jax.jit(nnx_.apply)(variables, X),
+        jax.jit(linen.apply)(variables, X),
+        atol=1e-5,
+    )
+    trained = jax.jit(nnx_.apply_train)(key, variables, X)
+    chex.assert_trees_all_close(
+        trained, jax.jit(linen.apply_train)(key, variables, X), atol=1e-5
+    )
+    # Training mode normalises by the batch.
+    logits = by_hand(variables, *hidden_statistics(variables))
+    np.testing.assert_allclose(trained[0], logits, atol=1e-4)
+
+
+def test_nnx_layers_of_dropout_draw_apart():
+    class Twice(nnx.Module):
+        def __init__(self, rngs):
+            self.first = nnx.Dropout(0.5, rngs=rngs)
+            self.second = nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x):
+            return jnp.concatenate([self.first(x), self.second(x)])
+
+    classifier = hf.from_nnx(Twice)
+    ones = jnp.ones((1, 64))
+    first, second = classifier.apply_train(jax.random.key(0), {"params": {}}, ones)[0]
+    assert (first != second).any()
+    np.testing.assert_array_equal(
+        classifier.apply({"params": {}}, ones), ones.repeat(2, 0)
+    )
+
+
+def test_nnx_keeps_what_is_neither_parameter_nor_statistic():
+    class Scaled(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nnx.Linear(6, 4, rngs=rngs)])
+            self.scale = nnx.Variable(jnp.float32(2))
+
+        def __call__(self, x):
+            return self.scale[...] * self.layers[0](x)
+
+    classifier = hf.from_nnx(Scaled)
+    variables = classifier.init(jax.random.key(0), X)
+    logits = classifier.apply(variables, X)
+    doubled = {**variables, "other": {"scale": jnp.float32(4)}}
+    np.testing.assert_array_equal(classifier.apply(doubled, X), 2 * logits)
+    after = classifier.apply_train(jax.random.key(1), doubled, X)
+    chex.assert_trees_all_equal(after, (2 * logits, doubled))
+
+
+def test_functions_are_used_as_they_are():
+    classifier, variables = made("functions")
+    logits = classifier.apply(variables, X)
+    np.testing.assert_allclose(logits, X @ variables["params"], atol=1e-6)
+    trained = classifier.apply_train(jax.random.key(2), variables, X)
+    chex.assert_trees_all_equal(trained, (logits, variables))
+
+
+def test_descriptions_are_one_line_and_name_the_model():
+    assert "MLP" in toys.softmax_regression().description
+    assert hf.from_nnx(Nnx).description == "nnx:Nnx"
+    named = hf.from_functions(lambda key, x: 0, lambda params, x: x, description="own")
+    assert named.description == "own"
+    for make in ADAPTERS.values():
+        assert make().description and "\n" not in make().description
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "count"),
+    [
+        # 784 * 10 + 10 + 10 * 10 + 10
+        (hf.models.gpt_mlp(), (28, 28, 1), 7_960),
+        # 9 * 3 * 16 + 9 * 16 * 32 + 32 * 10 + 10
+        (hf.models.GptCNN(), (32, 32, 3), 5_370),
+        # 9 * 16 * (1 + 32) + 9 * 32 * 64 + 2 * (16 + 32 + 64) + 64 * 10 + 10
+        (hf.models.ConvNet(), (28, 28, 1), 24_058),
+    ],
+    ids=["gpt_mlp", "GptCNN", "ConvNet"],
+)
+def test_shipped_networks_have_their_size(module, shape, count):
+    classifier = hf.from_linen(module)
+    x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    variables = jax.eval_shape(classifier.init, jax.random.key(0), x)
+    sizes = jax.tree.map(lambda leaf: leaf.size, variables["params"])
+    assert jax.tree.reduce(int.__add__, sizes) == count
+    assert jax.eval_shape(classifier.apply, variables, x).shape == (2, 10)

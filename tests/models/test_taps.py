@@ -1,0 +1,279 @@
+"""Taps are what the layers were given: with the parameters they give the outputs."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import hyperforget_jax as hf
+from tests import toys
+
+IMAGES = jax.random.normal(jax.random.key(0), (3, 6, 7, 4))
+VECTORS = jax.random.normal(jax.random.key(1), (3, 6))
+LINES = jax.random.normal(jax.random.key(2), (3, 9, 4))
+# The same float32 sums in another order.
+CLOSE = dict(rtol=1e-5, atol=1e-5)
+_NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
+
+
+def at(tree, path):
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+def parameter_paths(params, path=()):
+    """Paths of everything that has a kernel."""
+    if "kernel" in params:
+        return {"/".join(path)}
+    nested = {name: leaf for name, leaf in params.items() if isinstance(leaf, dict)}
+    return set().union(*(parameter_paths(p, (*path, n)) for n, p in nested.items()))
+
+
+def layer_output(tap, layer):
+    """A layer from nothing but its parameters and its tap."""
+    if tap.kind == "dense":
+        out = tap.input @ layer["kernel"]
+    else:
+        out = lax.conv_general_dilated(
+            tap.input,
+            layer["kernel"],
+            tap.strides,
+            tap.padding,
+            rhs_dilation=tap.dilation,
+            feature_group_count=tap.groups,
+            dimension_numbers=_NUMBERS[len(tap.strides)],
+        )
+    bias = layer.get("bias", jnp.zeros(layer["kernel"].shape[-1]))
+    return out + bias.reshape(*[1] * (out.ndim - 1), -1)
+
+
+def check(module, x, variables=None, **options):
+    """Every layer's every call, rebuilt from its tap, is what Flax captured."""
+    classifier = hf.from_linen(module, eval=options)
+    if variables is None:
+        variables = jax.jit(classifier.init)(jax.random.key(3), x)
+
+    @jax.jit
+    def measure(variables, x):
+        taps = classifier.taps(variables, x)
+        rebuilt = {
+            path: [layer_output(tap, at(variables["params"], path)) for tap in calls]
+            for path, calls in taps.items()
+        }
+        _, kept = module.apply(variables, x, capture_intermediates=True, **options)
+        return taps, rebuilt, kept["intermediates"]
+
+    taps, rebuilt, kept = measure(variables, x)
+    assert set(taps) == parameter_paths(variables["params"])
+    for path, outputs in rebuilt.items():
+        captured = at(kept, path)["__call__"]
+        assert len(outputs) == len(captured)
+        for out, expected in zip(outputs, captured, strict=True):
+            np.testing.assert_allclose(out, expected, **CLOSE)
+    return taps
+
+
+class Block(nn.Module):
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(self.features, (3, 3))(x))
+        return nn.Dense(self.features, use_bias=False)(x)
+
+
+class Nested(nn.Module):
+    def setup(self):
+        self.blocks = [Block(4), Block(2)]
+        self.head = nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(4)])
+
+    def __call__(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.head(jnp.mean(x, axis=(1, 2)))
+
+
+class Shared(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(6, name="twice")
+        return nn.Dense(toys.NUM_CLASSES, name="once")(inputs=layer(nn.relu(layer(x))))
+
+
+def test_dense_layers():
+    taps = check(hf.models.MLP((5,), toys.NUM_CLASSES), VECTORS)
+    (first,), (second,) = taps["Dense_0"], taps["Dense_1"]
+    assert (first.kind, second.kind) == ("dense", "dense")
+    np.testing.assert_array_equal(first.input, VECTORS)
+    assert second.input.shape == (3, 5) and (second.input >= 0).all()
+
+
+def test_nested_modules_have_the_paths_of_their_parameters():
+    taps = check(Nested(), IMAGES)
+    assert set(taps) == {
+        "blocks_0/Conv_0",
+        "blocks_0/Dense_0",
+        "blocks_1/Conv_0",
+        "blocks_1/Dense_0",
+        "head/layers_0",
+        "head/layers_2",
+    }
+
+
+def test_a_layer_called_twice_has_two_taps_in_order():
+    taps = check(Shared(), VECTORS)
+    first, second = taps["twice"]
+    np.testing.assert_array_equal(first.input, VECTORS)
+    assert (second.input >= 0).all() and len(taps["once"]) == 1
+
+
+def test_shipped_networks():
+    taps = check(hf.models.GptCNN(), jnp.tile(IMAGES[..., :3], (1, 2, 2, 1)))
+    assert taps["Conv_0"][0].strides == (2, 2)
+    assert taps["Conv_0"][0].padding == ((1, 1), (1, 1))
+
+
+def test_batch_norm_is_in_evaluation_mode():
+    module = hf.models.ConvNet(features=(3, 5), num_classes=4)
+    variables = module.init(jax.random.key(4), IMAGES)
+    moved = jax.tree.map(lambda leaf: leaf + 0.5, variables["batch_stats"])
+    variables = {"params": variables["params"], "batch_stats": moved}
+    taps = check(module, IMAGES, variables, train=False)
+    out = layer_output(taps["Conv_0"][0], variables["params"]["Conv_0"])
+    # Running mean 0.5 and variance 1.5 give what the next layer saw, not the batch's.
+    normal = nn.relu((out - 0.5) / np.sqrt(1.5 + 1e-5))
+    np.testing.assert_allclose(taps["Conv_1"][0].input, normal, **CLOSE)
+
+
+# name: layer, input, then strides, padding, dilation and groups of its tap.
+SAME = ((1, 1), (1, 1))
+CONVOLUTIONS = {
+    "default": (nn.Conv(2, (3, 3)), IMAGES, (1, 1), SAME, (1, 1), 1),
+    # Six pixels by three: two outputs, no padding. Seven: three outputs, two pixels.
+    "same, strided": (
+        nn.Conv(2, (3, 3), strides=3, padding="same"),
+        IMAGES,
+        (3, 3),
+        ((0, 0), (1, 1)),
+        (1, 1),
+        1,
+    ),
+    "valid": (
+        nn.Conv(2, (2, 3), strides=(2, 1), padding="VALID"),
+        IMAGES,
+        (2, 1),
+        ((0, 0), (0, 0)),
+        (1, 1),
+        1,
+    ),
+    "number": (
+        nn.Conv(2, (3, 3), padding=2),
+        IMAGES,
+        (1, 1),
+        ((2, 2), (2, 2)),
+        (1, 1),
+        1,
+    ),
+    "numbers": (
+        nn.Conv(2, (3, 3), padding=(0, 2)),
+        IMAGES,
+        (1, 1),
+        ((0, 0), (2, 2)),
+        (1, 1),
+        1,
+    ),
+    "pairs": (
+        nn.Conv(2, (3, 3), padding=[(0, 1), (3, 0)], use_bias=False),
+        IMAGES,
+        (1, 1),
+        ((0, 1), (3, 0)),
+        (1, 1),
+        1,
+    ),
+    "mixed": (
+        nn.Conv(2, (3, 3), padding=(1, (0, 2))),
+        IMAGES,
+        (1, 1),
+        ((1, 1), (0, 2)),
+        (1, 1),
+        1,
+    ),
+    "dilated": (
+        nn.Conv(2, (3, 3), kernel_dilation=(2, 1)),
+        IMAGES,
+        (1, 1),
+        ((2, 2), (1, 1)),
+        (2, 1),
+        1,
+    ),
+    "grouped": (
+        nn.Conv(6, (3, 3), feature_group_count=2),
+        IMAGES,
+        (1, 1),
+        SAME,
+        (1, 1),
+        2,
+    ),
+    "line": (
+        nn.Conv(2, 3, strides=2, padding=((2, 0),)),
+        LINES,
+        (2,),
+        ((2, 0),),
+        (1,),
+        1,
+    ),
+    "ours": (
+        nn.Conv(2, (3, 3), strides=2, conv_general_dilated=hf.models.conv),
+        IMAGES,
+        (2, 2),
+        ((0, 1), (1, 1)),
+        (1, 1),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions(name):
+    layer, x, *geometry = CONVOLUTIONS[name]
+    taps = check(nn.Sequential([layer]), x)
+    (tap,) = taps["layers_0"]
+    assert tap.kind == "conv"
+    assert [tap.strides, tap.padding, tap.dilation, tap.groups] == geometry
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "what"),
+    [
+        (nn.Conv(2, (3, 3), padding="CIRCULAR"), IMAGES, "padding='CIRCULAR'"),
+        (nn.Conv(2, (3, 3), padding="REFLECT"), IMAGES, "padding='REFLECT'"),
+        (nn.Conv(2, (3, 3), padding="SAME_LOWER"), IMAGES, "padding='SAME_LOWER'"),
+        (nn.Conv(2, 3, padding="CAUSAL"), LINES, "padding='CAUSAL'"),
+        (nn.Conv(2, 3, padding=2, input_dilation=2), LINES, "input_dilation=2"),
+    ],
+    ids=["circular", "reflect", "same lower", "causal", "transposed"],
+)
+def test_other_geometries_are_refused_by_the_layers_name(layer, x, what):
+    classifier = hf.from_linen(nn.Sequential([nn.relu, layer]))
+    variables = jax.eval_shape(classifier.init, jax.random.key(0), x)
+    with pytest.raises(ValueError, match=f"Layer layers_1 has {what}"):
+        jax.eval_shape(classifier.taps, variables, x)
+
+
+def test_an_output_mask_among_the_variables_changes_no_tap():
+    classifier = toys.softmax_regression()
+    variables = classifier.init(jax.random.key(0), VECTORS)
+    mask = jnp.array([True, False, False, False])
+    masked = classifier.taps({**variables, "output_mask": mask}, VECTORS)
+    np.testing.assert_array_equal(masked["Dense_0"][0].input, VECTORS)
+
+
+def test_taps_are_a_pytree_that_vmaps_over_models():
+    classifier = toys.perceptron()
+    keys = jax.random.split(jax.random.key(5), 2)
+    models = jax.vmap(lambda key: classifier.init(key, VECTORS))(keys)
+    taps = jax.jit(jax.vmap(classifier.taps, (0, None)))(models, VECTORS)
+    assert taps["Dense_1"][0].input.shape == (2, 3, 5)

@@ -1,0 +1,70 @@
+"""The README's code runs, and its tables are what the records and results say."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import hyperforget_jax as hf
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_runs_and_forgets(capsys):
+    names = {}
+    exec(BLOCKS[0], names)
+    printed = capsys.readouterr().out
+    assert printed.count("forget accuracy, test") == 2
+    before, after = (
+        hf.evaluate(
+            names["classifier"], model, names["request"], names["splits"].test
+        ).metrics
+        for model in (names["variables"], names["state"].variables)
+    )
+    assert before["forget_accuracy_test"] > 0.9
+    assert after["forget_accuracy_test"] <= 0.02
+    assert after["retain_accuracy_test"] >= before["retain_accuracy_test"] - 0.02
+    assert len(BLOCKS[0].strip().splitlines()) <= 24
+
+
+def test_models_of_all_three_kinds_are_taken():
+    class MyLinenNetwork(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
+
+    class MyNNXNetwork(nnx.Module):
+        def __init__(self, *, rngs):
+            self.head = nnx.Linear(4, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(x)
+
+    params, logits = {"w": jnp.zeros(1)}, jnp.zeros((2, 3))
+    lines = [line for line in BLOCKS[1].splitlines() if line.startswith("hf.")]
+    assert len(lines) == 3
+    for line in lines:
+        classifier = eval(line, {**globals(), **locals()})
+        variables = classifier.init(jax.random.key(0), jnp.zeros((2, 4)))
+        assert classifier.apply(variables, jnp.zeros((2, 4))).shape == (2, 3)
+
+
+def test_tables_are_up_to_date():
+    command = [sys.executable, str(ROOT / "experiments" / "readme.py"), "--check"]
+    found = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert found.returncode == 0, found.stderr
+
+
+def test_every_public_name_that_the_readme_uses_exists():
+    for dotted in set(re.findall(r"hf\.([a-z_]+(?:\.[a-z_]+)?)", README)):
+        value = hf
+        for name in dotted.split("."):
+            value = getattr(value, name)
