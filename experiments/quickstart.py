@@ -73,6 +73,8 @@ def main(config: Quickstart) -> None:
         document,
         losses=study.losses,
         per_class=study.per_class,
+        forgotten=config.forget,
+        min_seeds=min(5, config.seeds),
     )
     if config.seeds < 5:
         console.print(f"[bold]A smoke run: {config.seeds} seeds are no result.[/bold]")

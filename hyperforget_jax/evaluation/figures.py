@@ -31,7 +31,7 @@ _VARIABLES = {
 }
 _BINS_PER_DECADE = 4
 _LONGEST_LABEL = 28
-_NEAR = 10  # Points of distance up to which a label needs no line to its point.
+_LINE_HEIGHT = 12.0
 
 
 class Point(NamedTuple):
@@ -74,7 +74,8 @@ def trade_off(
         x_label: below the axis.
         y_label: beside the axis.
     """
-    with _canvas(id, width=4.3, height=3.5, left=0.66, bottom=0.45) as (figure, axes):
+    sides = {"left": 0.66, "bottom": 0.45, "right": 0.85}
+    with _canvas(id, width=4.4, height=3.4, **sides) as (figure, axes):
         for point in points:
             # Open and larger, so that a point on the very spot is seen through it.
             is_reference = point.is_reference
@@ -252,133 +253,108 @@ def _widen(axes: Any, least: float = 0.04) -> None:
     axes.set_ylim(low - missing, high + missing)
 
 
-class _Clutter(NamedTuple):
-    """What labels keep clear of; boxes are ``(left, bottom, right, top)``.
-
-    Attributes:
-        frame: the box of the axes, never to be left.
-        taken: boxes of points, labels and spots of leaders, not to be covered.
-        lines: boxes of error bars and guides, better not covered.
-        leaders: lines from points to labels, ``[2, 2]`` each, not to be crossed.
-    """
-
-    frame: np.ndarray
-    taken: list[np.ndarray]
-    lines: list[np.ndarray]
-    leaders: list[np.ndarray]
-
-
 def _label(figure: Any, axes: Any, points: Sequence[Point]) -> None:
-    """Writes every label where it covers least, with a line to its point if far off.
+    """Writes every label beside its point, those of a crowd in a column beside it.
 
-    Greedy, over rings of places around each point. Who stands alone comes first and
-    has the label close by; the labels of a crowd then find their way around these.
+    Where a column would cover something, what it covers joins the crowd.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()
+    frame = np.array(axes.get_window_extent(renderer).extents)
+    # Labels may leave the axes on the right, where room is kept for them.
+    frame[2] = figure.bbox.width - 2
     centres = axes.transData.transform([(p.x[0], p.y[0]) for p in points])
-    clutter = _Clutter(
-        frame=axes.get_window_extent(renderer).extents,
-        taken=[np.r_[centre - 5, centre + 5] for centre in centres],
-        lines=[],
-        leaders=[],
-    )
-    left, bottom, right, top = clutter.frame
-    for point, (x, y) in zip(points, centres, strict=True):
-        mean, sd = np.array([point.x, point.y]).T
-        low, high = axes.transData.transform([mean - sd, mean + sd])
-        clutter.lines.append(np.r_[low[0], y, high[0], y])
-        clutter.lines.append(np.r_[x, low[1], x, high[1]])
-        if point.label == "retrain":
-            clutter.lines.append(np.r_[left, y, right, y])
-            clutter.lines.append(np.r_[x, bottom, x, top])
-
-    gaps = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-    np.fill_diagonal(gaps, np.inf)
-    for index in np.argsort(-gaps.min(axis=1), kind="stable"):
-        point, centre = points[index], centres[index]
-        text = axes.text(
+    texts = [
+        axes.text(
             0,
             0,
             _short(point.label),
             transform=None,
-            ha="center",
+            ha="left",
             va="center_baseline",
             color=_INK,
             style="italic" if point.is_reference else "normal",
         )
-        size = np.array(text.get_window_extent(renderer).size)
-        distance, place = _best_place(centre, size, clutter)
-        text.set_position(place)
-        box = np.r_[place - size / 2, place + size / 2]
-        clutter.taken.append(box)
-        if distance > _NEAR:
-            leader = _leader(centre, box)
-            clutter.taken.extend(np.r_[spot, spot] for spot in leader[2:])
-            clutter.leaders.append(leader[[0, -1]])
-            ends = leader[[0, -1]].T
-            axes.plot(*ends, color=_MUTED, linewidth=0.6, transform=None, zorder=1)
+        for point in points
+    ]
+    widths = np.array([text.get_window_extent(renderer).width for text in texts])
+    crowds = [[index] for index in range(len(points))]
+    while True:
+        columns = [_column(centres[c], widths[c], frame) for c in crowds]
+        pair = _collision(columns, [centres[crowd] for crowd in crowds])
+        if pair is None:
+            break
+        crowds[pair[0]] += crowds.pop(pair[1])
+
+    for crowd, column in zip(crowds, columns, strict=True):
+        for index, (left, bottom, right, top) in zip(crowd, column, strict=True):
+            middle = (bottom + top) / 2
+            texts[index].set_position((left, middle))
+            if len(crowd) > 1:
+                x, y = centres[index]
+                end = left - 2 if left > x else right + 2
+                axes.plot(
+                    [x, end],
+                    [y, middle],
+                    color=_MUTED,
+                    linewidth=0.6,
+                    transform=None,
+                    zorder=2.5,
+                )
 
 
-def _best_place(
-    point: np.ndarray, size: np.ndarray, clutter: _Clutter
-) -> tuple[float, np.ndarray]:
-    """The label's distance and centre where they cost least."""
-    best, least = (0.0, point), np.inf
-    for distance in (7.5, 13, 20, 28, 38, 50, 64, 80, 100, 125):
-        if distance >= least:
-            break  # Farther off, nothing is cheaper.
-        for angle in np.arange(24) * np.pi / 12:
-            direction = np.array([np.cos(angle), np.sin(angle)])
-            centre = point + direction * (distance + size / 2)
-            box = np.r_[centre - size / 2, centre + size / 2]
-            cost = distance + _cost(point, box, clutter, distance > _NEAR)
-            if cost < least:
-                best, least = (distance, centre), cost
-    return best
+def _column(points: np.ndarray, widths: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Boxes for the labels of a crowd, ``(left, bottom, right, top)`` each, ``[K, 4]``.
 
+    In the points' order from top to bottom, so that the lines to them hardly cross.
 
-def _cost(
-    point: np.ndarray, box: np.ndarray, clutter: _Clutter, has_leader: bool
-) -> float:
-    """How bad a label's place is: out of the frame, or over something."""
-    frame, taken = clutter.frame, np.array(clutter.taken)
-    outside = np.any(box[:2] < frame[:2] + 2) or np.any(box[2:] > frame[2:] - 2)
-    covered = np.sum(_meet(box, taken))
-    cost = 2000 * outside + 500 * covered + 15 * np.sum(_meet(box, clutter.lines))
-    if has_leader:
-        leader = _leader(point, box)
-        over = [np.any(_meet(np.r_[spot, spot], taken)) for spot in leader[2:-1]]
-        crossed = sum(_cross(leader[[0, -1]], other) for other in clutter.leaders)
-        cost += 40 * np.sum(over) + 100 * crossed
-    return float(cost)
-
-
-def _meet(box: np.ndarray, others: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """Which of the others, ``[K, 4]``, come within two points of a box, ``[K]``."""
-    others = np.reshape(others, (-1, 4))
-    apart = (box[:2] >= others[:, 2:] + 2) | (others[:, :2] >= box[2:] + 2)
-    return ~np.any(apart, axis=1)
-
-
-def _cross(line: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two line segments, ``[2, 2]`` each, cross."""
-
-    def sides(segment, ends):
-        along, away = segment[1] - segment[0], ends - segment[0]
-        return along[0] * away[:, 1] - along[1] * away[:, 0]
-
-    return bool(
-        np.prod(np.sign(sides(line, other))) < 0
-        and np.prod(np.sign(sides(other, line))) < 0
+    Args:
+        points: places in the figure, ``[K, 2]``.
+        widths: of the labels, ``[K]``.
+        frame: the box that labels stay in.
+    """
+    gap = 9 if len(points) == 1 else 24  # A line to a point wants some length.
+    left = np.full(len(points), points[:, 0].max() + gap)
+    if np.any(left + widths > frame[2]):
+        left = np.maximum(points[:, 0].min() - gap - widths, frame[0] + 2)
+    line = min(_LINE_HEIGHT, (frame[3] - frame[1]) / len(points))
+    order = np.argsort(-points[:, 1], kind="stable")
+    wanted = points[order, 1]
+    # Every label as high as its point, or as the label above it allows.
+    steps = line * np.arange(len(points))
+    places = np.minimum.accumulate(wanted + steps) - steps
+    places += np.mean(wanted - places)
+    places += max(frame[1] + line / 2 - places[-1], 0)
+    places -= max(places[0] - frame[3] + line / 2, 0)
+    middle = np.empty(len(points))
+    middle[order] = places
+    return np.stack(
+        [left, middle - line / 2, left + widths, middle + line / 2], axis=-1
     )
 
 
-def _leader(point: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Spots on the way from a point to the nearest edge of a box, ``[9, 2]``."""
-    nearest = np.clip(point, box[:2], box[2:])
-    return point + np.linspace(0, 1, 9)[:, None] * (nearest - point)
+def _collision(
+    columns: Sequence[np.ndarray], points: Sequence[np.ndarray]
+) -> tuple[int, int] | None:
+    """Two crowds of which one's labels cover the other's labels or points."""
+    markers = [np.concatenate([spots - 5, spots + 5], axis=-1) for spots in points]
+    for first in range(len(columns)):
+        for second in range(first + 1, len(columns)):
+            if (
+                _meet(columns[first], columns[second])
+                or _meet(columns[first], markers[second])
+                or _meet(markers[first], columns[second])
+            ):
+                return first, second
+    return None
+
+
+def _meet(boxes: np.ndarray, others: np.ndarray) -> bool:
+    """Whether any of some boxes, ``[K, 4]``, overlaps any of the others, ``[L, 4]``."""
+    boxes, others = boxes[:, None], others[None]
+    together = (boxes[..., :2] < others[..., 2:]) & (others[..., :2] < boxes[..., 2:])
+    return bool(np.any(np.all(together, axis=-1)))
 
 
 def _short(label: str) -> str:
@@ -388,7 +364,13 @@ def _short(label: str) -> str:
 
 @contextlib.contextmanager
 def _canvas(
-    id: str, *, width: float, height: float, left: float = 0.3, bottom: float = 0.26
+    id: str,
+    *,
+    width: float,
+    height: float,
+    left: float = 0.3,
+    bottom: float = 0.26,
+    right: float = 0.1,
 ) -> Iterator[tuple[Any, Any]]:
     """A figure and its axes, all lengths in inches, in the report's plain style."""
     import matplotlib.figure
@@ -415,7 +397,7 @@ def _canvas(
     with matplotlib.style.context(["default", style]):
         figure = matplotlib.figure.Figure(figsize=(width, height))
         figure.patch.set_visible(False)
-        box = (left, bottom, width - left - 0.1, height - bottom - 0.28)
+        box = (left, bottom, width - left - right, height - bottom - 0.28)
         axes = figure.add_axes(
             (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
         )

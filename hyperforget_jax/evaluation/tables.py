@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import rich.box
 import rich.markup
 import rich.table
 
@@ -42,7 +43,12 @@ def table(rows: Sequence[Mapping[str, Any]], *, min_seeds: int = 5) -> rich.tabl
     columns.extend(_OTHERS)
     has_requests = len({_subject(row) for row in rows}) > 1
 
-    result = rich.table.Table(caption=_caption(any(in_test)), caption_justify="left")
+    result = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD,
+        show_lines=True,
+        caption=_caption(any(in_test)),
+        caption_justify="left",
+    )
     if has_requests:
         result.add_column("request")
     result.add_column("method", no_wrap=True)
@@ -69,7 +75,7 @@ def _cell(
     if name not in metrics:
         return "–"
     metric = metrics[name]
-    text = f"{metric['mean']:.{digits}f} ±{metric['std']:.{digits}f}"
+    text = f"{metric['mean']:.{digits}f}\n±{metric['std']:.{digits}f}"
     censored = metrics.get("relearn_censored")
     if name == "relearn_steps" and censored is not None and censored["max"] > 0:
         text = f"≥ {text}"  # The cap cut some of them short.

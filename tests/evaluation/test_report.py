@@ -11,6 +11,7 @@ import pytest
 
 from hyperforget_jax.base import Access
 from hyperforget_jax.evaluation import (
+    figures,
     metric_summary,
     results_document,
     results_row,
@@ -498,3 +499,21 @@ def test_matplotlib_is_imported_late_and_left_as_it_was():
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_labels_of_a_crowd_do_not_overlap():
+    random = np.random.default_rng(0)
+    points = [
+        figures.Point(f"method {i}", (0.01 * random.uniform(), 0.01), (0.9, 0.01))
+        for i in range(12)
+    ]
+    points.append(figures.Point("retrain", (0.0, 0.0), (0.9, 0.0), True))
+    drawing = figures.trade_off(points, id="a", description="b", x_label="", y_label="")
+    names = {point.label for point in points}
+    heights = [
+        float(element["attributes"]["y"])
+        for element in Page(drawing).all("text")
+        if element["text"] in names
+    ]
+    assert len(heights) == len(points)
+    assert np.min(np.diff(np.sort(heights))) > 10

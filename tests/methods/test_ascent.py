@@ -28,10 +28,9 @@ def world():
     return classifier, variables, hf.forget_classes(data, [1])
 
 
-def unlearn(unlearner, variables, request, key=None):
+def unlearn(unlearner, variables, request):
     state = unlearner.init(jax.random.key(1), variables, request.data)
-    key = jax.random.key(2) if key is None else key
-    return jax.jit(unlearner.unlearn)(key, state, request)
+    return jax.jit(unlearner.unlearn)(jax.random.key(2), state, request)
 
 
 def slopes(variables, examples):

@@ -125,6 +125,17 @@ def test_init_uses_the_shape_of_x_and_not_its_values(adapter):
         chex.assert_trees_all_equal(again, variables)
 
 
+def test_modules_that_would_start_from_their_data_start_from_zeros():
+    class Centred(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return x - self.param("mean", lambda key: jnp.mean(x, axis=0))[None]
+
+    classifier = hf.from_linen(Centred())
+    variables = classifier.init(jax.random.key(1), X)
+    np.testing.assert_array_equal(variables["params"]["mean"], np.zeros(6))
+
+
 @every_adapter
 def test_init_vmaps_over_keys(adapter):
     classifier, variables = made(adapter)
