@@ -18,7 +18,7 @@ _FORGET_TRAIN: _Column = ("forget_accuracy_train", "forget accuracy, train", "ma
 _OTHERS: tuple[_Column, ...] = (
     ("retain_accuracy_test", "retain accuracy, test", "min", 3),
     ("mia_auc", "MIA AUC", None, 3),
-    ("js_to_oracle", "JS to oracle", "max", 4),
+    ("js_to_oracle", "JS to oracle", "max", 3),
     ("tow", "ToW", "min", 3),
     ("relearn_steps", "relearn steps", "min", 1),
 )
@@ -45,7 +45,8 @@ def table(rows: Sequence[Mapping[str, Any]], *, min_seeds: int = 5) -> rich.tabl
 
     result = rich.table.Table(
         box=rich.box.SIMPLE_HEAD,
-        show_lines=True,
+        pad_edge=False,
+        padding=(0, 1, 1, 0),
         caption=_caption(any(in_test)),
         caption_justify="left",
     )
@@ -59,7 +60,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, min_seeds: int = 5) -> rich.tabl
         cells = [row["method"], *(_cell(row["metrics"], *column) for column in columns)]
         if has_requests:
             cells.insert(0, _subject(row))
-        seconds = f"{row['seconds']['unlearn']:.3g}"
+        seconds = f"{row['seconds']['unlearn']:.2g}"
         result.add_row(*(rich.markup.escape(cell) for cell in cells), seconds)
     return result
 
