@@ -50,6 +50,7 @@ def main(config: Classes) -> None:
         preset=config.preset,
         config=record,
         seconds=time.perf_counter() - begun,
+        repository=Path(__file__).parent,
     )
     hf.evaluation.write(config.out / "results.json", document)
     console.print(_summary(study.rows))

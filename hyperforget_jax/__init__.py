@@ -44,6 +44,7 @@ from hyperforget_jax.training import (
     Population,
     fit,
     fit_population,
+    refresh_statistics,
 )
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "losses",
     "models",
     "neggrad_plus",
+    "refresh_statistics",
     "retrain",
     "sequence",
     "sharding",

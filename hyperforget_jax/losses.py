@@ -21,7 +21,8 @@ def weighted_mean(values: Array, weight: Array) -> Array:
         values: finite floats, ``[N]``.
         weight: non-negative, ``[N]``.
     """
-    weight = weight.astype(values.dtype)
+    values = values.astype(jnp.float32)  # Sums of bfloat16 stop growing at 256.
+    weight = weight.astype(jnp.float32)
     total = jnp.sum(weight)
     return jnp.sum(weight * values) / jnp.where(total > 0, total, 1)
 

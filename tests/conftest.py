@@ -11,6 +11,7 @@ os.environ["XLA_FLAGS"] = (
 import chex
 import hypothesis
 import jax
+import pytest
 
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -22,6 +23,14 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _free_memory():
+    """What one module compiled is of no use to the next, and adds up to gigabytes."""
+    yield
+    jax.clear_caches()
+
 
 hypothesis.settings.register_profile(
     "fixed", derandomize=True, deadline=None, max_examples=25

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from hyperforget_jax import checkpointing
+from hyperforget_jax import checkpointing, manifests
 from hyperforget_jax.checkpointing import (
     CorruptCheckpointError,
     config_hash,
@@ -30,6 +30,7 @@ from hyperforget_jax.checkpointing import (
     save,
 )
 
+_PACKAGE = pathlib.Path(checkpointing.__file__).parent
 _DTYPES = (
     *("float32", "bfloat16", "float16", "float8_e4m3fn", "complex64"),
     *("bool", "int8", "int32", "uint8", "uint32"),
@@ -202,7 +203,7 @@ def test_manifest(tmp_path):
 
 
 def test_other_schema_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpointing, "_SCHEMA", 2)
+    monkeypatch.setattr(manifests, "_SCHEMA", 2)
     save(tmp_path / "v", _variables(), kind="variables")
     monkeypatch.undo()
     with pytest.raises(ValueError, match="schema 2; this version .* reads schema 1"):
@@ -425,15 +426,16 @@ def test_a_failed_save_leaves_old_or_new(tmp_path, monkeypatch, first):
     assert outcomes == ({digest(new)} if first else {digest(old), digest(new)})
 
 
-# Loads the one file: the rest of the package takes longer to import than the test.
+# Without the package's roof: the rest of it takes longer to import than the test.
 _KILLED = """
-import importlib.util, os, signal, sys
+import os, signal, sys, types
 import jax.numpy as jnp
 
-file, path, first, name = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("checkpointing", file)
-checkpointing = sys.modules["checkpointing"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(checkpointing)
+folder, path, first, name = sys.argv[1:]
+package = sys.modules["hyperforget_jax"] = types.ModuleType("hyperforget_jax")
+package.__path__ = [folder]
+from hyperforget_jax import checkpointing
+
 tree = lambda value: {"a": jnp.full(3, value)}
 if not int(first):
     checkpointing.save(path, tree(1.0), kind="x")
@@ -448,7 +450,7 @@ def test_a_killed_save_leaves_the_old_checkpoint(tmp_path):
     children = [
         subprocess.Popen(
             [sys.executable, "-c", _KILLED]
-            + [checkpointing.__file__, str(folder / "v"), str(int(first)), name],
+            + [str(_PACKAGE), str(folder / "v"), str(int(first)), name],
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
         )
         for folder, (first, name) in zip(folders, cases, strict=True)
@@ -502,10 +504,10 @@ def test_shardings(tmp_path):
 
 
 def test_nothing_is_pickled(tmp_path):
-    module = ast.parse(pathlib.Path(checkpointing.__file__).read_text())
     imported = [
         name
-        for node in ast.walk(module)
+        for module in (checkpointing, manifests)
+        for node in ast.walk(ast.parse(pathlib.Path(module.__file__).read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in [getattr(node, "module", None), *(a.name for a in node.names)]
     ]

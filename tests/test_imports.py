@@ -15,8 +15,8 @@ PACKAGE = ROOT / "hyperforget_jax"
 # Who stands on whom. Nobody imports from its own floor but itself: evaluation and
 # methods never meet.
 FLOORS = (
-    {"base"},
-    {"checks", "requests", "losses", "sharding", "checkpointing"},
+    {"base", "manifests"},
+    {"checks", "requests", "losses", "files", "sharding", "checkpointing"},
     {"models", "data"},
     {"training", "fisher"},
     {"methods", "evaluation"},

@@ -38,7 +38,7 @@ def test_it_leaves_results_checkpoints_and_a_report(finished):
         "original",
         "retrain",
         "ceiling",
-        "ablation/retrain_longer",
+        "ablation/longer",
         "logit_mask",
         "ascent",
     ]

@@ -28,7 +28,7 @@ def crop_and_flip(
 
     Returns:
         ``augment(x, id, pass_) -> x`` for inputs ``[N, H, W, C]``, ids ``[N]`` and the
-        number of the pass, an integer.
+        number of the pass, an integer or one for each example, ``[N]``.
 
     Raises:
         ValueError: a negative padding.
@@ -42,7 +42,7 @@ def crop_and_flip(
         margin = (padding, padding)
         padded = jnp.pad(x, ((0, 0), margin, margin, (0, 0)))
 
-        def augment_one(image: Array, id: Array) -> Array:
+        def augment_one(image: Array, id: Array, pass_: Array) -> Array:
             key = jax.random.fold_in(
                 jax.random.fold_in(jax.random.key(seed), id), pass_
             )
@@ -52,6 +52,7 @@ def crop_and_flip(
             mirrored = flip & jax.random.bernoulli(key_flip)
             return jnp.where(mirrored, image[:, ::-1], image)
 
-        return jax.vmap(augment_one)(padded, id)
+        passes = jnp.broadcast_to(pass_, id.shape)
+        return jax.vmap(augment_one)(padded, id, passes)
 
     return augment

@@ -2,12 +2,13 @@
 
 import os
 import pathlib
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from hyperforget_jax import files
 
 __all__ = ["cache_folder", "cached", "write_arrays"]
 
@@ -74,16 +75,6 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a file can only be renamed within a file system.
-    descriptor, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=path.stem, suffix=".partial"
-    )
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            # `**arrays` would take an array named "file" for the file.
-            np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
+    with files.whole(path, "wb") as file:
+        # `**arrays` would take an array named "file" for the file.
+        np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]

@@ -204,7 +204,7 @@ def _raise_not_prepared(name: str, folder: pathlib.Path, how: str = "yet") -> No
         f"{name!r} has not been prepared {how} in {folder}. If it is elsewhere, name "
         "that folder by data_dir= or the environment variable TFDS_DATA_DIR. To "
         "prepare it, which needs TensorFlow once:\n"
-        '    pip install "hyperforget-jax[prepare]"\n'
+        "    pip install tensorflow-cpu  # this package's extra, prepare\n"
         "    python -c 'import tensorflow_datasets as tfds; tfds.data_source(\""
         f"{name}\", download=True)'\n"
         "which writes to TFDS_DATA_DIR, by default ~/tensorflow_datasets."

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hyperforget_jax.evaluation import labels
+
 __all__ = ["LossAxis", "Point", "loss_axis", "losses", "per_class", "trade_off"]
 
 # What matplotlib draws with, and the variable of the page's style that stands for it.
@@ -30,8 +32,6 @@ _VARIABLES = {
     _SECOND: "var(--second)",
 }
 _BINS_PER_DECADE = 4
-_LONGEST_LABEL = 28
-_LINE_HEIGHT = 12.0
 
 
 class Point(NamedTuple):
@@ -105,7 +105,21 @@ def trade_off(
         _widen(axes)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        _label(figure, axes, points)
+        texts = [
+            axes.text(
+                0,
+                0,
+                labels.short(point.label),
+                transform=None,
+                ha="left",
+                va="center_baseline",
+                color=_INK,
+                style="italic" if point.is_reference else "normal",
+            )
+            for point in points
+        ]
+        spots = [(point.x[0], point.y[0]) for point in points]
+        labels.place(figure, axes, texts, spots, line_colour=_MUTED)
         return _svg(figure, id, description)
 
 
@@ -158,7 +172,7 @@ def per_class(
         axes.set_xlim(-0.6, len(classes) - 0.4)
         axes.set_ylim(0, 1.05)
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_title(_short(title))
+        axes.set_title(labels.short(title))
         return _svg(figure, id, description)
 
 
@@ -226,7 +240,7 @@ def losses(
                 f"≥ {_power(axis.high)}",
             ],
         )
-        axes.set_title(_short(title))
+        axes.set_title(labels.short(title))
         return _svg(figure, id, description)
 
 
@@ -251,115 +265,6 @@ def _widen(axes: Any, least: float = 0.04) -> None:
     low, high = axes.get_ylim()
     missing = max(least - (high - low), 0) / 2
     axes.set_ylim(low - missing, high + missing)
-
-
-def _label(figure: Any, axes: Any, points: Sequence[Point]) -> None:
-    """Writes every label beside its point, those of a crowd in a column beside it.
-
-    Where a column would cover something, what it covers joins the crowd.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    frame = np.array(axes.get_window_extent(renderer).extents)
-    # Labels may leave the axes on the right, where room is kept for them.
-    frame[2] = figure.bbox.width - 2
-    centres = axes.transData.transform([(p.x[0], p.y[0]) for p in points])
-    texts = [
-        axes.text(
-            0,
-            0,
-            _short(point.label),
-            transform=None,
-            ha="left",
-            va="center_baseline",
-            color=_INK,
-            style="italic" if point.is_reference else "normal",
-        )
-        for point in points
-    ]
-    widths = np.array([text.get_window_extent(renderer).width for text in texts])
-    crowds = [[index] for index in range(len(points))]
-    while True:
-        columns = [_column(centres[c], widths[c], frame) for c in crowds]
-        pair = _collision(columns, [centres[crowd] for crowd in crowds])
-        if pair is None:
-            break
-        crowds[pair[0]] += crowds.pop(pair[1])
-
-    for crowd, column in zip(crowds, columns, strict=True):
-        for index, (left, bottom, right, top) in zip(crowd, column, strict=True):
-            middle = (bottom + top) / 2
-            texts[index].set_position((left, middle))
-            if len(crowd) > 1:
-                x, y = centres[index]
-                end = left - 2 if left > x else right + 2
-                axes.plot(
-                    [x, end],
-                    [y, middle],
-                    color=_MUTED,
-                    linewidth=0.6,
-                    transform=None,
-                    zorder=2.5,
-                )
-
-
-def _column(points: np.ndarray, widths: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Boxes for the labels of a crowd, ``(left, bottom, right, top)`` each, ``[K, 4]``.
-
-    In the points' order from top to bottom, so that the lines to them hardly cross.
-
-    Args:
-        points: places in the figure, ``[K, 2]``.
-        widths: of the labels, ``[K]``.
-        frame: the box that labels stay in.
-    """
-    gap = 9 if len(points) == 1 else 24  # A line to a point wants some length.
-    left = np.full(len(points), points[:, 0].max() + gap)
-    if np.any(left + widths > frame[2]):
-        left = np.maximum(points[:, 0].min() - gap - widths, frame[0] + 2)
-    line = min(_LINE_HEIGHT, (frame[3] - frame[1]) / len(points))
-    order = np.argsort(-points[:, 1], kind="stable")
-    wanted = points[order, 1]
-    # Every label as high as its point, or as the label above it allows.
-    steps = line * np.arange(len(points))
-    places = np.minimum.accumulate(wanted + steps) - steps
-    places += np.mean(wanted - places)
-    places += max(frame[1] + line / 2 - places[-1], 0)
-    places -= max(places[0] - frame[3] + line / 2, 0)
-    middle = np.empty(len(points))
-    middle[order] = places
-    return np.stack(
-        [left, middle - line / 2, left + widths, middle + line / 2], axis=-1
-    )
-
-
-def _collision(
-    columns: Sequence[np.ndarray], points: Sequence[np.ndarray]
-) -> tuple[int, int] | None:
-    """Two crowds of which one's labels cover the other's labels or points."""
-    markers = [np.concatenate([spots - 5, spots + 5], axis=-1) for spots in points]
-    for first in range(len(columns)):
-        for second in range(first + 1, len(columns)):
-            if (
-                _meet(columns[first], columns[second])
-                or _meet(columns[first], markers[second])
-                or _meet(markers[first], columns[second])
-            ):
-                return first, second
-    return None
-
-
-def _meet(boxes: np.ndarray, others: np.ndarray) -> bool:
-    """Whether any of some boxes, ``[K, 4]``, overlaps any of the others, ``[L, 4]``."""
-    boxes, others = boxes[:, None], others[None]
-    together = (boxes[..., :2] < others[..., 2:]) & (others[..., :2] < boxes[..., 2:])
-    return bool(np.any(np.all(together, axis=-1)))
-
-
-def _short(label: str) -> str:
-    label = _printable(label)
-    return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
 
 
 @contextlib.contextmanager
@@ -439,7 +344,7 @@ def _svg(figure: Any, id: str, description: str) -> str:
     view = drawing.attrib["viewBox"]
     drawing.attrib.clear()
     drawing.attrib.update(
-        {"role": "img", "aria-label": _printable(description), "viewBox": view}
+        {"role": "img", "aria-label": labels.printable(description), "viewBox": view}
     )
     return ElementTree.tostring(drawing, encoding="unicode").strip()
 
@@ -451,8 +356,3 @@ def _in_page(value: str, id: str) -> str:
     for colour, variable in _VARIABLES.items():
         value = value.replace(colour, variable)
     return " ".join(value.split())
-
-
-def _printable(text: str) -> str:
-    """The text on one line, without the characters that XML has no place for."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

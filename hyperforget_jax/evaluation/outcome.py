@@ -73,6 +73,10 @@ class Evaluation:
             lines.append(
                 "Distances to a retrained oracle are missing: no oracles were given."
             )
+        elif self.num_oracles < 5:
+            lines.append(
+                f"Fewer than 5 oracles ({self.num_oracles}): too few for a result."
+            )
         return "\n".join(line.rstrip() for line in lines)
 
     def _title(self) -> str:

@@ -109,6 +109,15 @@ def check_inputs(
     check_examples(examples, num_classes=num_classes, name="examples")
     for x in (data.x, examples.x):
         check_classifier(classifier, variables, x, num_classes=num_classes)
+    if not np.any(request.classes):
+        # A request of rows covers their ids in every split.
+        held_out = np.asarray(examples.id)[np.asarray(examples.weight) > 0]
+        shared = np.intersect1d(held_out, np.asarray(request.forget.id))
+        if shared.size:
+            raise ValueError(
+                f"examples holds the ids {shared[:5].tolist()} of forgotten rows: "
+                "held-out examples need ids of their own (hf.data.examples takes id=)."
+            )
     return data, split_in_halves(request, examples)
 
 

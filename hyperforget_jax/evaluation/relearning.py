@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.base import (
+    OUTPUT_MASK,
+    Array,
+    Classifier,
+    Examples,
+    Variables,
+)
 from hyperforget_jax.evaluation.correctness import accuracy
 from hyperforget_jax.evaluation.predictions import logits
 from hyperforget_jax.losses import cross_entropy, weighted_mean
@@ -56,9 +62,9 @@ def without_output_mask(variables: Variables) -> Variables:
     Args:
         variables: may hold ``output_mask``, bool, ``[C]``, True where suppressed.
     """
-    if "output_mask" not in variables:
+    if OUTPUT_MASK not in variables:
         return variables
-    return {**variables, "output_mask": jnp.zeros_like(variables["output_mask"])}
+    return {**variables, OUTPUT_MASK: jnp.zeros_like(variables[OUTPUT_MASK])}
 
 
 def relearn(

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hyperforget_jax import files
 from hyperforget_jax.base import Access
 from hyperforget_jax.evaluation.schema import (
     PHASES,
@@ -151,19 +152,9 @@ def write(
         references: as for :func:`validate`.
     """
     validate(document, references=references)
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, since a rename is atomic only within one file system.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with open(unfinished, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with files.whole(path) as file:
+        json.dump(document, file, indent=1, allow_nan=False)
+        file.write("\n")
 
 
 def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:

@@ -7,21 +7,13 @@ import rich.box
 import rich.markup
 import rich.table
 
+from hyperforget_jax.evaluation.columns import COLUMNS, Column, is_cut_short, subject_of
 from hyperforget_jax.evaluation.schema import check_references
 
 __all__ = ["table"]
 
-# Metric, heading, the worst of the values, and digits after the point.
-_Column = tuple[str, str, str | None, int]
-_FORGET_TEST: _Column = ("forget_accuracy_test", "forget accuracy, test", "max", 3)
-_FORGET_TRAIN: _Column = ("forget_accuracy_train", "forget accuracy, train", "max", 3)
-_OTHERS: tuple[_Column, ...] = (
-    ("retain_accuracy_test", "retain accuracy, test", "min", 3),
-    ("mia_auc", "MIA AUC", None, 3),
-    ("js_to_oracle", "JS to oracle", "max", 3),
-    ("tow", "ToW", "min", 3),
-    ("relearn_steps", "relearn steps", "min", 1),
-)
+_ALWAYS = {"retain_accuracy_test", "mia_auc", "js_to_oracle", "tow", "relearn_steps"}
+_MOST_DIGITS = 3  # A terminal is narrow.
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, min_seeds: int = 5) -> rich.table.Table:
@@ -39,9 +31,13 @@ def table(rows: Sequence[Mapping[str, Any]], *, min_seeds: int = 5) -> rich.tabl
     check_references(rows, min_seeds)
     # Rows drawn from every class leave nothing of the test split to forget.
     in_test = ["forget_accuracy_test" in row["metrics"] for row in rows]
-    columns = [_FORGET_TEST] * any(in_test) + [_FORGET_TRAIN] * (not all(in_test))
-    columns.extend(_OTHERS)
-    has_requests = len({_subject(row) for row in rows}) > 1
+    names = set(_ALWAYS)
+    if any(in_test):
+        names.add("forget_accuracy_test")
+    if not all(in_test):
+        names.add("forget_accuracy_train")
+    columns = [column for column in COLUMNS if column.metric in names]
+    has_requests = len({subject_of(row) for row in rows}) > 1
 
     result = rich.table.Table(
         box=rich.box.SIMPLE_HEAD,
@@ -53,34 +49,27 @@ def table(rows: Sequence[Mapping[str, Any]], *, min_seeds: int = 5) -> rich.tabl
     if has_requests:
         result.add_column("request")
     result.add_column("method", no_wrap=True)
-    for _, heading, worst, _ in columns:
-        result.add_column(heading + (f" ({worst})" if worst else ""), justify="right")
+    for column in columns:
+        worst = f" ({column.worst})" if column.worst else ""
+        result.add_column(column.heading + worst, justify="right")
     result.add_column("seconds", justify="right")
     for row in rows:
-        cells = [row["method"], *(_cell(row["metrics"], *column) for column in columns)]
+        cells = [row["method"], *(_cell(row["metrics"], column) for column in columns)]
         if has_requests:
-            cells.insert(0, _subject(row))
+            cells.insert(0, subject_of(row))
         seconds = f"{row['seconds']['unlearn']:.2g}"
         result.add_row(*(rich.markup.escape(cell) for cell in cells), seconds)
     return result
 
 
-def _subject(row: Mapping[str, Any]) -> str:
-    return " / ".join(row[key] for key in ("dataset", "model", "scenario", "request"))
-
-
-def _cell(
-    metrics: Mapping[str, Any], name: str, heading: str, worst: str | None, digits: int
-) -> str:
-    del heading  # Part of the column's record, not of its cells.
-    if name not in metrics:
+def _cell(metrics: Mapping[str, Any], column: Column) -> str:
+    if column.metric not in metrics:
         return "–"
-    metric = metrics[name]
+    metric, digits = metrics[column.metric], min(column.digits, _MOST_DIGITS)
     text = f"{metric['mean']:.{digits}f}\n±{metric['std']:.{digits}f}"
-    censored = metrics.get("relearn_censored")
-    if name == "relearn_steps" and censored is not None and censored["max"] > 0:
-        text = f"≥ {text}"  # The cap cut some of them short.
-    return f"{text}\n({metric[worst]:.{digits}f})" if worst else text
+    if is_cut_short(metrics, column):
+        text = f"≥ {text}"
+    return f"{text}\n({metric[column.worst]:.{digits}f})" if column.worst else text
 
 
 def _caption(has_forget_test: bool) -> str:

@@ -20,7 +20,7 @@ def ascent(
     *,
     objective: str = "unlikelihood",
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 40,
+    steps: int = 20,
     batch_size: int = 128,
 ) -> Unlearner:
     """Makes the forgotten labels unlikely, step by step, on the forget data alone.

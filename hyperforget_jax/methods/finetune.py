@@ -14,7 +14,7 @@ def finetune(
     classifier: Classifier,
     *,
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 400,
+    steps: int = 100,
     batch_size: int = 128,
 ) -> Unlearner:
     """Minimises cross-entropy on the retained examples, from the current model on.

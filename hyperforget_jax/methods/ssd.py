@@ -47,8 +47,8 @@ class SSDInfo(NamedTuple):
 def ssd(
     classifier: Classifier,
     *,
-    alpha: float = 3.0,
-    strength: float = 0.1,
+    alpha: float = 1.0,
+    strength: float = 0.3,
     estimator: str = "per_example",
     batch_size: int = 256,
 ) -> Unlearner:
@@ -82,8 +82,10 @@ def ssd(
 
     def mass_of(data: Examples) -> Array:
         mass = jnp.sum(data.weight).astype(jnp.float32)
-        # In file order a minibatch of the training data holds batch_size rows.
-        return mass if estimator == "per_example" else mass / batch_size
+        if estimator == "per_example":
+            return mass
+        # The forgotten share of the minibatches, which are not cut where requests are.
+        return mass / min(batch_size, data.y.shape[0])
 
     def init(key: Array, variables: Variables, data: Examples) -> SSDState:
         del key  # Nothing here is random.

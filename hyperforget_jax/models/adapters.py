@@ -93,13 +93,12 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
     graph_train, *shapes = nnx.eval_shape(lambda key: make(key, True), key)
     graph_eval = nnx.eval_shape(lambda key: make(key, False), key)[0]
 
-    def merge(graph, variables: Variables) -> nnx.Module:
+    def merge(graph, variables: Variables, key: Array) -> nnx.Module:
         params, batch_stats, random, other = jax.tree.map(lambda leaf: leaf, shapes)
         nnx.replace_by_pure_dict(params, variables["params"])
         nnx.replace_by_pure_dict(batch_stats, variables.get("batch_stats", {}))
         nnx.replace_by_pure_dict(other, variables.get("other", {}))
-        random = jax.tree.map(_blank, random)
-        return nnx.merge(graph, params, batch_stats, random, other)
+        return nnx.merge(graph, params, batch_stats, _seeded(random, key), other)
 
     def as_variables(parts) -> Variables:
         params, batch_stats, _, other = (nnx.to_pure_dict(part) for part in parts)
@@ -115,12 +114,11 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         return as_variables(make(key, False)[1:])
 
     def apply(variables: Variables, x: Array) -> Array:
-        model: Any = merge(graph_eval, variables)
+        model: Any = merge(graph_eval, variables, jax.random.key(0))
         return _masked(model(x), variables)
 
     def apply_train(key: Array, variables: Variables, x: Array):
-        model: Any = merge(graph_train, variables)
-        nnx.reseed(model, default=key, dropout=key)
+        model: Any = merge(graph_train, variables, key)
         logits = model(x)
         updated = as_variables(split(model)[1:])
         return _masked(logits, variables), {**variables, **updated}
@@ -170,8 +168,13 @@ def _masked(logits: Array, variables: Variables) -> Array:
     return jnp.where(variables[OUTPUT_MASK][None, :], _MASKED_LOGIT, logits)
 
 
-def _blank(leaf):
-    """A stand-in for the state of a random stream that evaluation never draws from."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(jax.random.key(0), leaf.shape)
-    return jnp.zeros(leaf.shape, leaf.dtype)
+def _seeded(random, key: Array):
+    """The state of every random stream of a model, begun anew from one key."""
+
+    def begun(index: int, leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(jax.random.fold_in(key, index), leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype)  # A stream's count of draws.
+
+    leaves, structure = jax.tree.flatten(random)
+    return structure.unflatten([begun(i, leaf) for i, leaf in enumerate(leaves)])

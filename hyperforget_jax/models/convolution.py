@@ -3,7 +3,7 @@
 On XLA:CPU a convolution inside ``lax.scan`` or ``while_loop`` does not reach the
 threaded kernels (https://github.com/jax-ml/jax/issues/12868), and ``vmap`` over
 kernels turns it into a slow grouped convolution. Written as patches times a matrix
-it is a batched GEMM in every case. ``experiments/benchmarks/convolution.py`` holds
+it is a batched GEMM in every case. ``experiments/benchmarks/population.py`` holds
 the figures.
 """
 

@@ -64,7 +64,8 @@ class ConvNet(nn.Module):
     """A small convolutional network with BatchNorm.
 
     Stages of convolution, BatchNorm and ReLU, of which all but the first halve the
-    image by their stride; then a global average and a linear head.
+    image by their stride; then a global average and a linear head. Its modes have no
+    default: ``hf.from_linen(ConvNet(), train={"train": True}, eval={"train": False})``.
 
     Attributes:
         features: channels of each stage.
@@ -75,7 +76,7 @@ class ConvNet(nn.Module):
     num_classes: int = 10
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         for stage, channels in enumerate(self.features):
             strides = 1 if stage == 0 else 2
             x = _Conv(channels, (3, 3), strides=strides, use_bias=False)(x)

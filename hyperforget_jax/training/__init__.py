@@ -11,6 +11,7 @@ from hyperforget_jax.training.descent import (
 )
 from hyperforget_jax.training.fitting import NonFiniteLossError, fit
 from hyperforget_jax.training.population import Population, fit_population
+from hyperforget_jax.training.statistics import refresh_statistics
 
 __all__ = [
     "Batch",
@@ -22,6 +23,7 @@ __all__ = [
     "descend",
     "fit",
     "fit_population",
+    "refresh_statistics",
     "run",
     "start",
 ]

@@ -23,7 +23,8 @@ class Batch(NamedTuple):
     Attributes:
         examples: ``[B]`` rows. Weights are all one, since rows are drawn in
             proportion to weight; all zero if nothing is active.
-        passed: how many passes over the data came before, int32, ``[]``.
+        passed: a number for each row, int32, ``[B]``, that is new whenever the row is
+            drawn again (but for copies of a row that weighs more than one).
     """
 
     examples: Examples
@@ -130,9 +131,12 @@ def descend(
 
     there = [jnp.any(source.weight > 0).astype(jnp.int32) for source in sources]
 
-    def order(source: int, passed: Array) -> Array:
+    def order(source: int, passed: Array) -> tuple[Array, Array]:
         key = jax.random.fold_in(jax.random.fold_in(key_draw, source), passed)
-        return pass_order(key, sources[source].weight, lengths[source] * batch_size)
+        weight = sources[source].weight
+        rows, rounds = pass_order(key, weight, lengths[source], batch_size)
+        # A pass over the table goes through few active rows many times.
+        return rows, passed * (rounds[-1, -1] + 1) + rounds
 
     def body(carry, step):
         state, orders = carry
@@ -141,16 +145,16 @@ def descend(
             passed, within = step // length, step % length
             # The schedule is the same for every member of a population, so that
             # under vmap this stays a branch and does not sort at every step.
-            rows = lax.cond(
+            dealt = lax.cond(
                 (within == 0) | (step == first_step),
                 lambda index=index, passed=passed: order(index, passed),
                 lambda index=index: orders[index],
             )
-            next_orders.append(rows)
-            taken = lax.dynamic_slice_in_dim(rows, within * batch_size, batch_size)
-            weight = jnp.broadcast_to(there[index], taken.shape)
-            examples = source.take(taken)._replace(weight=weight)
-            batches.append(Batch(examples, passed))
+            next_orders.append(dealt)
+            rows, rounds = (leaf[within] for leaf in dealt)
+            weight = jnp.broadcast_to(there[index], rows.shape)
+            examples = source.take(rows)._replace(weight=weight)
+            batches.append(Batch(examples, rounds))
 
         def objective(params):
             variables = {**state.variables, "params": params}
@@ -177,7 +181,9 @@ def descend(
         return (state, tuple(next_orders)), loss
 
     # Filled at the first step, wherever in a pass that is.
-    unfilled = tuple(jnp.zeros(length * batch_size, jnp.int32) for length in lengths)
+    unfilled = tuple(
+        (jnp.zeros((length, batch_size), jnp.int32),) * 2 for length in lengths
+    )
     numbers = first_step + jnp.arange(steps, dtype=jnp.int32)
     (state, _), losses = lax.scan(body, (state, unfilled), numbers)
     return state, losses

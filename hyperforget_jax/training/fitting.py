@@ -12,7 +12,7 @@ from hyperforget_jax.training import descent
 __all__ = ["Augment", "NonFiniteLossError", "fit", "training_loss"]
 
 Augment = Callable[[Array, Array, Array], Array]
-"""``(x, id, passed) -> x``, as made by ``hf.data.crop_and_flip``."""
+"""``(x [B, ...], id [B], passed [B]) -> x``, as ``hf.data.crop_and_flip`` makes it."""
 
 
 class NonFiniteLossError(ArithmeticError):

@@ -13,33 +13,44 @@ def pass_length(num_rows: int, batch_size: int) -> int:
     return -(-num_rows // batch_size)
 
 
-def pass_order(key: Array, weight: Array, length: int) -> Array:
-    """The rows of one pass over a training set, in the order of their use.
+def pass_order(
+    key: Array, weight: Array, num_batches: int, batch_size: int
+) -> tuple[Array, Array]:
+    """The rows of every minibatch of one pass over a table of examples.
 
-    A fresh permutation of all rows is walked through, each row counting as often as
-    its weight says, and begun anew at its end. So every active row is drawn at least
-    ``length // sum(weight)`` times and at most once more a unit of weight. Sampling
-    with replacement would leave members never seen, and falsify the labels of a
-    membership audit. What is drawn in proportion to weight must not be weighted
-    again.
+    A fresh permutation of the rows, each standing in it as often as its weight says,
+    is walked through, and begun anew at its end. If it is much longer than the pass,
+    the walk takes long steps. So every active row is drawn at least once if the weights
+    sum to no more than the pass holds, and rows are drawn in proportion to their
+    weights in any case: what is drawn so must not be weighted again. Sampling with replacement would leave members never seen, and falsify the
+    labels of a membership audit.
 
     Args:
         key: a typed key, consumed: one a pass.
         weight: multiplicities, integers, ``[N]``.
-        length: how many draws, at least ``N`` for every 0/1-weighted row to be seen.
+        num_batches: minibatches in the pass, as by :func:`pass_length`.
+        batch_size: rows in each.
 
     Returns:
-        Row numbers, int32, ``[length]``; zeros if all weights are zero.
+        Row numbers, int32, ``[num_batches, batch_size]``, zeros if all weights are
+        zero; and how often the permutation had been gone through before each draw,
+        int32, of the same shape.
     """
-    num_rows = weight.shape[0]
-    shuffled = _permutation(key, num_rows)
+    key_permutation, key_offset = jax.random.split(key)
+    shuffled = _permutation(key_permutation, weight.shape[0])
     # Integers, since a float cumulative sum is a parallel scan whose rounding gives
     # rows of weight zero a chance.
     ends = jnp.cumsum(weight[shuffled].astype(jnp.int32))
     total = jnp.maximum(ends[-1], 1)
-    draws = jnp.arange(length, dtype=jnp.int32) % total
-    place = jnp.searchsorted(ends, draws, side="right", method="scan")
-    return shuffled[jnp.minimum(place, num_rows - 1)]
+    length = num_batches * batch_size
+    stride = jnp.maximum(total // length, 1)
+    offset = jax.random.randint(key_offset, (), 0, total)
+    draws = jnp.arange(length, dtype=jnp.int32).reshape(num_batches, batch_size)
+    place = jnp.searchsorted(
+        ends, (offset + draws * stride) % total, side="right", method="scan"
+    )
+    rows = shuffled[jnp.minimum(place, weight.shape[0] - 1)]
+    return rows, draws * stride // total
 
 
 def _permutation(key: Array, size: int) -> Array:

@@ -27,8 +27,8 @@ from hyperforget_jax.training.fitting import Augment, training_loss
 
 __all__ = ["Population", "fit_population"]
 
-# What a chunk of members may occupy. On the CPU a population that outgrows the cache
-# is slower than several that do not; an accelerator wants it as large as it can be.
+# What a chunk of members may occupy, by an estimate from above. It bounds the memory;
+# populations of small networks were about as fast in chunks of 16 as in one of 256.
 _CHUNK_BYTES = {"cpu": 256 * 2**20}
 _CHUNK_BYTES_ACCELERATOR = 4 * 2**30
 
@@ -38,8 +38,9 @@ class Population(NamedTuple):
 
     Attributes:
         variables: final variables, leaves ``[P, ...]``.
-        checkpoints: variables after each of ``checkpoint_steps``, leaves
-            ``[P, K, ...]``; None if none were asked for.
+        checkpoints: variables after each of ``checkpoint_steps``, NumPy leaves
+            ``[P, K, ...]`` in the host's memory, since a zoo may be larger than a
+            device's; None if none were asked for.
         checkpoint_steps: how many steps each checkpoint had taken, int32, ``[K]``.
         loss: mean training loss over the last segment, ``[P]``.
         failed_at: the step at which a member's loss was not finite, int32, ``[P]``;
@@ -109,12 +110,14 @@ def fit_population(
             begun with other ones.
     """
     checks.check_positive(steps=steps, members=members, batch_size=batch_size)
+    starts = jax.tree.map(jnp.asarray, starts)
     one_start = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts
     )
     num_classes = checks.check_classifier(classifier, one_start, data.x)
     checks.check_examples(data, num_classes=num_classes)
     _check_stacked(members, data, weights, starts)
+    weights = None if weights is None else jnp.asarray(weights, jnp.int32)
     checkpoint_steps = _checked_steps(checkpoint_steps, steps)
     begin = functools.partial(_begin, classifier, optimizer, data.x)
     advance = functools.partial(_advance, classifier, optimizer, augment, batch_size)
@@ -128,22 +131,24 @@ def fit_population(
     chunk_size = chunk_size or stored.get("chunk_size")
     chunk_size = chunk_size or _chunk_size(one_step, shapes, members, devices)
     segment_steps = segment_steps or stored.get("segment_steps", 250)
-    recipe = {
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "classifier": classifier.description,
-        "program": resuming.program_digest(one_step, *shapes),
-        "data": checkpointing.digest(data),
-        "weights": weights if weights is None else checkpointing.digest(weights),
-        "starts": starts if starts is None else checkpointing.digest(starts),
-        "steps": steps,
-        "members": members,
-        "batch_size": batch_size,
-        "checkpoint_steps": list(checkpoint_steps),
-        "chunk_size": chunk_size,
-        "segment_steps": segment_steps,
-        "device": jax.devices()[0].device_kind,
-        "devices": devices,
-    }
+    recipe = {}
+    if directory is not None:
+        recipe = {
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "classifier": classifier.description,
+            "program": resuming.program_digest(one_step, *shapes),
+            "data": checkpointing.digest(data),
+            "weights": weights if weights is None else checkpointing.digest(weights),
+            "starts": starts if starts is None else checkpointing.digest(starts),
+            "steps": steps,
+            "members": members,
+            "batch_size": batch_size,
+            "checkpoint_steps": list(checkpoint_steps),
+            "chunk_size": chunk_size,
+            "segment_steps": segment_steps,
+            "device": jax.devices()[0].device_kind,
+            "devices": devices,
+        }
     resuming.check_recipe(directory, stored, recipe)
 
     def place(tree):
@@ -153,7 +158,7 @@ def fit_population(
     keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(jnp.arange(members))
     ends = sorted({*range(0, steps, segment_steps), *checkpoint_steps, steps} - {0})
 
-    def run_chunk(index: int, advanced) -> resuming.Chunk:
+    def run_chunk(index: int, advanced) -> tuple[resuming.Chunk, Variables | None]:
         # The last chunk is filled up with members of the first, dropped afterwards, so
         # that all chunks share a compilation.
         chosen = (index * chunk_size + np.arange(chunk_size)) % members
@@ -163,31 +168,43 @@ def fit_population(
         descent_keys, state = _begin_all(
             classifier, optimizer, data.x, chunk_keys, start
         )
-        fresh = resuming.Chunk(state, (), jnp.zeros(chunk_size))
-        begun, chunk = resuming.load_chunk(directory, index, fresh, checkpoint_steps)
+        fresh = resuming.Chunk(state, jnp.zeros(chunk_size))
+        begun, chunk = resuming.load_chunk(directory, index, fresh)
+        kept = [
+            resuming.load_kept(directory, index, chunk.state.variables, step)
+            for step in checkpoint_steps
+            if directory is not None and step <= begun
+        ]
         chunk = chunk._replace(state=place(chunk.state))
         advanced(begun)
         for end in [end for end in ends if end > begun]:
-            state, loss = _advance_all(
-                classifier,
-                optimizer,
-                augment,
-                batch_size,
-                end - begun,
-                descent_keys,
-                chunk.state,
-                weight,
-                data,
-                begun,
+            chunk = resuming.Chunk(
+                *_advance_all(
+                    classifier,
+                    optimizer,
+                    augment,
+                    batch_size,
+                    end - begun,
+                    descent_keys,
+                    chunk.state,
+                    weight,
+                    data,
+                    begun,
+                )
             )
-            kept = chunk.kept
             if end in checkpoint_steps:
-                kept = (*kept, jax.tree.map(np.asarray, state.variables))
-            chunk = resuming.Chunk(state, kept, loss)
+                kept.append(chunk.state.variables)
+                resuming.save_kept(directory, index, kept[-1], end, recipe)
+                # The state's buffers are given away to the next segment.
+                kept[-1] = jax.tree.map(np.array, kept[-1])
+            # After the checkpoint: a chunk that is found has all that came before.
             resuming.save_chunk(directory, index, chunk, end, recipe)
             advanced(end - begun)
             begun = end
-        return jax.tree.map(np.asarray, chunk)
+        stacked = (
+            jax.tree.map(lambda *leaves: np.stack(leaves, 1), *kept) if kept else None
+        )
+        return jax.tree.map(np.asarray, (chunk, stacked))
 
     num_chunks = -(-members // chunk_size)
     with Progress(disable=not progress, transient=True) as bar:
@@ -197,22 +214,17 @@ def fit_population(
             for index in range(num_chunks)
         ]
 
-    def joined(*leaves):
-        return jnp.asarray(np.concatenate(leaves)[:members])
-
-    whole: resuming.Chunk = jax.tree.map(joined, *chunks)
-    checkpoints = None
-    if checkpoint_steps:
-        checkpoints = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves, axis=1), *whole.kept
-        )
-    _warn_of_failures(np.asarray(whole.state.failed_at))
+    chunk, checkpoints = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves)[:members], *chunks
+    )
+    _warn_of_failures(chunk.state.failed_at)
+    chunk = jax.tree.map(jnp.asarray, chunk)
     return Population(
-        whole.state.variables,
+        chunk.state.variables,
         checkpoints,
         jnp.asarray(checkpoint_steps, jnp.int32),
-        whole.loss,
-        whole.state.failed_at,
+        chunk.loss,
+        chunk.state.failed_at,
     )
 
 

@@ -14,12 +14,15 @@ __all__ = [
     "Chunk",
     "check_recipe",
     "load_chunk",
+    "load_kept",
     "program_digest",
     "save_chunk",
+    "save_kept",
     "stored_recipe",
 ]
 
 _KIND = "population-chunk"
+_KIND_KEPT = "population-checkpoint"
 
 
 class Chunk(NamedTuple):
@@ -27,20 +30,19 @@ class Chunk(NamedTuple):
 
     Attributes:
         state: where its members stand, leaves ``[chunk_size, ...]``.
-        kept: the variables after each checkpoint step so far.
         loss: mean loss over the last segment, ``[chunk_size]``.
     """
 
     state: descent.DescentState
-    kept: tuple[Variables, ...]
     loss: Array
 
 
 def program_digest(function, *shapes) -> str:
     """A digest of everything a function computes, optimiser and constants included."""
-    program = str(jax.make_jaxpr(function)(*shapes))
+    program = jax.make_jaxpr(function)(*shapes)
     # Addresses of functions differ between two runs of one program.
-    return checkpointing.config_hash(re.sub("0x[0-9a-f]+", "", program))
+    text = re.sub("0x[0-9a-f]+", "", str(program.jaxpr))
+    return checkpointing.config_hash([text, checkpointing.digest(program.consts)])
 
 
 def stored_recipe(directory: str | Path | None) -> dict[str, Any]:
@@ -83,20 +85,40 @@ def save_chunk(
 
 
 def load_chunk(
-    directory: str | Path | None,
-    index: int,
-    fresh: Chunk,
-    checkpoint_steps: tuple[int, ...],
+    directory: str | Path | None, index: int, fresh: Chunk
 ) -> tuple[int, Chunk]:
     """How far a chunk came, and the chunk; zero and ``fresh`` if it never began."""
     if directory is None or not _path(directory, index).exists():
         return 0, fresh
     path = _path(directory, index)
     step = checkpointing.read_manifest(path).config["step"]
-    kept = (fresh.state.variables,) * sum(s <= step for s in checkpoint_steps)
-    like = fresh._replace(kept=kept)
-    return step, checkpointing.load(path, kind=_KIND, like=like)
+    return step, checkpointing.load(path, kind=_KIND, like=fresh)
 
 
-def _path(directory: str | Path, index: int) -> Path:
-    return Path(directory) / f"chunk-{index:05d}"
+def save_kept(
+    directory: str | Path | None,
+    index: int,
+    variables: Variables,
+    step: int,
+    recipe: dict[str, Any],
+) -> None:
+    """Keeps a chunk's variables at a checkpoint step, once and for all."""
+    if directory is not None:
+        checkpointing.save(
+            _path(directory, index, step),
+            variables,
+            kind=_KIND_KEPT,
+            model=recipe["classifier"],
+            config={"recipe": recipe, "step": step},
+            overwrite=True,
+        )
+
+
+def load_kept(directory: str | Path, index: int, like: Variables, step: int) -> Any:
+    """The variables that :func:`save_kept` kept."""
+    return checkpointing.load(_path(directory, index, step), kind=_KIND_KEPT, like=like)
+
+
+def _path(directory: str | Path, index: int, step: int | None = None) -> Path:
+    name = f"chunk-{index:05d}" + ("" if step is None else f"-step-{step:09d}")
+    return Path(directory) / name

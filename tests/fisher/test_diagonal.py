@@ -93,7 +93,7 @@ class SoftmaxRegression(chex.TestCase):
             np.testing.assert_allclose(got["bias"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 40, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_batch_size_does_not_matter(batch_size):
     _, variables, data = world()
     CLOSE(

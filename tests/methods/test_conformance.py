@@ -19,12 +19,11 @@ CLOSE = functools.partial(chex.assert_trees_all_close, atol=2e-4, rtol=1e-4)
 
 pytestmark = pytest.mark.parametrize("method", METHODS)
 
-# What could depend on normalisation is asked of a model that has it, too.
 both_networks = pytest.mark.parametrize("network", CLASSIFIERS)
 
 
 @functools.cache
-def prepared(method, network="perceptron"):
+def prepared(method, network):
     """A method, jitted, with a trained model's state."""
     data = toys.points()
     classifier = CLASSIFIERS[network]()
@@ -35,7 +34,7 @@ def prepared(method, network="perceptron"):
 
 
 @functools.cache
-def _trained(network="perceptron"):
+def _trained(network):
     key, data = jax.random.key(0), toys.points()
     return hf.fit(
         key, CLASSIFIERS[network](), data, optax.adam(3e-2), 40, batch_size=16
@@ -76,13 +75,15 @@ def test_jit_equals_eager(method, network):
     )
 
 
-def test_init_may_be_jitted(method):
-    data, _, unlearner, _, state = prepared(method)
-    CLOSE(jax.jit(unlearner.init)(jax.random.key(1), _trained(), data), state)
+@both_networks
+def test_init_may_be_jitted(method, network):
+    data, _, unlearner, _, state = prepared(method, network)
+    CLOSE(jax.jit(unlearner.init)(jax.random.key(1), _trained(network), data), state)
 
 
-def test_one_trace_serves_different_requests(method):
-    data, _, unlearner, _, state = prepared(method)
+@both_networks
+def test_one_trace_serves_different_requests(method, network):
+    data, _, unlearner, _, state = prepared(method, network)
     traces = []
 
     @jax.jit
@@ -107,8 +108,9 @@ def test_vmap_over_requests_equals_a_loop(method, network):
         CLOSE(jax.tree.map(lambda leaf, at=label: leaf[at], together), alone)
 
 
-def test_scan_over_sequential_requests_equals_a_loop(method):
-    data, _, unlearner, unlearn, state = prepared(method)
+@both_networks
+def test_scan_over_sequential_requests_equals_a_loop(method, network):
+    data, _, unlearner, unlearn, state = prepared(method, network)
     rows = [[0, 1, 2], [7, 30], [12]]
     keys = jax.random.split(jax.random.key(5), 3)
     states, _ = jax.jit(functools.partial(hf.unlearn_sequence, unlearner))(
@@ -122,8 +124,9 @@ def test_scan_over_sequential_requests_equals_a_loop(method):
         left = request.retain
 
 
-def test_second_request_never_brings_the_first_ones_rows_back(method):
-    data, _, unlearner, _, state = prepared(method)
+@both_networks
+def test_second_request_never_brings_the_first_ones_rows_back(method, network):
+    data, _, unlearner, _, state = prepared(method, network)
     if "forget" in unlearner.access.unlearn:
         return  # It reads the first request's rows, to forget them.
     first = [0, 1, 2, 9]
@@ -138,8 +141,9 @@ def test_second_request_never_brings_the_first_ones_rows_back(method):
     chex.assert_trees_all_equal(answer(data), answer(scribbled))
 
 
-def test_padding_rows_are_inert(method):
-    data, _, _, unlearn, state = prepared(method)
+@both_networks
+def test_padding_rows_are_inert(method, network):
+    data, _, _, unlearn, state = prepared(method, network)
     request = hf.forget_rows(data, [3, 4, 5], capacity=8)
     # The same padding written otherwise: far out of range, or negative.
     for padding in (10_000, -1):
@@ -151,8 +155,9 @@ def test_padding_rows_are_inert(method):
         )
 
 
-def test_weightless_rows_are_inert(method):
-    data, _, _, unlearn, state = prepared(method)
+@both_networks
+def test_weightless_rows_are_inert(method, network):
+    data, _, _, unlearn, state = prepared(method, network)
     gone = jnp.array([0, 17])
     scribbled = toys.scribble(jax.random.key(9), data, gone)
     answers = [
@@ -176,8 +181,9 @@ def test_states_round_trip_through_a_checkpoint(method, network, tmp_path):
     )
 
 
-def test_eight_devices_equal_one(method):
-    data, _, unlearner, unlearn, state = prepared(method)
+@both_networks
+def test_eight_devices_equal_one(method, network):
+    data, _, unlearner, unlearn, state = prepared(method, network)
     mesh = hf.sharding.make_mesh(examples=8)
     request = hf.forget_classes(data, [1])
     alone = unlearn(jax.random.key(2), state, request)
@@ -189,8 +195,9 @@ def test_eight_devices_equal_one(method):
     CLOSE(jax.jit(unlearner.unlearn)(jax.random.key(2), state, sharded), alone)
 
 
-def test_models_of_a_population_are_answered_by_vmap(method):
-    data, _, _, unlearn, state = prepared(method)
+@both_networks
+def test_models_of_a_population_are_answered_by_vmap(method, network):
+    data, _, _, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [0])
     keys = jax.random.split(jax.random.key(3), 2)
     doubled = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
@@ -202,15 +209,17 @@ def test_models_of_a_population_are_answered_by_vmap(method):
         )
 
 
-def test_classes_must_match_the_logits(method):
-    data, _, _, unlearn, state = prepared(method)
+@both_networks
+def test_classes_must_match_the_logits(method, network):
+    data, _, _, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [1], num_classes=7)
     with pytest.raises(ValueError, match="4 logits.*7 classes"):
         unlearn(jax.random.key(0), state, request)
 
 
-def test_requests_without_data_work_or_are_refused(method):
-    _, _, unlearner, unlearn, state = prepared(method)
+@both_networks
+def test_requests_without_data_work_or_are_refused(method, network):
+    _, _, unlearner, unlearn, state = prepared(method, network)
     request = hf.forget_labels([1], num_classes=toys.NUM_CLASSES)
     if unlearner.access.unlearn & {"retain", "forget", "probe"}:
         with pytest.raises(ValueError, match="carries no data"):
@@ -245,9 +254,10 @@ def test_what_is_not_read_does_not_matter_by_a_bit(method, network):
         chex.assert_trees_all_equal(other, expected)
 
 
-def test_what_is_said_to_be_read_is_read(method):
+@both_networks
+def test_what_is_said_to_be_read_is_read(method, network):
     """No record claims more than the truth: each declared reading changes a bit."""
-    data, _, unlearner, unlearn, state = prepared(method)
+    data, _, unlearner, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [2])
     covered = request.covers(data)
     key = jax.random.key(11)
@@ -266,6 +276,6 @@ def test_what_is_said_to_be_read_is_read(method):
     for name in unlearner.access.init:
         of = np.flatnonzero(np.asarray(covered) == (name == "forget"))
         noisy = toys.scribble(jax.random.key(12), data, jnp.asarray(of))
-        other = unlearner.init(jax.random.key(1), _trained(), noisy)
+        other = unlearner.init(jax.random.key(1), _trained(network), noisy)
         changed = jax.tree.map(lambda a, b: bool((a != b).any()), other, state)
         assert any(jax.tree.leaves(changed)), name

@@ -270,6 +270,25 @@ def test_nnx_layers_of_dropout_draw_apart():
     )
 
 
+def test_nnx_streams_of_every_name_follow_the_key():
+    class Noisy(nnx.Module):
+        def __init__(self, rngs):
+            self.dropout = nnx.Dropout(0.5, rng_collection="noise", rngs=rngs)
+
+        def __call__(self, x):
+            return self.dropout(x)
+
+    # A stream of its own name, which nothing but the key may decide.
+    classifier = hf.from_nnx(lambda rngs: Noisy(nnx.Rngs(rngs(), noise=rngs())))
+    ones = jnp.ones((1, 64))
+    draws = [
+        classifier.apply_train(jax.random.key(seed), {"params": {}}, ones)[0]
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+
+
 def test_nnx_keeps_what_is_neither_parameter_nor_statistic():
     class Scaled(nnx.Module):
         def __init__(self, rngs):
@@ -318,7 +337,10 @@ def test_descriptions_are_one_line_and_name_the_model():
     ids=["gpt_mlp", "GptCNN", "ConvNet"],
 )
 def test_shipped_networks_have_their_size(module, shape, count):
-    classifier = hf.from_linen(module)
+    modes = {}
+    if isinstance(module, hf.models.ConvNet):
+        modes = {"train": {"train": True}, "eval": {"train": False}}
+    classifier = hf.from_linen(module, **modes)
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     variables = jax.eval_shape(classifier.init, jax.random.key(0), x)
     sizes = jax.tree.map(lambda leaf: leaf.size, variables["params"])

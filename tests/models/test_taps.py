@@ -1,5 +1,7 @@
 """Taps are what the layers were given: with the parameters they give the outputs."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -50,11 +52,19 @@ def layer_output(tap, layer):
     return out + bias.reshape(*[1] * (out.ndim - 1), -1)
 
 
+def drawn(shapes):
+    """Small normal numbers of the given shapes, without a compilation."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: np.float32(0.3 * random.normal(size=leaf.shape)), shapes
+    )
+
+
 def check(module, x, variables=None, **options):
     """Every layer's every call, rebuilt from its tap, is what Flax captured."""
     classifier = hf.from_linen(module, eval=options)
     if variables is None:
-        variables = jax.jit(classifier.init)(jax.random.key(3), x)
+        variables = drawn(jax.eval_shape(classifier.init, jax.random.key(0), x))
 
     @jax.jit
     def measure(variables, x):
@@ -138,14 +148,19 @@ def test_shipped_networks():
 
 def test_batch_norm_is_in_evaluation_mode():
     module = hf.models.ConvNet(features=(3, 5), num_classes=4)
-    variables = module.init(jax.random.key(4), IMAGES)
-    moved = jax.tree.map(lambda leaf: leaf + 0.5, variables["batch_stats"])
-    variables = {"params": variables["params"], "batch_stats": moved}
+    init = functools.partial(module.init, train=False)
+    variables = drawn(jax.eval_shape(init, jax.random.key(0), IMAGES))
+    variables["batch_stats"] = {
+        name: {"mean": np.float32([0.5] * width), "var": np.float32([1.5] * width)}
+        for name, width in (("BatchNorm_0", 3), ("BatchNorm_1", 5))
+    }
     taps = check(module, IMAGES, variables, train=False)
     out = layer_output(taps["Conv_0"][0], variables["params"]["Conv_0"])
-    # Running mean 0.5 and variance 1.5 give what the next layer saw, not the batch's.
-    normal = nn.relu((out - 0.5) / np.sqrt(1.5 + 1e-5))
-    np.testing.assert_allclose(taps["Conv_1"][0].input, normal, **CLOSE)
+    # The running statistics give what the next layer saw, not the batch's.
+    norm = variables["params"]["BatchNorm_0"]
+    scaled = (np.asarray(out) - 0.5) / np.sqrt(1.5 + 1e-5) * norm["scale"]
+    expected = np.maximum(scaled + norm["bias"], 0)
+    np.testing.assert_allclose(taps["Conv_1"][0].input, expected, **CLOSE)
 
 
 # name: layer, input, then strides, padding, dilation and groups of its tap.
@@ -265,7 +280,7 @@ def test_other_geometries_are_refused_by_the_layers_name(layer, x, what):
 
 def test_an_output_mask_among_the_variables_changes_no_tap():
     classifier = toys.softmax_regression()
-    variables = classifier.init(jax.random.key(0), VECTORS)
+    variables = drawn(jax.eval_shape(classifier.init, jax.random.key(0), VECTORS))
     mask = jnp.array([True, False, False, False])
     masked = classifier.taps({**variables, "output_mask": mask}, VECTORS)
     np.testing.assert_array_equal(masked["Dense_0"][0].input, VECTORS)
@@ -273,7 +288,7 @@ def test_an_output_mask_among_the_variables_changes_no_tap():
 
 def test_taps_are_a_pytree_that_vmaps_over_models():
     classifier = toys.perceptron()
-    keys = jax.random.split(jax.random.key(5), 2)
-    models = jax.vmap(lambda key: classifier.init(key, VECTORS))(keys)
+    one = drawn(jax.eval_shape(classifier.init, jax.random.key(0), VECTORS))
+    models = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), one)
     taps = jax.jit(jax.vmap(classifier.taps, (0, None)))(models, VECTORS)
     assert taps["Dense_1"][0].input.shape == (2, 3, 5)

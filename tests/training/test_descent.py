@@ -22,8 +22,7 @@ def python_loop(key, classifier, variables, data, optimizer, steps, batch_size):
     for step in range(steps):
         passed, within = divmod(step, length)
         key_pass = jax.random.fold_in(jax.random.fold_in(key_draw, 0), passed)
-        order = pass_order(key_pass, data.weight, length * batch_size)
-        rows = order[within * batch_size : (within + 1) * batch_size]
+        rows = pass_order(key_pass, data.weight, length, batch_size)[0][within]
 
         def loss(params, rows=rows, step=step, variables=variables):
             logits, new = classifier.apply_train(
@@ -190,7 +189,9 @@ def test_augmentation_sees_ids_and_passes():
 
     def augment(x, id, passed):
         jax.debug.callback(
-            lambda i, p: seen.append((np.asarray(i), int(p))), id, passed
+            lambda i, p: seen.extend(zip(i.tolist(), p.tolist(), strict=True)),
+            id,
+            passed,
         )
         return x
 
@@ -204,10 +205,34 @@ def test_augmentation_sees_ids_and_passes():
         augment=augment,
     )
     jax.effects_barrier()
-    assert sorted(p for _, p in seen) == [0, 0, 1, 1, 2, 2]
-    for passed in range(3):
-        ids = np.concatenate([i for i, p in seen if p == passed])
-        np.testing.assert_array_equal(np.sort(ids), np.arange(20))
+    # Three passes of two minibatches: every example once in each.
+    assert sorted(seen) == [(i, p) for i in range(20) for p in range(3)]
+
+
+def test_few_active_rows_are_never_augmented_twice_the_same():
+    data = toys.points(20)
+    data = data.without(jnp.arange(3, 20))
+    seen = []
+
+    def augment(x, id, passed):
+        jax.debug.callback(
+            lambda i, p: seen.extend(zip(i.tolist(), p.tolist(), strict=True)),
+            id,
+            passed,
+        )
+        return x
+
+    hf.fit(
+        jax.random.key(0),
+        toys.softmax_regression(),
+        data,
+        optax.sgd(0.1),
+        6,
+        batch_size=10,
+        augment=augment,
+    )
+    jax.effects_barrier()
+    assert len(set(seen)) == len(seen) == 60
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,12 @@ from hypothesis import strategies as st
 from hyperforget_jax.training.minibatches import pass_length, pass_order
 
 
+def drawn(key, weight, batch_size):
+    """The rows of one pass, ``[batches, batch_size]``."""
+    batches = pass_length(weight.shape[0], batch_size)
+    return np.asarray(pass_order(key, weight, batches, batch_size)[0])
+
+
 @given(
     # Two shapes only: every new one is a compilation.
     weight=st.lists(st.integers(0, 3), min_size=30, max_size=30),
@@ -21,45 +27,48 @@ def test_rows_are_drawn_as_often_as_they_weigh(weight, batch_size, seed):
     weight = np.array(weight)
     total = weight.sum()
     length = pass_length(len(weight), batch_size) * batch_size
-    order = np.asarray(pass_order(jax.random.key(seed), jnp.asarray(weight), length))
-    counts = np.bincount(order, minlength=len(weight))
+    rows = drawn(jax.random.key(seed), jnp.asarray(weight), batch_size).ravel()
+    counts = np.bincount(rows, minlength=len(weight))
     if total == 0:
-        assert (order == order[0]).all()
+        assert (rows == rows[0]).all()
         return
-    # Whole rounds through the training set, and part of one more.
-    rounds = length // total
-    assert (counts >= rounds * weight).all()
-    assert (counts <= (rounds + 1) * weight).all()
+    if total <= length:
+        # Whole rounds through the training set, and part of one more.
+        rounds = length // total
+        assert (counts >= rounds * weight).all()
+        assert (counts <= (rounds + 1) * weight).all()
+    else:
+        assert (counts <= weight).all()
 
 
 @given(size=st.sampled_from([1, 33, 300]), seed=st.integers(0, 2**31 - 1))
 def test_a_pass_of_full_length_sees_every_active_row(size, seed):
     weight = np.random.default_rng(seed).integers(0, 2, size)
-    length = pass_length(size, 32) * 32
-    order = np.asarray(pass_order(jax.random.key(seed), jnp.asarray(weight), length))
+    rows = drawn(jax.random.key(seed), jnp.asarray(weight), 32).ravel()
     if weight.any():
-        assert set(order) == set(np.flatnonzero(weight))
+        assert set(rows) == set(np.flatnonzero(weight))
 
 
 class PassOrder(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_jit_and_eager_draw_the_same(self):
-        draw = self.variant(lambda key, w: pass_order(key, w, 24))
+        draw = self.variant(lambda key, w: pass_order(key, w, 3, 8))
         weight = jnp.array([1, 0, 2, 1, 1, 0, 1, 1])
-        expected = pass_order(jax.random.key(3), weight, 24)
-        np.testing.assert_array_equal(draw(jax.random.key(3), weight), expected)
+        expected = pass_order(jax.random.key(3), weight, 3, 8)
+        chex.assert_trees_all_equal(draw(jax.random.key(3), weight), expected)
 
 
 @pytest.mark.parametrize("size", [7, 2**14, 2**14 + 1, 60_000])
 def test_order_is_a_permutation_for_small_and_large_sets(size):
-    order = np.asarray(pass_order(jax.random.key(0), jnp.ones(size, jnp.int32), size))
+    order = drawn(jax.random.key(0), jnp.ones(size, jnp.int32), size).ravel()
     np.testing.assert_array_equal(np.sort(order), np.arange(size))
 
 
 def test_every_row_is_as_likely_in_every_place():
     keys = jax.random.split(jax.random.key(0), 20_000)
     weight = jnp.ones(5, jnp.int32)
-    orders = np.asarray(jax.vmap(lambda key: pass_order(key, weight, 5))(keys))
+    orders = np.asarray(jax.vmap(lambda key: pass_order(key, weight, 1, 5)[0])(keys))
+    orders = orders[:, 0]
     counts = np.stack(
         [np.bincount(orders[:, place], minlength=5) for place in range(5)]
     )
@@ -69,8 +78,40 @@ def test_every_row_is_as_likely_in_every_place():
 
 def test_large_sets_are_shuffled_without_trace_of_file_order():
     size = 60_000
-    order = np.asarray(pass_order(jax.random.key(1), jnp.ones(size, jnp.int32), size))
+    order = drawn(jax.random.key(1), jnp.ones(size, jnp.int32), size).ravel()
     # Neighbours of a random permutation ascend half of the time; five standard
     # deviations, sqrt(size / 12), are 354.
     ascents = (np.diff(order) > 0).sum()
     assert abs(ascents - (size - 1) / 2) < 354
+
+
+def test_equal_multiplicities_are_as_good_as_none():
+    eight = jnp.full(64, 8, jnp.int32)
+    rows = drawn(jax.random.key(2), eight, 16)
+    np.testing.assert_array_equal(np.sort(rows.ravel()), np.arange(64))
+
+
+def test_heavy_rows_are_drawn_in_proportion_over_many_passes():
+    weight = jnp.array([5, 1, 0, 2, 9, 1], jnp.int32)
+    keys = jax.random.split(jax.random.key(0), 3_000)
+    rows = jax.vmap(lambda key: pass_order(key, weight, 2, 3)[0])(keys)
+    counts = np.bincount(np.asarray(rows).ravel(), minlength=6)
+    # 18,000 draws; five standard deviations of a binomial share are below 0.02.
+    np.testing.assert_allclose(counts / counts.sum(), weight / 18, atol=0.02)
+    assert counts[2] == 0
+
+
+def test_a_minibatch_as_large_as_the_training_set_holds_each_row_once():
+    weight = jnp.array([1, 0, 0, 1] * 10, jnp.int32)
+    rows = drawn(jax.random.key(1), weight, 20)
+    active = np.flatnonzero(np.asarray(weight))
+    for batch in rows:
+        np.testing.assert_array_equal(np.sort(batch), active)
+
+
+def test_rounds_tell_repeated_draws_of_a_row_apart():
+    weight = jnp.zeros(40, jnp.int32).at[jnp.array([3, 7, 20])].set(1)
+    rows, rounds = pass_order(jax.random.key(4), weight, 5, 8)
+    pairs = list(zip(np.ravel(rows), np.ravel(rounds), strict=True))
+    assert len(set(pairs)) == len(pairs) == 40
+    assert max(rounds.ravel()) == 13

@@ -155,6 +155,7 @@ def test_killed_run_that_is_started_again_ends_bit_identical(tmp_path):
         "PYTHONPATH": str(os.path.dirname(os.path.dirname(toys.__file__))),
     }
     cache = str(tmp_path / "cache")
+    env["XLA_FLAGS"] = ""  # What users run, not the tests' quicker compilation.
     kills = 0
     while True:
         process = subprocess.Popen(
@@ -178,6 +179,12 @@ def test_killed_run_that_is_started_again_ends_bit_identical(tmp_path):
             for name in ("whole", "killed")
         )
         chex.assert_trees_all_equal(whole, killed)
+        for step in (120, 700):
+            name = f"chunk-{index:05d}-step-{step:09d}"
+            chex.assert_trees_all_equal(
+                hf.checkpointing.load(tmp_path / "whole" / name),
+                hf.checkpointing.load(tmp_path / "killed" / name),
+            )
 
 
 def test_failed_members_are_flagged_carried_on_and_named():
@@ -222,3 +229,19 @@ def test_starts_must_be_stacked():
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), start)
     with pytest.raises(ValueError, match=r"starts must be stacked \[members=5"):
         train(starts=stacked)
+
+
+def test_numpy_weights_and_starts_are_taken(tmp_path):
+    starts = jax.tree.map(np.asarray, train(members=2).variables)
+    weights = np.ones((2, 40), np.int64)
+    train(members=2, steps=2, weights=weights, starts=starts, directory=tmp_path)
+
+
+def test_another_constant_is_another_program():
+    from hyperforget_jax.training.resuming import program_digest
+
+    def program(constant):
+        return program_digest(lambda x: x * constant, jnp.ones(3))
+
+    assert program(np.arange(3.0)) == program(np.arange(3.0))
+    assert program(np.arange(3.0)) != program(np.arange(3.0)[::-1].copy())

@@ -1,0 +1,54 @@
+"""Normalisation statistics made anew: the overwrite of what they remember."""
+
+import jax
+import optax
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.training import descent
+from hyperforget_jax.training.fitting import training_loss
+
+__all__ = ["refresh_statistics"]
+
+
+def refresh_statistics(
+    key: Array,
+    classifier: Classifier,
+    variables: Variables,
+    data: Examples,
+    *,
+    steps: int = 100,
+    batch_size: int = 128,
+) -> Variables:
+    """Replaces everything but ``params`` by what the given data leave there.
+
+    Unlearners leave normalisation statistics alone, and these are means over the
+    forgotten data too. Here they start from fresh ones and see minibatches of ``data``
+    in training mode, while no parameter moves; of the old statistics not a bit remains.
+
+    Args:
+        key: a typed key, consumed.
+        classifier: the model.
+        variables: its variables after unlearning.
+        data: examples that may be remembered, such as ``request.retain``.
+        steps: minibatches; with a momentum of 0.99 a thousand are wanted.
+        batch_size: rows a minibatch.
+
+    Returns:
+        The variables, of the same structure.
+    """
+    checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_examples(data)
+    key_init, key_pass = jax.random.split(key)
+    fresh = classifier.init(key_init, data.x)
+    # What init does not make, such as an output mask, is no statistic.
+    begun = {**variables, **fresh, "params": variables["params"]}
+    return descent.run(
+        key_pass,
+        training_loss(classifier),
+        begun,
+        (data,),
+        optax.set_to_zero(),
+        steps=steps,
+        batch_size=batch_size,
+    )[0]

@@ -1,0 +1,58 @@
+"""The methods' defaults are what the committed tuning put first."""
+
+import pathlib
+
+import chex
+import jax
+import optax
+import pytest
+
+import hyperforget_jax as hf
+from tests import toys
+
+PATH = (
+    pathlib.Path(__file__).parents[1] / "experiments" / "results" / "tune-digits.json"
+)
+
+MAKE = {
+    "ascent": lambda c, rate, **rest: hf.ascent(c, optimizer=optax.adam(rate), **rest),
+    "finetune": lambda c, rate, **rest: hf.finetune(
+        c, optimizer=optax.adam(rate), **rest
+    ),
+    "neggrad_plus": lambda c, rate, **rest: hf.neggrad_plus(
+        c, optimizer=optax.adam(rate), **rest
+    ),
+    "ssd": hf.ssd,
+}
+
+
+@pytest.mark.parametrize("method", MAKE)
+def test_defaults_are_the_first_place(method):
+    document = hf.evaluation.read(PATH, references=False)
+    (first,) = (
+        row["factors"]
+        for row in document["rows"]
+        if row["method"] == method and row["factors"]["place"] == 0
+    )
+    hyper = {name: value for name, value in first.items() if name != "place"}
+    data, classifier = toys.points(), toys.perceptron()
+    variables = classifier.init(jax.random.key(0), data.x)
+    request = hf.forget_classes(data, [1])
+
+    def answer(unlearner):
+        state = unlearner.init(jax.random.key(1), variables, data)
+        return jax.jit(unlearner.unlearn)(jax.random.key(2), state, request)
+
+    chex.assert_trees_all_equal(
+        answer(MAKE[method](classifier, **hyper)),
+        answer(getattr(hf, method)(classifier)),
+    )
+
+
+def test_committed_results_are_clean_and_seeded():
+    paths = sorted(PATH.parent.glob("*.json"))
+    assert PATH in paths
+    for path in paths:
+        document = hf.evaluation.read(path, references=False)
+        assert document["dirty"] is False, path
+        assert all(row["n"] >= 5 for row in document["rows"]), path
