@@ -22,8 +22,9 @@ def pass_order(
     is walked through, and begun anew at its end. If it is much longer than the pass,
     the walk takes long steps. So every active row is drawn at least once if the weights
     sum to no more than the pass holds, and rows are drawn in proportion to their
-    weights in any case: what is drawn so must not be weighted again. Sampling with replacement would leave members never seen, and falsify the
-    labels of a membership audit.
+    weights in any case: what is drawn so must not be weighted again. Sampling with
+    replacement would leave members never seen, and falsify the labels of a membership
+    audit.
 
     Args:
         key: a typed key, consumed: one a pass.
