@@ -73,7 +73,7 @@ class Recipe:
 
 RECIPES = {
     "digits": Recipe("digits", (64,), 5e-3, 1.0, 800, 64),
-    "mnist": Recipe("mnist", (128,), 2e-3, 0.3, 3_000, 128),
+    "mnist": Recipe("mnist", (128,), 2e-3, 1.0, 3_000, 128),
 }
 
 
