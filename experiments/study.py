@@ -106,7 +106,7 @@ METHODS = {
         lambda c, rate, beta, steps: hf.neggrad_plus(
             c, optimizer=optax.adam(rate), beta=beta, steps=steps
         ),
-        {"rate": 1e-3, "beta": 0.95, "steps": 100},
+        {"rate": 1e-3, "beta": 0.95, "steps": 50},
     ),
     "ssd": Method(hf.ssd, {"alpha": 1.0, "strength": 0.3}),
 }

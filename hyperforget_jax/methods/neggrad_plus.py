@@ -15,7 +15,7 @@ def neggrad_plus(
     *,
     beta: float = 0.95,
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 100,
+    steps: int = 50,
     batch_size: int = 128,
 ) -> Unlearner:
     r"""Minimises ``beta * CE(retain) + (1 - beta) * unlikelihood(forget)``.
