@@ -33,6 +33,7 @@ __all__ = [
     "describe",
     "digest",
     "leaf_path",
+    "package_versions",
     "read_manifest",
     "rebuild",
     "to_json",
@@ -41,7 +42,16 @@ __all__ = [
 FILE_NAME = "manifest.json"
 
 _SCHEMA = 1
-_PACKAGES = ("hyperforget_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = (
+    "hyperforget-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scikit-learn",
+)
 
 
 class CorruptCheckpointError(ValueError):
@@ -132,7 +142,7 @@ def describe(
         model=model,
         dataset=dataset,
         split=split,
-        versions=_versions(),
+        versions=package_versions(),
         config=plain,
         config_hash=_hash(plain),
         structure=_structure(tree),
@@ -354,7 +364,8 @@ def _hash(plain: Any) -> str:
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that a number may depend on."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

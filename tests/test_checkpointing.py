@@ -190,8 +190,8 @@ def test_manifest(tmp_path):
     assert manifest.digest == digest(_variables())
     assert manifest.versions["jax"] == jax.__version__
     assert set(manifest.versions) == {
-        *("python", "hyperforget_jax", "jax", "flax", "optax"),
-        *("orbax-checkpoint", "numpy"),
+        *("python", "hyperforget-jax", "jax", "flax", "optax"),
+        *("jaxlib", "orbax-checkpoint", "numpy", "scikit-learn"),
     }
     assert [(leaf.path, leaf.shape, leaf.dtype) for leaf in manifest.leaves] == [
         ("params/Dense_0/bias", (4,), "bfloat16"),

@@ -4,11 +4,9 @@ Its schema is :mod:`hyperforget_jax.evaluation.schema`'s.
 """
 
 import dataclasses
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import shlex
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from hyperforget_jax.evaluation.schema import (
     metric_summary,
     validate,
 )
+from hyperforget_jax.manifests import package_versions
 
 __all__ = [
     "read",
@@ -33,16 +32,6 @@ __all__ = [
     "results_row",
     "write",
 ]
-
-_PACKAGES = (
-    "hyperforget-jax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "numpy",
-    "scikit-learn",
-)
 
 
 def results_row(
@@ -134,7 +123,7 @@ def results_document(
         "commit": commit or "unknown",
         "dirty": "unknown" if changes is None or commit is None else bool(changes),
         "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
-        "versions": _versions(),
+        "versions": package_versions(),
         "config": _plain(config),
         "seconds": float(seconds),
         "rows": [dict(row) for row in rows],
@@ -217,13 +206,3 @@ def _git(repository: str | os.PathLike, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "unknown"
-    return versions

@@ -183,35 +183,8 @@ def test_one_trace_serves_every_weighting():
         fit(jax.random.key(seed), data.without(jnp.array([seed])))
 
 
-def test_augmentation_sees_ids_and_passes():
-    data, classifier = toys.points(20), toys.softmax_regression()
-    seen = []
-
-    def augment(x, id, passed):
-        jax.debug.callback(
-            lambda i, p: seen.extend(zip(i.tolist(), p.tolist(), strict=True)),
-            id,
-            passed,
-        )
-        return x
-
-    hf.fit(
-        jax.random.key(0),
-        classifier,
-        data,
-        optax.sgd(0.1),
-        6,
-        batch_size=10,
-        augment=augment,
-    )
-    jax.effects_barrier()
-    # Three passes of two minibatches: every example once in each.
-    assert sorted(seen) == [(i, p) for i in range(20) for p in range(3)]
-
-
-def test_few_active_rows_are_never_augmented_twice_the_same():
-    data = toys.points(20)
-    data = data.without(jnp.arange(3, 20))
+def augmented(data):
+    """The (id, pass) of every row that six steps of ten augment."""
     seen = []
 
     def augment(x, id, passed):
@@ -232,6 +205,17 @@ def test_few_active_rows_are_never_augmented_twice_the_same():
         augment=augment,
     )
     jax.effects_barrier()
+    return seen
+
+
+def test_augmentation_sees_ids_and_passes():
+    # Three passes of two minibatches: every example once in each.
+    expected = [(i, p) for i in range(20) for p in range(3)]
+    assert sorted(augmented(toys.points(20))) == expected
+
+
+def test_few_active_rows_are_never_augmented_twice_the_same():
+    seen = augmented(toys.points(20).without(jnp.arange(3, 20)))
     assert len(set(seen)) == len(seen) == 60
 
 
