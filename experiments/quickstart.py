@@ -41,7 +41,10 @@ class Quickstart:
 def main(config: Quickstart) -> None:
     """Runs the study and writes what it found."""
     console = Console()
-    hf.forget_labels(config.forget, num_classes=10)  # Refuses what cannot be asked.
+    try:
+        hf.forget_labels(config.forget, num_classes=10)
+    except ValueError as error:
+        raise SystemExit(f"--forget: {error}") from error
     begun = time.perf_counter()
     recipe = studies.RECIPES[config.preset]
     record = studies.record_of(config, recipe)

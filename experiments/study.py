@@ -137,11 +137,6 @@ class Study:
     losses: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        if self.seeds < 2:
-            raise SystemExit(
-                f"--seeds must be at least 2, got {self.seeds}: the ceiling compares "
-                "oracles with each other."
-            )
         self._made: dict[Any, Any] = {}
         self.splits = hf.data.load(self.recipe.dataset)
         self.classifier = self.recipe.classifier
@@ -348,8 +343,18 @@ def record_of(config: Any, recipe: Recipe) -> dict[str, Any]:
     """What decides a study's results: options, recipe and hyper-parameters.
 
     Raises:
-        SystemExit: unknown methods.
+        SystemExit: unknown methods, too few seeds, or data that are not there: a study
+            that cannot begin claims no folder.
     """
+    if config.seeds < 2:
+        raise SystemExit(
+            f"--seeds must be at least 2, got {config.seeds}: the ceiling compares "
+            "oracles with each other."
+        )
+    try:
+        hf.data.load(recipe.dataset)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from error
     options = dataclasses.asdict(config)
     for place in ("out", "resume"):
         options.pop(place, None)

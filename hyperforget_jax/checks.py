@@ -4,6 +4,8 @@ Values can only be looked at where they are concrete: under a trace these checks
 look at shapes and dtypes alone.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ from hyperforget_jax.base import (
 __all__ = [
     "check_classifier",
     "check_examples",
+    "check_is_examples",
     "check_positive",
     "check_request",
     "is_concrete",
@@ -38,6 +41,15 @@ def check_positive(**values) -> None:
             raise ValueError(f"{name} must be positive, got {name}={value}.")
 
 
+def check_is_examples(data, name: str = "data") -> None:
+    """Raises TypeError unless ``data`` are Examples."""
+    if not isinstance(data, Examples):
+        raise TypeError(
+            f"{name} must be hf.Examples, such as splits.train or what "
+            f"hf.data.examples(x, y) gives; got {type(data).__name__}."
+        )
+
+
 def check_examples(
     data: Examples, *, num_classes: int | None = None, name: str = "data"
 ) -> None:
@@ -53,8 +65,7 @@ def check_examples(
         ValueError: wrong shapes, negative or NaN weights, labels out of range,
             non-finite inputs, or no example that counts.
     """
-    if not isinstance(data, Examples):
-        raise TypeError(f"{name} must be hf.Examples, got {type(data).__name__}.")
+    check_is_examples(data, name)
     if not jnp.issubdtype(data.x.dtype, jnp.floating):
         raise TypeError(
             f"{name}.x must be floating point, got dtype {data.x.dtype}: normalise "
@@ -111,7 +122,7 @@ def check_classifier(
     *,
     num_classes: int | None = None,
 ) -> int:
-    """Raises ValueError unless the classifier takes ``x`` and gives ``[N, C]`` logits.
+    """Raises unless the classifier takes ``x`` and gives ``[N, C]`` logits.
 
     Nothing is computed: shapes are evaluated abstractly.
 
@@ -124,6 +135,16 @@ def check_classifier(
     Returns:
         C, the number of logits.
     """
+    if not isinstance(classifier, Classifier):
+        raise TypeError(
+            "classifier must be a hf.Classifier, made by hf.from_linen, hf.from_nnx or "
+            f"hf.from_functions; got {type(classifier).__name__}."
+        )
+    if variables is not None and not isinstance(variables, Mapping):
+        raise TypeError(
+            "variables must be a dictionary such as {'params': ...}; got "
+            f"{type(variables).__name__} (a state has them as state.variables)."
+        )
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     try:
         if variables is None:
@@ -134,7 +155,8 @@ def check_classifier(
     except Exception as error:
         raise ValueError(
             f"The classifier ({classifier.description or 'no description'}) does not "
-            f"take inputs of shape {one.shape} and dtype {one.dtype}: {error}"
+            f"take inputs of shape {one.shape} and dtype {one.dtype}: {error} (Has the "
+            "module modes? hf.from_linen takes them as train= and eval=.)"
         ) from error
     if len(logits.shape) != 2 or logits.shape[0] != 1:
         raise ValueError(
@@ -159,6 +181,16 @@ def check_request(
         variables: its variables.
         request: what is to be forgotten; one without data is not checked.
     """
+    if not isinstance(request, ForgetRequest):
+        raise TypeError(
+            "request must be a hf.ForgetRequest, such as hf.forget_rows(data, rows) "
+            f"gives; got {type(request).__name__}."
+        )
+    if request.rows.ndim != 1:
+        raise ValueError(
+            f"request is stacked, rows of shape {request.rows.shape}: answer it with "
+            "hf.unlearn_sequence or hf.unlearn_each."
+        )
     if request.data is not None:
         check_classifier(
             classifier,

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from hyperforget_jax.base import Array, Examples, ForgetRequest, Unlearner
+from hyperforget_jax.checks import check_is_examples
 
 __all__ = [
     "forget_classes",
@@ -42,13 +43,14 @@ def forget_rows(
     Raises:
         ValueError: no rows, rows out of range, weightless or repeated, or nothing left.
     """
+    check_is_examples(data)
     num_rows = data.y.shape[0]
     rows = np.asarray(rows)
     # An empty list has the dtype float64.
     if rows.ndim != 1 or not (rows.size == 0 or np.issubdtype(rows.dtype, np.integer)):
         raise ValueError(
             f"rows must be a list of integers, got shape {rows.shape} and "
-            f"dtype {rows.dtype}."
+            f"dtype {rows.dtype} (a mask is for forget_where)."
         )
     if rows.size == 0:
         raise ValueError("rows is empty: the request asks to forget nothing.")
@@ -306,6 +308,12 @@ def unlearn_sequence(
     data = requests.data
     if data is None:
         raise ValueError("requests carry no data: make them with hf.sequence.")
+    if requests.rows.ndim != 2 or jnp.shape(keys) != requests.rows.shape[:1]:
+        raise ValueError(
+            "unlearn_sequence takes requests stacked by hf.sequence and one key for "
+            f"each; got rows of shape {requests.rows.shape} and keys of shape "
+            f"{jnp.shape(keys)}."
+        )
 
     def step(state, inputs):
         key, weight, rows, classes = inputs
@@ -343,6 +351,7 @@ def _check_made_from(
 
 
 def _num_classes(data: Examples, num_classes: int | None) -> int:
+    check_is_examples(data)
     largest = int(np.max(np.asarray(data.y)))
     if num_classes is None:
         return largest + 1

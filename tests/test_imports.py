@@ -16,7 +16,8 @@ PACKAGE = ROOT / "hyperforget_jax"
 # methods never meet.
 FLOORS = (
     {"base", "manifests"},
-    {"checks", "requests", "losses", "files", "sharding", "checkpointing"},
+    {"checks"},
+    {"requests", "losses", "files", "sharding", "checkpointing"},
     {"models", "data"},
     {"training", "fisher"},
     {"methods", "evaluation"},

@@ -35,6 +35,18 @@ def test_the_example_runs_and_forgets(capsys):
     assert len(BLOCKS[0].strip().splitlines()) <= 24
 
 
+def test_a_state_is_kept_as_the_readme_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = hf.data.load("digits").train
+    classifier = hf.from_linen(hf.models.MLP(()))
+    unlearner, keys = hf.ssd(classifier), jax.random.split(jax.random.key(0), 2)
+    variables = classifier.init(keys[0], data.x)
+    state = unlearner.init(keys[1], variables, data)
+    names = {**globals(), **locals(), "splits": hf.data.load("digits")}
+    exec(BLOCKS[1], names)
+    assert type(names["state"]) is type(state)
+
+
 def test_models_of_all_three_kinds_are_taken():
     class MyLinenNetwork(nn.Module):
         @nn.compact
@@ -49,7 +61,7 @@ def test_models_of_all_three_kinds_are_taken():
             return self.head(x)
 
     params, logits = {"w": jnp.zeros(1)}, jnp.zeros((2, 3))
-    lines = [line for line in BLOCKS[1].splitlines() if line.startswith("hf.")]
+    lines = [line for line in BLOCKS[2].splitlines() if line.startswith("hf.")]
     assert len(lines) == 3
     for line in lines:
         classifier = eval(line, {**globals(), **locals()})

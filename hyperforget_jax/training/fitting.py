@@ -85,6 +85,7 @@ def fit(
             last finite variables are returned.
     """
     checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_is_examples(data)
     num_classes = checks.check_classifier(classifier, start, data.x)
     checks.check_examples(data, num_classes=num_classes)
     key_init, key_descend = jax.random.split(key)

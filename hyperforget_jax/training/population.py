@@ -110,6 +110,7 @@ def fit_population(
             begun with other ones.
     """
     checks.check_positive(steps=steps, members=members, batch_size=batch_size)
+    checks.check_is_examples(data)
     starts = jax.tree.map(jnp.asarray, starts)
     one_start = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts
