@@ -96,22 +96,27 @@ def evaluate(
         target = relearning_target(classifier, original, request.forget)
         key = jax.random.key(0) if key is None else key
 
-    outputs = Outputs(
-        logits(classifier, variables, data.x, batch_size=batch_size),
-        logits(classifier, variables, examples.x, batch_size=batch_size),
-    )
-    outputs = finite_outputs(outputs, splits, owner="the model")
-    metrics, per_class = own_metrics(
-        outputs, splits, is_class_request=bool(np.any(request.classes))
-    )
+    def measured(variables, owner):
+        outputs = Outputs(
+            logits(classifier, variables, data.x, batch_size=batch_size),
+            logits(classifier, variables, examples.x, batch_size=batch_size),
+        )
+        outputs = finite_outputs(outputs, splits, owner=owner)
+        metrics, per_class = own_metrics(
+            outputs, splits, is_class_request=bool(np.any(request.classes))
+        )
+        if oracles is not None:
+            metrics |= beside_oracles(metrics, outputs, oracles)
+        return metrics, per_class
+
+    metrics, per_class = measured(variables, "the model")
+    before = {} if original is None else measured(original, "the original")[0]
     if target is not None:
         outcome = _relearn(
             classifier, variables, request.forget, target_accuracy=target, key=key
         )
         metrics |= relearning_metrics(outcome)
-    if oracles is not None:
-        metrics |= beside_oracles(metrics, outputs, oracles)
-    return _evaluation(metrics, per_class, splits, request, oracles)
+    return _evaluation(metrics, per_class, splits, request, oracles, before)
 
 
 def ceiling(
@@ -174,6 +179,7 @@ def _evaluation(
     splits: Splits,
     request: ForgetRequest,
     oracles: Oracles | None,
+    before: Mapping[str, float] | None = None,
 ) -> Evaluation:
     of_oracles = () if oracles is None else oracles.metrics
     spreads: dict[str, Spread] = {}
@@ -183,6 +189,7 @@ def _evaluation(
     return Evaluation(
         metrics=metrics,
         per_class=per_class,
+        original=before or {},
         oracles=spreads,
         num_oracles=len(of_oracles),
         classes=tuple(np.flatnonzero(request.classes).tolist()),

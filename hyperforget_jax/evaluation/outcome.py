@@ -47,6 +47,8 @@ class Evaluation:
         metrics: name to value. Accuracies are fractions, losses and divergences nats;
             what does not exist for the request is absent, and nothing is NaN.
         per_class: accuracy class by class on ``"train"`` and ``"test"``, NumPy.
+        original: the same metrics of the model before unlearning, but for relearning,
+            which takes it no step; empty if it was not given.
         oracles: the same metrics of the retrained oracles, distances from oracle to
             oracle among them if there are two or more; empty without oracles.
         num_oracles: how many there were.
@@ -56,6 +58,7 @@ class Evaluation:
 
     metrics: Mapping[str, float]
     per_class: Mapping[str, PerClass]
+    original: Mapping[str, float] = dataclasses.field(default_factory=dict)
     oracles: Mapping[str, Spread] = dataclasses.field(default_factory=dict)
     num_oracles: int = 0
     classes: tuple[int, ...] = ()
@@ -63,12 +66,17 @@ class Evaluation:
 
     def __str__(self) -> str:
         oracle = f"oracle (n={self.num_oracles})" if self.num_oracles else ""
-        lines = [self._title(), _line("", "value", oracle, "target")]
+        before = "original" if self.original else ""
+        lines = [self._title(), _line("", "value", before, oracle, "target")]
         for name, label, target in _LINES:
             if name not in self.metrics:
                 continue
             target = self._target(name, target)
-            lines.append(_line(label, self._value(name), self._oracle(name), target))
+            before = _number(self.original[name]) if name in self.original else ""
+            value = self._value(name)
+            lines.append(_line(label, value, before, self._oracle(name), target))
+        if not self.original:
+            lines.append("The original model is missing: original= was not given.")
         if not self.num_oracles:
             lines.append(
                 "Distances to a retrained oracle are missing: no oracles were given."
@@ -119,5 +127,5 @@ def _is_plain(value: float) -> bool:
     return value == 0 or 0.01 <= abs(value) < 1000
 
 
-def _line(label: str, value: str, oracle: str, target: str) -> str:
-    return f"{label:<28}{value:>9}   {oracle:<18}{target}"
+def _line(label: str, value: str, before: str, oracle: str, target: str) -> str:
+    return f"{label:<28}{value:>9}{before:>10}   {oracle:<18}{target}"

@@ -430,7 +430,9 @@ def test_text_of_a_class_request(linear, good, held_out, request_class, oracles)
     )
     lines = text.splitlines()
     assert lines[0] == "Forgetting class 2 (30 training rows)"
-    assert "oracle (n=3)" in lines[1]
+    assert lines[1].split() == ["value", "original", "oracle", "(n=3)", "target"]
+    retain = next(line for line in lines if line.startswith("retain accuracy, te"))
+    assert retain.split()[3] == retain.split()[4]  # The original is what is judged.
     forget_test = next(line for line in lines if line.startswith("forget accuracy, te"))
     forget_train = next(
         line for line in lines if line.startswith("forget accuracy, tr")
@@ -446,6 +448,7 @@ def test_text_of_a_row_request_without_oracles(linear, good, held_out, request_r
     text = str(evaluate(linear, good, request_rows, held_out))
     assert "Forgetting 14 training rows" in text
     assert "forget accuracy, test" not in text
+    assert "The original model is missing" in text
     assert text.endswith(
         "Distances to a retrained oracle are missing: no oracles were given."
     )
