@@ -40,6 +40,8 @@ def methods() -> str:
         "ascent": hf.ascent(classifier),
         "neggrad_plus": hf.neggrad_plus(classifier),
         "ssd": hf.ssd(classifier),
+        "fiun": hf.fiun(classifier),
+        "fiun(folded)": hf.fiun(classifier, "folded"),
     }
 
     def read(names) -> str:

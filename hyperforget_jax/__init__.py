@@ -6,6 +6,7 @@ from hyperforget_jax import (
     data,
     evaluation,
     fisher,
+    inheritance,
     losses,
     models,
     sharding,
@@ -22,6 +23,7 @@ from hyperforget_jax.base import (
 from hyperforget_jax.evaluation import evaluate
 from hyperforget_jax.methods.ascent import ascent
 from hyperforget_jax.methods.finetune import finetune
+from hyperforget_jax.methods.fiun import fiun
 from hyperforget_jax.methods.identity import identity
 from hyperforget_jax.methods.logit_mask import logit_mask
 from hyperforget_jax.methods.neggrad_plus import neggrad_plus
@@ -66,6 +68,7 @@ __all__ = [
     "fisher",
     "fit",
     "fit_population",
+    "fiun",
     "forget_classes",
     "forget_each_class",
     "forget_labels",
@@ -76,6 +79,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "identity",
+    "inheritance",
     "logit_mask",
     "losses",
     "models",

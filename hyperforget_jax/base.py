@@ -147,6 +147,8 @@ class Tap:
         padding: ``(low, high)`` a spatial axis, in pixels.
         dilation: kernel dilation, one a spatial axis.
         groups: feature groups.
+        output_shape: the shape of what the layer gave, ``[N, ..., features]``.
+        gives_logits: whether what it gave are the model's logits, untouched.
     """
 
     input: Array
@@ -157,6 +159,10 @@ class Tap:
     )
     dilation: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
     groups: int = dataclasses.field(default=1, metadata={"static": True})
+    output_shape: tuple[int, ...] = dataclasses.field(
+        default=(), metadata={"static": True}
+    )
+    gives_logits: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
 class InitClassifierFn(Protocol):
@@ -190,6 +196,33 @@ class TapsFn(Protocol):
         ...
 
 
+class TappedFn(Protocol):
+    def __call__(
+        self,
+        variables: Variables,
+        x: Array,
+        shifts: Mapping[str, tuple[Array, ...]],
+        /,
+    ) -> tuple[Array, Mapping[str, tuple[Tap, ...]]]:
+        """Logits as ``apply`` gives them, and taps of the layers that are shifted.
+
+        The gradient with respect to a shift is that with respect to the layer's
+        output: with its tap it gives the gradient of the layer's parameters, example
+        by example.
+
+        Args:
+            variables: the model's variables.
+            x: inputs, ``[N, ...]``.
+            shifts: what is added to the outputs of layers, by parameter path, one
+                array a call, of the shape of the output. Empty to shift none.
+
+        Returns:
+            The logits, and the taps of the layers in ``shifts``; if that is empty, of
+            every layer whose parameters act through these calls and in no other way.
+        """
+        ...
+
+
 class Classifier(NamedTuple):
     """Any model, as pure functions of its variables.
 
@@ -201,6 +234,8 @@ class Classifier(NamedTuple):
         apply_train: ``(key, variables, x) -> (logits, variables)``, training mode.
         taps: ``(variables, x) -> {path: calls}``, or None where it is not known.
         description: one line for manifests: what the model is.
+        tapped: ``(variables, x, shifts) -> (logits, {path: calls})``, or None where it
+            is not known.
     """
 
     init: InitClassifierFn
@@ -208,6 +243,7 @@ class Classifier(NamedTuple):
     apply_train: ApplyTrainFn
     taps: TapsFn | None = None
     description: str = ""
+    tapped: TappedFn | None = None
 
 
 @dataclasses.dataclass(frozen=True)

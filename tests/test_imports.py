@@ -20,10 +20,11 @@ FLOORS = (
     {"requests", "losses", "files", "sharding", "checkpointing"},
     {"models", "data"},
     {"training", "fisher"},
+    {"inheritance"},
     {"methods", "evaluation"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
-SLOW = {"tensorflow", "tensorflow_datasets", "matplotlib", "orbax"}
+SLOW = {"tensorflow", "tensorflow_datasets", "matplotlib", "networkx", "orbax"}
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}
 
 

@@ -1,54 +1,173 @@
 """The dampening rule: shrink the parameters that matter to the forgotten."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
+from hyperforget_jax.fisher.information import Fisher, check_comparable
+from hyperforget_jax.fisher.scopes import leaf_paths, matching, overlay, restrict
 
-__all__ = ["dampen"]
+__all__ = ["centre_head", "dampen", "match_trace"]
+
+# Some operations take a number below the smallest normal one for zero, and some do
+# not: chosen by the one, it would be 0 / 0 to the other.
+_NORMAL = jnp.finfo(jnp.float32).tiny
 
 
 def dampen(
     params: Any,
-    forget_fisher: Any,
-    data_fisher: Any,
+    forget: Fisher,
+    data: Fisher,
     *,
     alpha: float | Array,
     strength: float | Array,
+    cap: float | Array = 1.0,
+    exponent: float | Array = 1.0,
+    columns: Array | None = None,
+    head: str | None = None,
 ) -> tuple[Any, Array]:
     r"""Selects and shrinks, parameter by parameter.
 
-    .. math:: \theta_j \leftarrow \min(\lambda F_{D,j} / F_{f,j},\, 1)\, \theta_j
+    .. math:: \theta_j \leftarrow
+              \min\bigl(c, (\lambda F_{D,j} / F_{f,j})^q\bigr)\, \theta_j
               \quad\text{where}\quad F_{f,j} > \alpha F_{D,j}
 
     Foster et al., Fast machine unlearning without retraining through selective
-    synaptic dampening, arXiv 2308.07707, 2024, equations 4 and 5.
+    synaptic dampening, arXiv 2308.07707, 2024, equations 4 and 5, where ``c`` and
+    ``q`` are one; arXiv 2408.08493 for Fishers merged over several models.
 
     Args:
         params: parameters.
-        forget_fisher: ``F_f``, diagonal Fisher of the forget data, like ``params``.
-        data_fisher: ``F_D``, that of the training data, like ``params``.
+        forget: ``F_f``, diagonal Fisher of the forget data, like ``params`` or like a
+            part of them; the other parameters stay what they are.
+        data: ``F_D``, that of the training data, of the same parameters.
         alpha: selection threshold.
         strength: ``lambda``, how much of a selected parameter remains.
+        cap: ``c``, the most of a selected parameter that remains.
+        exponent: ``q``, positive.
+        columns: bool, ``[C]``: in the head only these outputs may be selected.
+        head: path of the last layer, such as ``"Dense_1"``; with ``columns`` alone.
 
     Returns:
-        The dampened parameters and the share of parameters selected, float32, ``[]``.
+        The dampened parameters and how many were selected, as a share of all of
+        ``params``, float32, ``[]``.
+
+    Raises:
+        ValueError: Fishers that are not comparable or do not fit ``params``;
+            ``columns`` without ``head`` or the reverse, or without that head's Fisher.
     """
-    # Some operations take a square below the smallest normal number for zero, and some
-    # do not: chosen by the one, it would be 0 / 0 to the other.
-    normal = jnp.finfo(jnp.float32).tiny
+    check_comparable(forget, data)
+    part = matching(params, forget.values)
+    _check_fit(part, forget, "forget")
+    _check_fit(part, data, "data")
+    allowed = _allowed(part, columns, head)
     chosen = jax.tree.map(
-        lambda f, d: (f > alpha * d) & (f >= normal), forget_fisher, data_fisher
+        lambda f, d, may: (f > alpha * d) & (f >= _NORMAL) & may,
+        forget.values,
+        data.values,
+        allowed,
     )
 
     def shrink(parameter, is_chosen, f, d):
         # Where a parameter is chosen f is positive: f > alpha * d >= 0.
-        factor = jnp.minimum(strength * d / jnp.where(is_chosen, f, 1), 1)
+        ratio = strength * d / jnp.where(is_chosen, f, 1)
+        factor = jnp.minimum(jnp.power(ratio, exponent), cap)
         return jnp.where(is_chosen, factor * parameter, parameter)
 
-    dampened = jax.tree.map(shrink, params, chosen, forget_fisher, data_fisher)
-    leaves = jax.tree.leaves(chosen)
-    selected = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves)
-    return dampened, jnp.asarray(selected / sum(leaf.size for leaf in leaves))
+    dampened = jax.tree.map(shrink, part, chosen, forget.values, data.values)
+    selected = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(chosen))
+    total = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    return overlay(params, dampened), jnp.asarray(selected / total)
+
+
+def centre_head(params: Any, head: str) -> Any:
+    """Takes the mean over classes from each row of the last layer's kernel and bias.
+
+    All logits of an example move by the same amount, so that its softmax stays. Of all
+    heads with the same softmax this is the one to dampen: a weight drawn towards zero
+    is drawn towards the mean over classes.
+
+    Args:
+        params: nested dictionaries of arrays.
+        head: path of the last layer, such as ``"Dense_1"``.
+
+    Returns:
+        Like ``params``.
+
+    Raises:
+        ValueError: no parameters under ``head``.
+    """
+    centred = jax.tree.map(
+        lambda leaf: leaf - jnp.mean(leaf, axis=-1, keepdims=True),
+        restrict(params, (head,)),
+    )
+    return overlay(params, centred)
+
+
+def match_trace(forget: Fisher, reference: Fisher, target: Fisher) -> Fisher:
+    r"""A Fisher taken at one model, on the scale of another model.
+
+    .. math:: F_f \leftarrow \frac{\operatorname{tr} F_{target}}
+              {\operatorname{tr} F_{reference}} F_f \quad\text{leaf by leaf}
+
+    The trace of a root's Fisher may be many times that of its descendant's, which a
+    ratio of the two would take for importance.
+
+    Args:
+        forget: the Fisher of the forget data at a root.
+        reference: that of the root's training data at the root.
+        target: that of the training data at the descendant.
+
+    Returns:
+        ``forget`` scaled; zero in leaves where the reference's trace is zero.
+
+    Raises:
+        ValueError: Fishers that are not comparable.
+    """
+    check_comparable(forget, reference)
+    check_comparable(forget, target)
+
+    def scaled(f, r, t):
+        there = jnp.sum(r) >= _NORMAL
+        ratio = jnp.sum(t) / jnp.where(there, jnp.sum(r), 1)
+        return jnp.where(there, f * ratio, 0)
+
+    values = jax.tree.map(scaled, forget.values, reference.values, target.values)
+    return dataclasses.replace(forget, values=values)
+
+
+def _check_fit(part: Any, fisher: Fisher, name: str) -> None:
+    paths = leaf_paths(part)
+    leaves, values = jax.tree.leaves(part), jax.tree.leaves(fisher.values)
+    for path, leaf, value in zip(paths, leaves, values, strict=True):
+        if jnp.shape(leaf) != jnp.shape(value):
+            raise ValueError(
+                f"{name}.values must be like params: at {path} they have shape "
+                f"{jnp.shape(value)}, the parameters {jnp.shape(leaf)}."
+            )
+
+
+def _allowed(part: Any, columns: Array | None, head: str | None) -> Any:
+    """Which parameters may be selected, like ``part``."""
+    everywhere = jax.tree.map(lambda leaf: jnp.ones((1,) * jnp.ndim(leaf), bool), part)
+    if columns is None and head is None:
+        return everywhere
+    if columns is None or head is None:
+        raise ValueError(
+            "columns and head go together: which outputs of which layer may be "
+            f"selected; got columns={columns}, head={head!r}."
+        )
+    columns = jnp.asarray(columns, bool)
+
+    def within(leaf):
+        if columns.shape != leaf.shape[-1:]:
+            raise ValueError(
+                f"columns must be [C] with C={leaf.shape[-1]} outputs of {head}, got "
+                f"shape {columns.shape}."
+            )
+        return columns.reshape(*[1] * (leaf.ndim - 1), -1)
+
+    return overlay(everywhere, jax.tree.map(within, restrict(part, (head,))))

@@ -1,6 +1,6 @@
-"""The diagonal empirical Fisher information, in microbatches."""
+"""The diagonal Fisher information, in microbatches."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,9 @@ from jax import lax
 
 from hyperforget_jax import losses
 from hyperforget_jax.base import Classifier, Examples, Variables
+from hyperforget_jax.fisher.gradients import LABELS, sum_of_squares
+from hyperforget_jax.fisher.information import Fisher
+from hyperforget_jax.fisher.scopes import overlay, restrict
 
 __all__ = ["ESTIMATORS", "diagonal"]
 
@@ -20,12 +23,18 @@ def diagonal(
     data: Examples,
     *,
     estimator: str = "per_example",
+    labels: str = "given",
+    scope: Sequence[str] | None = None,
     batch_size: int = 256,
-) -> Any:
+) -> Fisher:
     r"""Mean squared gradient of the log-likelihood, parameter by parameter.
 
     .. math:: F_j = \frac{1}{\sum_i w_i} \sum_i w_i
               \left(\frac{\partial \log p(y_i \mid x_i)}{\partial \theta_j}\right)^2
+
+    Where the classifier is ``tapped``, dense layers need no gradient of each example's
+    own, and the head alone needs no backward pass; the numbers are the same. In
+    evaluation mode an example's logits must not depend on the other rows.
 
     Args:
         classifier: the model, in evaluation mode.
@@ -36,46 +45,53 @@ def diagonal(
             order, averaged over minibatches. The latter is what published tables of
             synaptic dampening were made with; it depends on order and batch size, and
             is there to compare with them. The two are never to be mixed in one ratio.
-        batch_size: rows at once; it bounds the memory, and defines the minibatches of
-            ``"batch_gradient"``.
+        labels: ``"given"`` for the labels of the data, the empirical Fisher; or
+            ``"model"`` for the expectation over the model's own labels, the true
+            Fisher. The expectation is exact, and costs a forward and a backward pass a
+            class unless the scope is the head.
+        scope: paths of the parameters to measure, such as ``("Dense_1",)``; see
+            :func:`restrict`. None for all of them.
+        batch_size: rows at once; it bounds the memory, which holds as many gradients
+            as there are rows, and defines the minibatches of ``"batch_gradient"``.
 
     Returns:
-        A pytree like ``variables["params"]``, float32, non-negative; zero if all
-        weights are zero.
+        The Fisher. Its ``values`` are like ``variables["params"]`` or the part in
+        scope; zero if all weights are zero.
 
     Raises:
-        ValueError: unknown estimator.
+        ValueError: unknown estimator or labels, ``"model"`` with ``"batch_gradient"``,
+            or a scope that leads to no parameter.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
+    if labels not in LABELS:
+        raise ValueError(f"labels must be one of {LABELS}, got {labels!r}.")
+    if labels == "model" and estimator == "batch_gradient":
+        raise ValueError(
+            "labels='model' is defined for estimator='per_example' only: the model's "
+            "labels have a zero mean gradient."
+        )
+    params = variables["params"]
+    part = params if scope is None else restrict(params, scope)
     num_rows = data.y.shape[0]
     batch_size = min(batch_size, num_rows)
     count = -(-num_rows // batch_size)
     rows = jnp.arange(count * batch_size).reshape(count, batch_size)
 
-    def gradient(batch: Examples):
-        def loss(params):
-            logits = classifier.apply({**variables, "params": params}, batch.x)
-            values = losses.cross_entropy(logits, batch.y)
-            return losses.weighted_mean(values, batch.weight)
-
-        return jax.grad(loss)(variables["params"])
+    if estimator == "per_example":
+        squares_of = sum_of_squares(classifier, variables, part, data.x, labels=labels)
 
     def per_example(batch: Examples):
-        single = jax.tree.map(lambda leaf: leaf[:, None], batch)
-        single = single._replace(weight=jnp.ones_like(single.weight))
-        weight = batch.weight.astype(jnp.float32)
-        squares = jax.tree.map(
-            lambda g: jnp.tensordot(
-                weight, jnp.square(g), axes=1, precision=lax.Precision.HIGHEST
-            ),
-            jax.vmap(gradient)(single),
-        )
-        return squares, jnp.sum(weight)
+        return squares_of(batch), jnp.sum(batch.weight.astype(jnp.float32))
 
     def batch_gradient(batch: Examples):
+        def loss(part):
+            laid = {**variables, "params": overlay(params, part)}
+            values = losses.cross_entropy(classifier.apply(laid, batch.x), batch.y)
+            return losses.weighted_mean(values, batch.weight)
+
         there = jnp.any(batch.weight > 0).astype(jnp.float32)
-        return jax.tree.map(jnp.square, gradient(batch)), there
+        return jax.tree.map(jnp.square, jax.grad(loss)(part)), there
 
     measure = per_example if estimator == "per_example" else batch_gradient
 
@@ -88,9 +104,9 @@ def diagonal(
         lost = jax.tree.map(lambda g, t, a: (g - t) - a, grown, total, added)
         return (grown, lost, mass + more), None
 
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, jnp.float32), variables["params"]
-    )
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), part)
     begun = (zeros, zeros, jnp.zeros((), jnp.float32))
     (total, _, mass), _ = lax.scan(accumulate, begun, rows)
-    return jax.tree.map(lambda leaf: leaf / jnp.where(mass > 0, mass, 1), total)
+    values = jax.tree.map(lambda leaf: leaf / jnp.where(mass > 0, mass, 1), total)
+    recorded = batch_size if estimator == "batch_gradient" else None
+    return Fisher(values, mass, estimator, labels, recorded)

@@ -1,8 +1,7 @@
 """Selective synaptic dampening: shrink the weights that matter to the forgotten."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from hyperforget_jax import checks, fisher
@@ -24,14 +23,11 @@ class SSDState(NamedTuple):
 
     Attributes:
         variables: the current model's variables.
-        fisher: diagonal Fisher of the training data that are left, like ``params``.
-        mass: what that Fisher is a mean over: the sum of weights, or the number of
-            minibatches under the batch-gradient estimator, float32, ``[]``.
+        fisher: diagonal Fisher of the training data that are left.
     """
 
     variables: Variables
-    fisher: Any
-    mass: Array
+    fisher: fisher.Fisher
 
 
 class SSDInfo(NamedTuple):
@@ -80,41 +76,24 @@ def ssd(
             classifier, variables, data, estimator=estimator, batch_size=batch_size
         )
 
-    def mass_of(data: Examples) -> Array:
-        mass = jnp.sum(data.weight).astype(jnp.float32)
-        if estimator == "per_example":
-            return mass
-        # The forgotten share of the minibatches, which are not cut where requests are.
-        return mass / min(batch_size, data.y.shape[0])
-
     def init(key: Array, variables: Variables, data: Examples) -> SSDState:
         del key  # Nothing here is random.
-        return SSDState(variables, measure(variables, data), mass_of(data))
+        return SSDState(variables, measure(variables, data))
 
     def unlearn(key: Array, state: SSDState, request: ForgetRequest):
         del key  # Nothing here is random.
         checks.check_request(classifier, state.variables, request)
-        forget = request.forget
-        forget_fisher = measure(state.variables, forget)
+        whole, forget = state.fisher, request.forget
+        if whole.batch_size is not None:
+            # Minibatches of the same size, if only one that is mostly padding.
+            forget = forget.take(jnp.arange(max(whole.batch_size, forget.y.shape[0])))
+        share = measure(state.variables, forget)
         params, dampened = fisher.dampen(
-            state.variables["params"],
-            forget_fisher,
-            state.fisher,
-            alpha=alpha,
-            strength=strength,
+            state.variables["params"], share, whole, alpha=alpha, strength=strength
         )
-        mass = state.mass - mass_of(forget)
-        # The first Fisher was taken at other weights, so a share may exceed the whole.
-        left = jax.tree.map(
-            lambda d, f: (
-                jnp.maximum(d * state.mass - f * mass_of(forget), 0)
-                / jnp.where(mass > 0, mass, 1)
-            ),
-            state.fisher,
-            forget_fisher,
-        )
+        left = fisher.without(whole, share, jnp.sum(forget.weight))
         variables = {**state.variables, "params": params}
-        return SSDState(variables, left, mass), SSDInfo(dampened)
+        return SSDState(variables, left), SSDInfo(dampened)
 
     access = Access(
         init={"retain", "forget"},

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
-from hyperforget_jax.models.taps import linen_taps
+from hyperforget_jax.models.taps import linen_tapped, linen_taps
 
 __all__ = ["from_functions", "from_linen", "from_nnx"]
 
@@ -62,8 +62,13 @@ def from_linen(
     def taps(variables: Variables, x: Array):
         return linen_taps(module, _unmasked(variables), x, **eval_options)
 
+    def tapped(variables: Variables, x: Array, shifts):
+        own = _unmasked(variables)
+        logits, calls = linen_tapped(module, own, x, shifts, **eval_options)
+        return _masked(logits, variables), calls
+
     description = " ".join(repr(module).split())
-    return Classifier(init, apply, apply_train, taps, description)
+    return Classifier(init, apply, apply_train, taps, description, tapped)
 
 
 def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:

@@ -15,7 +15,7 @@ from jax import lax
 
 from hyperforget_jax.base import Array
 
-__all__ = ["conv"]
+__all__ = ["conv", "patches"]
 
 
 def conv(
@@ -99,7 +99,7 @@ def conv(
         return native(lhs, rhs)
 
     def as_product(lhs, rhs):
-        taken = _patches(lhs, rhs.shape[:spatial], strides, pads, dilation)
+        taken = patches(lhs, rhs.shape[:spatial], strides, pads, dilation)
         return jnp.matmul(
             taken,
             rhs.reshape(-1, rhs.shape[-1]),
@@ -110,11 +110,27 @@ def conv(
     return lax.platform_dependent(lhs, rhs, cpu=as_product, default=native)
 
 
-def _patches(x, window, strides, pads, dilation) -> Array:
-    """Patches ``[N, *spatial, prod(window) * C]``, ordered as an HWIO kernel is.
+def patches(
+    x: Array,
+    window: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> Array:
+    """What the kernel sees at each place, ordered as an HWIO kernel is.
 
     Slices and a concatenation: ``lax.conv_general_dilated_patches`` is itself a
     convolution and suffers what this file is there to avoid.
+
+    Args:
+        x: inputs, ``[N, *spatial, C]``.
+        window: kernel size, one a spatial axis.
+        strides: one a spatial axis.
+        pads: ``(low, high)`` a spatial axis, not negative.
+        dilation: kernel dilation, one a spatial axis.
+
+    Returns:
+        Patches, ``[N, *spatial, prod(window) * C]``.
     """
     x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
     counts = [

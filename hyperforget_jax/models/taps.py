@@ -1,13 +1,18 @@
 """What every dense and convolutional layer of a Linen module was given."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax import lax
 
 from hyperforget_jax.base import Array, Tap, Variables
+from hyperforget_jax.models.convolution import conv
 
-__all__ = ["linen_taps"]
+__all__ = ["linen_tapped", "linen_taps"]
 
 
 def linen_taps(
@@ -31,21 +36,153 @@ def linen_taps(
     taps: dict[str, tuple[Tap, ...]] = {}
 
     def record(call, args, kwargs, context):
-        layer = context.module
-        if context.method_name == "__call__" and isinstance(layer, nn.Dense | nn.Conv):
-            path = "/".join(layer.path)
-            given = args[0] if args else kwargs["inputs"]
-            tap = (
-                Tap(given, "dense")
-                if isinstance(layer, nn.Dense)
-                else _conv_tap(layer, path, given)
-            )
+        out = call(*args, **kwargs)
+        if _is_call(context, nn.Dense | nn.Conv):
+            path = "/".join(context.module.path)
+            tap = _tap(context.module, path, _given(args, kwargs), out)
             taps[path] = (*taps.get(path, ()), tap)
-        return call(*args, **kwargs)
+        return out
 
     with nn.intercept_methods(record):
         module.apply(variables, x, **options)
     return taps
+
+
+def linen_tapped(
+    module: nn.Module,
+    variables: Variables,
+    x: Array,
+    shifts: Mapping[str, tuple[Array, ...]],
+    **options: Any,
+) -> tuple[Array, dict[str, tuple[Tap, ...]]]:
+    """Logits and taps, with something added to the outputs of some layers.
+
+    Args:
+        module: a Linen module.
+        variables: its variables.
+        x: inputs, ``[N, ...]``.
+        shifts: what is added to a layer's outputs, by parameter path, one array a call.
+        **options: keyword arguments of the module's ``__call__``.
+
+    Returns:
+        The logits, and the taps of the layers in ``shifts``; if that is empty, of every
+        plain ``nn.Dense`` and ``nn.Conv`` whose parameters act through its calls and
+        in no other way. Layers under ``nn.scan``, ``nn.remat`` and the like, subclasses
+        and layers with a product of their own are left out.
+    """
+    if not shifts:
+        logits, taps, outputs = _tap_plain_layers(module, variables, x, options)
+        shut_in = _without_other_uses(module, variables, x, outputs, options)
+        return logits, {path: calls for path, calls in taps.items() if path in shut_in}
+    logits, taps, _ = _tap_plain_layers(module, variables, x, options, shifts)
+    return logits, taps
+
+
+def _tap_plain_layers(module, variables, x, options, shifts=None):
+    """Logits, taps and outputs of all plain layers, or of those with a shift."""
+    taps: dict[str, tuple[Tap, ...]] = {}
+    outputs: dict[str, tuple[Array, ...]] = {}
+    unknown: set[str] = set()
+    root: list[Any] = []
+
+    def record(call, args, kwargs, context):
+        layer = context.module
+        root[:] = root or [layer.scope.root]  # The first call is the model's own.
+        out = call(*args, **kwargs)
+        if not _is_call(context, nn.Dense | nn.Conv):
+            return out
+        path = "/".join(layer.path)
+        if shifts is not None and path not in shifts:
+            return out
+        # Under a lifted transformation the scope has another root, and what is
+        # recorded there could not be carried out.
+        if layer.scope.root is not root[0] or not _is_plain(layer):
+            unknown.add(path)
+            return out
+        try:
+            tap = _tap(layer, path, _given(args, kwargs), out)
+        except ValueError:
+            unknown.add(path)
+            return out
+        if shifts is not None:
+            out = out + shifts[path][len(outputs.get(path, ()))].astype(out.dtype)
+        taps[path] = (*taps.get(path, ()), tap)
+        outputs[path] = (*outputs.get(path, ()), out)
+        return out
+
+    with nn.intercept_methods(record):
+        logits: Any = module.apply(variables, x, **options)
+    marked = {
+        path: tuple(
+            dataclasses.replace(tap, gives_logits=out is logits)
+            for tap, out in zip(calls, outputs[path], strict=True)
+        )
+        for path, calls in taps.items()
+        if path not in unknown
+    }
+    return logits, marked, {path: outputs[path] for path in marked}
+
+
+def _without_other_uses(
+    module, variables, x, outputs: Mapping[str, tuple[Array, ...]], options
+) -> set[str]:
+    """Layers whose parameters nothing reads once their calls are left out.
+
+    A kernel that the model reads elsewhere too (tied weights) has a gradient that its
+    calls do not show.
+    """
+    counts: dict[str, int] = {}
+
+    def skip(call, args, kwargs, context):
+        path = "/".join(context.module.path)
+        # Not a module that shares the layer's scope and reads it in its own ways.
+        if not _is_call(context, nn.Dense | nn.Conv) or path not in outputs:
+            return call(*args, **kwargs)
+        out = outputs[path][counts.get(path, 0)]
+        counts[path] = counts.get(path, 0) + 1
+        return jnp.zeros(out.shape, out.dtype)
+
+    def rest_of(params):
+        with nn.intercept_methods(skip):
+            return module.apply({**variables, "params": params}, x, **options)
+
+    params = variables["params"]
+    jaxpr = jax.make_jaxpr(rest_of)(params).jaxpr
+    read = {id(v) for equation in jaxpr.eqns for v in equation.invars}
+    read |= {id(v) for v in jaxpr.outvars}
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    elsewhere = {
+        jax.tree_util.keystr(keys[:-1], simple=True, separator="/")
+        for (keys, _), variable in zip(leaves, jaxpr.invars, strict=True)
+        if id(variable) in read
+    }
+    return set(outputs) - elsewhere
+
+
+def _is_call(context, kinds) -> bool:
+    return context.method_name == "__call__" and isinstance(context.module, kinds)
+
+
+def _given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Array:
+    return args[0] if args else kwargs["inputs"]
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether the layer is Flax's own product of its input and its kernel."""
+    if type(layer) is nn.Dense:
+        return layer.dot_general is None and layer.dot_general_cls is None
+    return (
+        type(layer) is nn.Conv
+        and layer.mask is None
+        and layer.conv_general_dilated in (None, conv)
+        and layer.conv_general_dilated_cls is None
+    )
+
+
+def _tap(layer: nn.Dense | nn.Conv, path: str, given: Array, out: Array) -> Tap:
+    if isinstance(layer, nn.Dense):
+        return Tap(given, "dense", output_shape=out.shape)
+    return dataclasses.replace(_conv_tap(layer, path, given), output_shape=out.shape)
 
 
 def _conv_tap(layer: nn.Conv, path: str, given: Array) -> Tap:

@@ -76,12 +76,14 @@ def fit_population(
 ) -> Population:
     """Trains a population: :func:`hyperforget_jax.fit` over keys, weights and starts.
 
-    Member ``m`` is trained with ``fold_in(key, m)``. The same member in a chunk of
-    another size, or on other hardware, differs in the last bits: chunk size and
-    segments are recorded in ``directory``, and a resumed run uses the recorded ones.
+    Member ``m`` is trained with ``fold_in(key, m)``, or with ``key[m]``. The same
+    member in a chunk of another size, or on other hardware, differs in the last bits:
+    chunk size and segments are recorded in ``directory``, and a resumed run uses the
+    recorded ones.
 
     Args:
-        key: a typed key, consumed.
+        key: a typed key, consumed; or one for each member, ``[P]``, for members that
+            are to see the same draws.
         classifier: the model.
         data: training examples, ``[N]``, shared by all members.
         optimizer: any optax optimiser.
@@ -118,11 +120,21 @@ def fit_population(
     num_classes = checks.check_classifier(classifier, one_start, data.x)
     checks.check_examples(data, num_classes=num_classes)
     _check_stacked(members, data, weights, starts)
+    if key.shape not in ((), (members,)):
+        raise ValueError(
+            f"key must be one typed key or one for each of {members} members, got "
+            f"shape {key.shape}."
+        )
     weights = None if weights is None else jnp.asarray(weights, jnp.int32)
     checkpoint_steps = _checked_steps(checkpoint_steps, steps)
     begin = functools.partial(_begin, classifier, optimizer, data.x)
     advance = functools.partial(_advance, classifier, optimizer, augment, batch_size)
-    shapes = (*jax.eval_shape(begin, key, one_start), data.weight, data)
+    if key.ndim:
+        keys = key
+    else:
+        number = jnp.arange(members)
+        keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(number)
+    shapes = (*jax.eval_shape(begin, keys[0], one_start), data.weight, data)
 
     def one_step(key, state, weight, data):
         return advance(1, key, state, weight, data, 0)
@@ -156,7 +168,6 @@ def fit_population(
         return tree if mesh is None else sharding.shard(tree, mesh, "population")
 
     data = data if mesh is None else sharding.replicate(data, mesh)
-    keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(jnp.arange(members))
     ends = sorted({*range(0, steps, segment_steps), *checkpoint_steps, steps} - {0})
 
     def run_chunk(index: int, advanced) -> tuple[resuming.Chunk, Variables | None]:

@@ -1,5 +1,8 @@
 """The dampening rule against a loop, and what it can never do."""
 
+import dataclasses
+import functools
+
 import chex
 import hypothesis
 import hypothesis.extra.numpy
@@ -7,6 +10,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import hyperforget_jax as hf
 from tests import toys
@@ -23,20 +27,24 @@ def draw(positive=False):
     }
 
 
-PARAMS, FORGET, DATA = draw(), draw(positive=True), draw(positive=True)
+def fisher(values):
+    return hf.fisher.Fisher(values, np.float32(1), "per_example", "given", None)
 
 
-def by_loop(params, forget_fisher, data_fisher, alpha, strength):
+PARAMS, FORGET, DATA = draw(), fisher(draw(True)), fisher(draw(True))
+
+
+def by_loop(params, forget, data, alpha, strength, cap=1.0, exponent=1.0):
     """Equations 4 and 5, one parameter after the other, in float64."""
     out, selected, total = {}, 0, 0
     for name, leaf in params.items():
         out[name] = np.array(leaf, np.float64)
         for j in np.ndindex(leaf.shape):
-            f, d = np.float64(forget_fisher[name][j]), np.float64(data_fisher[name][j])
+            f, d = np.float64(forget.values[name][j]), np.float64(data.values[name][j])
             total += 1
             if f > alpha * d:
                 selected += 1
-                out[name][j] *= min(strength * d / f, 1)
+                out[name][j] *= min((strength * d / f) ** exponent, cap)
     return out, selected / total
 
 
@@ -53,6 +61,17 @@ class DampenTest(chex.TestCase):
             assert got[1].dtype == jnp.float32 and got[1].shape == ()
 
     @chex.variants(with_jit=True, without_jit=True)
+    def test_a_cap_and_an_exponent(self):
+        dampen = self.variant(hf.fisher.dampen)
+        for cap, exponent in ((0.5, 1.0), (1.0, 2.0), (0.25, 0.5)):
+            options = dict(alpha=0.5, strength=1.0, cap=cap, exponent=exponent)
+            got = dampen(PARAMS, FORGET, DATA, **options)
+            # A power, a product and a quotient in float32.
+            chex.assert_trees_all_close(
+                got, by_loop(PARAMS, FORGET, DATA, **options), rtol=2e-6
+            )
+
+    @chex.variants(with_jit=True, without_jit=True)
     def test_a_huge_alpha_selects_nothing(self):
         dampen = self.variant(hf.fisher.dampen)
         got, selected = dampen(PARAMS, FORGET, DATA, alpha=1e12, strength=1.0)
@@ -66,7 +85,9 @@ class DampenTest(chex.TestCase):
         params = np.float32([3, 3, 3, 3, 3])
         # The last but one is below the smallest normal number: as good as zero.
         forget, data = np.float32([0, 2, 0, 1e-38, 2e-38]), np.float32([0, 0, 2, 0, 0])
-        got, selected = dampen(params, forget, data, alpha=1.0, strength=1.0)
+        got, selected = dampen(
+            params, fisher(forget), fisher(data), alpha=1.0, strength=1.0
+        )
         np.testing.assert_array_equal(got, [3, 0, 3, 3, 0])
         assert selected == np.float32(2 / 5)
 
@@ -85,7 +106,9 @@ _dampen = jax.jit(hf.fisher.dampen)
 )
 def test_no_weight_ever_grows_or_changes_its_sign(forget, data, alpha, strength):
     params = np.float32([-3, -1, -0.5, 0.5, 1, 3])
-    got, selected = _dampen(params, forget, data, alpha=alpha, strength=strength)
+    got, selected = _dampen(
+        params, fisher(forget), fisher(data), alpha=alpha, strength=strength
+    )
     assert (np.abs(got) <= np.abs(params)).all()
     assert (np.asarray(got) * params >= 0).all()
     assert (got == params)[~(forget > np.float32(alpha) * data)].all()
@@ -108,7 +131,7 @@ def test_a_share_of_the_data_never_exceeds_its_whole():
         ratios = [
             np.max(np.divide(f, d, where=d > 0, out=np.zeros_like(d)))
             for f, d in zip(
-                *(map(np.asarray, jax.tree.leaves(tree)) for tree in (share, whole)),
+                *(map(np.asarray, jax.tree.leaves(f.values)) for f in (share, whole)),
                 strict=True,
             )
         ]
@@ -140,3 +163,114 @@ def test_sweeps_over_alpha_and_strength_are_a_vmap():
         got = jax.tree.map(lambda leaf, at=index: leaf[at], (params, selected))
         # A product and a quotient in float32.
         chex.assert_trees_all_close(got, expected, rtol=1e-6)
+
+
+TREE = {"Block_0": {"Conv_0": {"kernel": draw()["kernel"]}}, "Dense_1": draw()}
+TWICE = {"alpha": 0.5, "strength": 0.5}
+
+
+def alike(scope=None):
+    """Two Fishers of the tree's parameters, or of those in scope."""
+    part = TREE if scope is None else hf.fisher.restrict(TREE, scope)
+    return [
+        fisher(
+            jax.tree.map(lambda leaf: np.float32(RANDOM.uniform(size=leaf.shape)), p)
+        )
+        for p in (part, part)
+    ]
+
+
+class ParametersTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_parameters_out_of_scope_stay(self):
+        forget, data = alike(("Dense_1",))
+        dampen = self.variant(hf.fisher.dampen)
+        got, selected = dampen(TREE, forget, data, **TWICE)
+        chex.assert_trees_all_equal(got["Block_0"], TREE["Block_0"])
+        head, share = dampen(TREE["Dense_1"], *map(inside, (forget, data)), **TWICE)
+        chex.assert_trees_all_equal(got["Dense_1"], head)
+        # Fifteen of twenty-seven parameters are in the head.
+        np.testing.assert_allclose(selected, share * 15 / 27, rtol=1e-6)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_of_the_head_only_the_columns_are_selected(self):
+        forget, data = alike()
+        dampen = self.variant(functools.partial(hf.fisher.dampen, head="Dense_1"))
+        columns = np.array([False, True, False])
+        got, selected = dampen(TREE, forget, data, columns=columns, **TWICE)
+        whole, more = jax.jit(hf.fisher.dampen)(TREE, forget, data, **TWICE)
+        # The same float32 numbers from another compilation.
+        close = functools.partial(chex.assert_trees_all_close, rtol=1e-6)
+        close(got["Block_0"], whole["Block_0"])
+        for name in ("kernel", "bias"):
+            close(got["Dense_1"][name][..., 1], whole["Dense_1"][name][..., 1])
+            chex.assert_trees_all_equal(
+                got["Dense_1"][name][..., ::2], TREE["Dense_1"][name][..., ::2]
+            )
+        assert 0 < selected < more
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_centring_the_head_keeps_softmax(self):
+        got = self.variant(
+            functools.partial(hf.fisher.centre_head, head="Dense_1"),
+        )(TREE)
+        chex.assert_trees_all_equal(got["Block_0"], TREE["Block_0"])
+        h = np.float32(RANDOM.normal(size=(5, 4)))
+        before, after = (
+            jax.nn.softmax(
+                h @ tree["Dense_1"]["kernel"] + tree["Dense_1"]["bias"][None]
+            )
+            for tree in (TREE, got)
+        )
+        # Logits of a few units, rounded.
+        np.testing.assert_allclose(before, after, rtol=3e-6)
+        for leaf in jax.tree.leaves(got["Dense_1"]):
+            np.testing.assert_allclose(np.mean(leaf, axis=-1), 0, atol=1e-7)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_traces_match(self):
+        match = self.variant(hf.fisher.match_trace)
+        forget, reference = alike()
+        target = alike()[0]
+        # The root's own Fisher comes to have the target's trace, leaf by leaf.
+        matched = match(reference, reference, target)
+        for got, expected in zip(
+            *(jax.tree.leaves(f.values) for f in (matched, target)), strict=True
+        ):
+            np.testing.assert_allclose(np.sum(got), np.sum(expected), rtol=1e-5)
+        got = match(forget, reference, target).values["Dense_1"]["bias"]
+        ratio = np.divide(
+            *(np.sum(f.values["Dense_1"]["bias"]) for f in (target, reference))
+        )
+        np.testing.assert_allclose(
+            got, forget.values["Dense_1"]["bias"] * ratio, rtol=1e-6
+        )
+        nothing = fisher(jax.tree.map(np.zeros_like, TREE))
+        for leaf in jax.tree.leaves(match(forget, nothing, target).values):
+            np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
+
+
+def inside(whole):
+    return fisher(whole.values["Dense_1"])
+
+
+def test_what_does_not_fit_is_refused():
+    forget, data = alike()
+
+    def refused(message, *fishers, **options):
+        with pytest.raises(ValueError, match=message):
+            hf.fisher.dampen(TREE, *(fishers or (forget, data)), **TWICE, **options)
+
+    batchwise = dataclasses.replace(data, estimator="batch_gradient", batch_size=8)
+    refused("mixed estimators: one Fisher is estimator='per_ex", forget, batchwise)
+    refused("cover different parameters", forget, inside(data))
+    elsewhere = fisher({"Dense_9": forget.values["Dense_1"]})
+    refused("'Dense_9', which the parameters have not", elsewhere, elsewhere)
+    stacked = fisher(jax.tree.map(lambda leaf: leaf[None], forget.values))
+    refused(r"forget.values must be like params: at Block_0/C", stacked, data)
+    refused("columns and head go together", columns=np.ones(3, bool))
+    refused("columns and head go together", head="Dense_1")
+    refused(r"C=3 outputs of Dense_1.*\(4,\)", columns=np.ones(4, bool), head="Dense_1")
+    refused("scope has 'Dense_5'", columns=np.ones(3, bool), head="Dense_5")
+    with pytest.raises(ValueError, match="scope has 'Dense_5'.*Dense_1/kernel"):
+        hf.fisher.centre_head(TREE, "Dense_5")

@@ -26,8 +26,9 @@ def world(make=toys.perceptron):
 
 @functools.cache
 def jitted(make=toys.perceptron, **options):
-    """``(variables, data) -> fisher``, compiled once a shape."""
-    return jax.jit(functools.partial(hf.fisher.diagonal, make(), **options))
+    """``(variables, data) -> values of the Fisher``, compiled once a shape."""
+    measure = functools.partial(hf.fisher.diagonal, make(), **options)
+    return jax.jit(lambda variables, data: measure(variables, data).values)
 
 
 def mean_of_squares(classifier, variables, data):
@@ -77,20 +78,25 @@ class SoftmaxRegression(chex.TestCase):
             others = np.sum(p, axis=1, where=~is_y, keepdims=True)
             residual = np.where(is_y, -others, p)
             assert scale == 1 or np.mean(np.float32(1) - np.float32(others) == 1) > 0.5
-            layer = {"kernel": kernel, "bias": bias}
-            got = self.variant(
-                lambda variables, data: hf.fisher.diagonal(
-                    classifier, variables, data, batch_size=16
-                )
-            )(
-                {"params": {"Dense_0": jax.tree.map(jnp.float32, layer)}},
-                data._replace(x=jnp.float32(x), y=jnp.int32(y)),
-            )["Dense_0"]
-            expected = (x * x).T @ (residual * residual) / 40
-            # Of exp(-m) the relative error is that of m, a unit in its last place.
-            np.testing.assert_allclose(got["kernel"], expected, rtol=1e-5)
-            expected = np.mean(residual * residual, axis=0)
-            np.testing.assert_allclose(got["bias"], expected, rtol=1e-5)
+            layer = {"kernel": np.float32(kernel), "bias": np.float32(bias)}
+            known = data._replace(x=jnp.float32(x), y=jnp.int32(y))
+            # Of the model's own labels, sum_c p_c (p_k - [k = c])^2 = p_k (1 - p_k).
+            largest = p == p.max(axis=1, keepdims=True)
+            rest = np.sum(p, axis=1, where=~largest, keepdims=True)
+            variance = p * np.where(largest, rest, 1 - p)
+            for labels, squared in (("given", residual**2), ("model", variance)):
+                for one in (classifier, classifier._replace(tapped=None)):
+                    got = self.variant(
+                        functools.partial(
+                            hf.fisher.diagonal, one, labels=labels, batch_size=16
+                        )
+                    )({"params": {"Dense_0": layer}}, known).values["Dense_0"]
+                    # Of exp(-m) the relative error is that of m, a unit in its last
+                    # place.
+                    expected = (x * x).T @ squared / 40
+                    np.testing.assert_allclose(got["kernel"], expected, rtol=1e-5)
+                    expected = np.mean(squared, axis=0)
+                    np.testing.assert_allclose(got["bias"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -173,10 +179,59 @@ def test_batch_gradient_is_another_number_that_depends_on_the_order():
     assert jnp.mean(by_label) > 1.5 * jnp.mean(batchwise)
 
 
-def test_unknown_estimators_are_refused():
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"estimator": "exact"}, "estimator must be one of.*per_example.*got 'exact'"),
+        ({"labels": "true"}, "labels must be one of.*given.*got 'true'"),
+        (
+            {"labels": "model", "estimator": "batch_gradient"},
+            "labels='model' is defined for estimator='per_example' only",
+        ),
+        ({"scope": ("Dense_7",)}, "scope has 'Dense_7'.*there are Dense_0/bias, Den"),
+    ],
+)
+def test_unknown_options_are_refused(options, message):
     classifier, variables, data = world()
-    with pytest.raises(ValueError, match="per_example.*got 'exact'"):
-        hf.fisher.diagonal(classifier, variables, data, estimator="exact")
+    with pytest.raises(ValueError, match=message):
+        hf.fisher.diagonal(classifier, variables, data, **options)
+
+
+def test_a_fisher_says_how_it_was_made():
+    classifier, variables, data = world()
+    data = data._replace(weight=jnp.arange(40) % 3)
+
+    def made(data, **options):
+        return jax.jit(
+            lambda data: hf.fisher.diagonal(classifier, variables, data, **options)
+        )(data)
+
+    exact = made(data, batch_size=16)
+    assert (exact.estimator, exact.labels, exact.batch_size) == (
+        "per_example",
+        "given",
+        None,
+    )
+    assert exact.mass == jnp.sum(data.weight) and exact.mass.dtype == jnp.float32
+    # The second of three minibatches is empty.
+    gap = data._replace(weight=data.weight.at[16:32].set(0))
+    batched = made(gap, estimator="batch_gradient", batch_size=16)
+    assert (batched.estimator, batched.batch_size, batched.mass) == (
+        "batch_gradient",
+        16,
+        2,
+    )
+    # No minibatch has more rows than there are.
+    assert made(data, estimator="batch_gradient", batch_size=99).batch_size == 40
+
+
+@both_estimators
+def test_a_scope_gives_that_part_of_the_whole(estimator):
+    _, variables, data = world()
+    whole = jitted(batch_size=16, estimator=estimator)(variables, data)
+    scope = ("Dense_0/bias", "Dense_1")
+    got = jitted(batch_size=16, estimator=estimator, scope=scope)(variables, data)
+    CLOSE(got, hf.fisher.restrict(whole, scope))
 
 
 def test_many_small_terms_do_not_drift():
@@ -196,7 +251,7 @@ def test_many_small_terms_do_not_drift():
         lambda data: hf.fisher.diagonal(
             classifier, {"params": jnp.float32(0)}, data, batch_size=1
         )
-    )(data)
+    )(data).values
     # At theta = 0 every gradient is x / 2, up to its sign.
     terms = np.square(np.asarray(data.x[:, 0]) / np.float32(2))
     exact = terms.astype(np.float64).mean()

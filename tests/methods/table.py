@@ -16,6 +16,9 @@ METHODS = {
         c, objective="cross_entropy", steps=4, batch_size=8
     ),
     "neggrad_plus": lambda c: hf.neggrad_plus(c, steps=4, batch_size=8),
+    "fiun": lambda c: hf.fiun(c, alpha=0.2, batch_size=16),
+    "fiun_published": lambda c: hf.fiun(c, "published", batch_size=16),
+    "fiun_folded": lambda c: hf.fiun(c, "folded", batch_size=16),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

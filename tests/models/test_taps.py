@@ -292,3 +292,88 @@ def test_taps_are_a_pytree_that_vmaps_over_models():
     models = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), one)
     taps = jax.jit(jax.vmap(classifier.taps, (0, None)))(models, VECTORS)
     assert taps["Dense_1"][0].input.shape == (2, 3, 5)
+
+
+class Scaled(nn.Dense):
+    def __call__(self, inputs):
+        return 2 * super().__call__(inputs)
+
+
+class Tied(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(5)
+        x = layer(x) @ layer.variables["params"]["kernel"].T
+        return nn.Dense(4)(nn.remat(nn.Dense)(3)(x))
+
+
+@functools.cache
+def shifted(module):
+    """A module's classifier, drawn variables, and its tapped form, jitted."""
+    classifier = hf.from_linen(module)
+    variables = drawn(jax.eval_shape(classifier.init, jax.random.key(0), VECTORS))
+    return classifier, variables, jax.jit(classifier.tapped)
+
+
+def test_without_shifts_nothing_changes():
+    classifier, variables, tapped = shifted(hf.models.MLP((5,), toys.NUM_CLASSES))
+    logits, taps = tapped(variables, VECTORS, {})
+    np.testing.assert_allclose(logits, classifier.apply(variables, VECTORS), **CLOSE)
+    expected = classifier.taps(variables, VECTORS)
+    for path, (tap,) in taps.items():
+        np.testing.assert_allclose(tap.input, expected[path][0].input, **CLOSE)
+    assert taps["Dense_0"][0].output_shape == (3, 5)
+    assert [taps[f"Dense_{i}"][0].gives_logits for i in (0, 1)] == [False, True]
+
+
+def test_a_shift_is_added_to_its_call_alone():
+    classifier, variables, tapped = shifted(Shared())
+    first, second = (np.float32(at) * np.ones((3, 6), np.float32) for at in (1, 3))
+    logits, taps = tapped(variables, VECTORS, {"twice": (first, second)})
+    assert set(taps) == {"twice"}
+
+    def layer(name, x):
+        params = variables["params"][name]
+        return x @ params["kernel"] + params["bias"].reshape(1, -1)
+
+    once = layer("twice", VECTORS) + first
+    np.testing.assert_allclose(taps["twice"][1].input, nn.relu(once), **CLOSE)
+    expected = layer("once", layer("twice", nn.relu(once)) + second)
+    np.testing.assert_allclose(logits, expected, **CLOSE)
+
+
+def test_a_masked_class_has_no_gradient_with_respect_to_a_shift():
+    classifier, variables, _ = shifted(hf.models.MLP((), toys.NUM_CLASSES))
+    mask = jnp.array([True, False, False, False])
+    gradient = jax.grad(
+        lambda shift: classifier.tapped(
+            {**variables, "output_mask": mask}, VECTORS, {"Dense_0": (shift,)}
+        )[0].sum()
+    )(jnp.zeros((3, 4)))
+    np.testing.assert_array_equal(gradient, np.float32([[0, 1, 1, 1]] * 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "x", "known"),
+    [
+        (Tied(), VECTORS, {"Dense_1"}),
+        (nn.Sequential([Scaled(5), nn.Dense(4)]), VECTORS, {"layers_1"}),
+        (nn.remat(hf.models.MLP)((5,), 4), VECTORS, set()),
+        (
+            nn.Sequential([nn.Conv(2, (3, 3), padding="CIRCULAR"), nn.Dense(4)]),
+            IMAGES,
+            {"layers_1"},
+        ),
+        (
+            nn.Sequential([nn.Conv(2, (1, 1), mask=jnp.ones((1, 1, 4, 2)))]),
+            IMAGES,
+            set(),
+        ),
+    ],
+    ids=["tied", "subclass", "lifted", "circular", "mask"],
+)
+def test_layers_that_a_tap_does_not_explain_are_left_out(module, x, known):
+    classifier = hf.from_linen(module)
+    variables = jax.eval_shape(classifier.init, jax.random.key(0), x)
+    tapped = jax.eval_shape(lambda v, x: classifier.tapped(v, x, {})[1], variables, x)
+    assert set(tapped) == known

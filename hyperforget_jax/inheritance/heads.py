@@ -1,0 +1,228 @@
+"""The last layers: where they are, and columns that belong to classes.
+
+Models of one architecture have heads of one width, with a mask of known classes, so
+that they stack. Where architectures differ in width, columns are mapped by class.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax import fisher
+from hyperforget_jax.base import Array, Classifier, Variables
+
+__all__ = [
+    "Head",
+    "find_head",
+    "hand_down",
+    "head_by_class",
+    "layer",
+    "move_columns",
+    "widen",
+    "with_layer",
+]
+
+# As the adapters' mask: far below any logit, and finite.
+_ABSENT_LOGIT = -1e4
+
+
+class Head(NamedTuple):
+    """The last layer of an architecture.
+
+    Attributes:
+        path: of its parameters.
+        columns: the class of each output.
+    """
+
+    path: str
+    columns: tuple[int, ...]
+
+
+def widen(
+    classifier: Classifier, columns: Sequence[int], num_classes: int
+) -> Classifier:
+    """A classifier of some classes as one of all: the others are never answered.
+
+    Args:
+        classifier: with one logit for each of ``columns``.
+        columns: the class of each logit, each once.
+        num_classes: C.
+
+    Returns:
+        A classifier with the same variables and logits ``[N, C]``.
+
+    Raises:
+        ValueError: columns that repeat or are no classes.
+    """
+    chosen = np.asarray(columns)
+    if len(set(chosen.tolist())) != chosen.size or not all(
+        0 <= label < num_classes for label in chosen.tolist()
+    ):
+        raise ValueError(
+            f"columns must be different classes in [0, {num_classes}), got "
+            f"{chosen.tolist()}."
+        )
+
+    def wide(logits: Array) -> Array:
+        absent = jnp.full((logits.shape[0], num_classes), _ABSENT_LOGIT, logits.dtype)
+        return absent.at[:, chosen].set(logits)
+
+    def own(variables: Variables) -> Variables:
+        # A mask of classes is a mask of this head's columns.
+        return {
+            name: value[chosen] if name == "output_mask" else value
+            for name, value in variables.items()
+        }
+
+    def apply(variables: Variables, x: Array) -> Array:
+        return wide(classifier.apply(own(variables), x))
+
+    def apply_train(key: Array, variables: Variables, x: Array):
+        logits, updated = classifier.apply_train(key, own(variables), x)
+        return wide(logits), {
+            **variables,
+            **{name: value for name, value in updated.items() if name != "output_mask"},
+        }
+
+    return Classifier(
+        classifier.init,
+        apply,
+        apply_train,
+        classifier.taps and (lambda variables, x: classifier.taps(own(variables), x)),
+        description=f"{classifier.description} of classes {chosen.tolist()}",
+    )
+
+
+def find_head(
+    classifier: Classifier,
+    variables: Variables,
+    x: Array,
+    columns: Sequence[int] | None = None,
+) -> Head:
+    """The last layer of a classifier, whose outputs are the logits.
+
+    Args:
+        classifier: a model with taps.
+        variables: its variables.
+        x: inputs, ``[N, ...]``; only shapes matter.
+        columns: the class of each output; by default ``0, ..., C-1``.
+
+    Raises:
+        ValueError: no taps, a last layer that is not one dense layer, or columns that
+            are not as many as its outputs.
+    """
+    if classifier.taps is None:
+        raise ValueError(
+            f"The classifier ({classifier.description}) has no taps, so its last layer "
+            "is not known: make it with hf.from_linen."
+        )
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    shapes = jax.eval_shape(lambda tree: tree, variables)
+    path, taps = list(jax.eval_shape(classifier.taps, shapes, one).items())[-1]
+    if len(taps) != 1 or taps[0].kind != "dense" or len(taps[0].input.shape) != 2:
+        raise ValueError(
+            f"The last layer, {path}, is not one dense layer that is called once: "
+            "rules that change the head need one."
+        )
+    width = layer(variables["params"], path)["kernel"].shape[-1]
+    own = tuple(range(width) if columns is None else columns)
+    if len(own) != width:
+        raise ValueError(
+            f"columns must name the class of each of the {width} outputs of {path}, "
+            f"got {len(own)}."
+        )
+    return Head(path, own)
+
+
+def head_by_class(variables: Variables, head: Head, num_classes: int):
+    """The head centred over classes, with a column for every class of the data.
+
+    Args:
+        variables: the model's.
+        head: its last layer.
+        num_classes: C.
+
+    Returns:
+        Kernel ``[d, C]`` and bias ``[C]``; zero for classes without a column.
+    """
+    centred = fisher.centre_head(variables["params"], head.path)
+    part = layer(centred, head.path)
+    kernel = part["kernel"]
+    bias = part.get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype))
+    return move_columns((kernel, bias), head.columns, range(num_classes))
+
+
+def move_columns(
+    part: Any, source: Sequence[int], target: Sequence[int], fill: Any = 0.0
+) -> Any:
+    """A head's columns rearranged from one list of classes to another.
+
+    Args:
+        part: leaves ``[..., len(source)]``.
+        source: the class of each column.
+        target: the classes wanted.
+        fill: what stands for classes that the source lacks: a number, or leaves
+            ``[..., len(target)]``.
+    """
+    place = {label: column for column, label in enumerate(source)}
+    taken = np.array([place.get(label, 0) for label in target])
+    there = np.array([label in place for label in target])
+
+    def moved(leaf, other):
+        mask = there.reshape(*[1] * (leaf.ndim - 1), -1)
+        return jnp.where(mask, leaf[..., taken], other)
+
+    if isinstance(fill, float):
+        return jax.tree.map(lambda leaf: moved(leaf, fill), part)
+    return jax.tree.map(moved, part, fill)
+
+
+def hand_down(
+    parent: Variables,
+    fresh: Variables,
+    source: Head,
+    target: Head,
+) -> Variables:
+    """A child of another architecture begun from its parent: what fits, by path.
+
+    Args:
+        parent: the parent's variables.
+        fresh: newly made variables of the child.
+        source: the parent's last layer.
+        target: the child's.
+
+    Returns:
+        Variables like ``fresh``: the parent's where path and shape are the same, of
+        the head the columns of the same classes, the rest fresh.
+    """
+
+    def same(new, old):
+        if not isinstance(new, Mapping):
+            fits = jnp.shape(new) == jnp.shape(old)
+            return old if fits else new
+        if not isinstance(old, Mapping):
+            return new
+        return {k: same(v, old[k]) if k in old else v for k, v in new.items()}
+
+    begun = same(fresh, parent)
+    fill = layer(fresh["params"], target.path)
+    old = layer(parent["params"], source.path)
+    new = move_columns(old, source.columns, target.columns, fill=fill)
+    return {**begun, "params": with_layer(begun["params"], target.path, new)}
+
+
+def layer(params: Any, path: str) -> Any:
+    """The parameters of one layer: ``{"kernel": ..., "bias": ...}``."""
+    fisher.restrict(params, (path,))  # A path that leads nowhere is named.
+    for name in path.split("/"):
+        params = params[name]
+    return params
+
+
+def with_layer(params: Any, path: str, new: Any) -> Any:
+    """The parameters with another layer at a path, of whatever shape."""
+    name, _, rest = path.partition("/")
+    return {**params, name: with_layer(params[name], rest, new) if rest else new}

@@ -1,0 +1,176 @@
+"""What a network of models is to be trained on: a graph, and the rows of each node."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import Examples, ForgetRequest
+from hyperforget_jax.inheritance.graph import Graph
+from hyperforget_jax.inheritance.nodes import Edge, Node, short_hash
+
+__all__ = ["Plan"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """A network that is not trained yet. Made by the builders or :meth:`Plan.create`.
+
+    Attributes:
+        graph: without models. A node's classes are those of its rows and of its
+            ancestors' rows.
+        rows: which training examples each node sees, bool, ``[M, N]``; a node without
+            any is the average of its parents.
+        labels: the examples' classes, int32, ``[N]``.
+    """
+
+    graph: Graph
+    rows: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def create(
+        cls,
+        data: Examples,
+        rows: Mapping[str, np.ndarray],
+        edges: Iterable[Edge] = (),
+        *,
+        architectures: Mapping[str, str] | None = None,
+    ) -> "Plan":
+        """A plan that was checked; times, classes and digests follow from the rest.
+
+        Args:
+            data: the training examples, ``[N]``; weightless rows are nobody's.
+            rows: by node, bool, ``[N]``: what it sees; all False if it only averages.
+            edges: from parent to child.
+            architectures: by node, where it is not ``"default"``.
+
+        Raises:
+            ValueError: rows of another shape; a node that sees nothing and has no
+                parents; and as for :meth:`Graph.create`.
+        """
+        checks.check_is_examples(data)
+        labels, weight = np.asarray(data.y), np.asarray(data.weight)
+        for name, of_node in rows.items():
+            if np.shape(of_node) != labels.shape or np.asarray(of_node).dtype != bool:
+                raise ValueError(
+                    f"rows[{name!r}] must be booleans of shape {labels.shape}, got "
+                    f"shape {np.shape(of_node)} and dtype {np.asarray(of_node).dtype}."
+                )
+        table = np.stack([np.asarray(each) for each in rows.values()]) & (weight > 0)
+        drafts = [
+            Node(
+                name,
+                time,
+                (0,),
+                architecture=(architectures or {}).get(name, "default"),
+            )
+            for time, name in enumerate(rows)
+        ]
+        # A graph first, because who knows what depends on who is whose ancestor.
+        graph = Graph.create(drafts, edges)
+        return cls(graph, table, labels)._described()
+
+    def _described(self) -> "Plan":
+        """The plan with its nodes' classes and digests made anew from its rows."""
+        graph, names = self.graph, self.graph.names
+        place = {name: index for index, name in enumerate(names)}
+        own = [set(self.labels[of_node].tolist()) for of_node in self.rows]
+        time = {n: t for t, level in enumerate(graph.levels()) for n in level}
+        nodes = []
+        for node, of_node in zip(graph.nodes, self.rows, strict=True):
+            line = (node.name, *graph.ancestors(node.name))
+            known = sorted(set().union(*(own[place[name]] for name in line)))
+            if not known:
+                raise ValueError(
+                    f"{node.name} sees no examples and inherits from nobody who does: "
+                    "there is nothing to make it from."
+                )
+            data = short_hash(np.flatnonzero(of_node).tolist()) if of_node.any() else ""
+            nodes.append(
+                dataclasses.replace(
+                    node, time=time[node.name], classes=tuple(known), data=data
+                )
+            )
+        graph = Graph.create(nodes, graph.edges)
+        return dataclasses.replace(self, graph=graph)
+
+    def holders(self, request: ForgetRequest) -> tuple[str, ...]:
+        """The nodes that see any of the rows to be forgotten.
+
+        Args:
+            request: made from the data of the plan.
+        """
+        held = np.any(self.rows[:, self._wanted(request)], axis=1).tolist()
+        return tuple(
+            n for n, holds in zip(self.graph.names, held, strict=True) if holds
+        )
+
+    def roots(self, request: ForgetRequest) -> tuple[str, ...]:
+        """The initial models: holders that inherit from no other holder.
+
+        Args:
+            request: made from the data of the plan.
+        """
+        holders = self.holders(request)
+        heirs = set(self.graph.descendants(holders)) if holders else set()
+        return tuple(name for name in holders if name not in heirs)
+
+    def request_at(self, request: ForgetRequest, name: str) -> ForgetRequest:
+        """The share of a request that one node holds: its data and its forgotten rows.
+
+        Args:
+            request: made from the data of the plan.
+            name: a node's.
+        """
+        own = self.rows[self.graph.names.index(name)]
+        data = self._data_of(request)
+        weight = np.where(own, np.asarray(data.weight), 0).astype(np.int32)
+        rows = np.asarray(request.rows)
+        inside = (rows >= 0) & (rows < own.size)
+        mine = inside & own[np.clip(rows, 0, own.size - 1)]
+        return request._replace(
+            data=data._replace(weight=jnp.asarray(weight)),
+            rows=jnp.asarray(np.where(mine, rows, own.size), jnp.int32),
+        )
+
+    def without(self, request: ForgetRequest) -> "Plan":
+        """The gold standard's plan: nobody sees the rows to be forgotten.
+
+        Args:
+            request: made from the data of the plan.
+        """
+        return self._without(request, self.graph.names)
+
+    def inherited(
+        self, request: ForgetRequest, keepers: Sequence[str] | None = None
+    ) -> "Plan":
+        """The plan in which descendants merely inherit what is to be forgotten.
+
+        Args:
+            request: made from the data of the plan.
+            keepers: the nodes that go on seeing the rows; by default the roots.
+        """
+        kept = set(self.roots(request) if keepers is None else keepers)
+        return self._without(request, [n for n in self.graph.names if n not in kept])
+
+    def _without(self, request, names) -> "Plan":
+        rows, gone = self.rows.copy(), self._wanted(request)
+        for name in names:
+            rows[self.graph.names.index(name), gone] = False
+        return dataclasses.replace(self, rows=rows)._described()
+
+    def _wanted(self, request: ForgetRequest) -> np.ndarray:
+        self._data_of(request)
+        rows = np.asarray(request.rows)
+        return rows[(rows >= 0) & (rows < self.labels.size)]
+
+    def _data_of(self, request: ForgetRequest) -> Examples:
+        if request.data is None or not np.array_equal(request.data.y, self.labels):
+            raise ValueError(
+                "request was not made from the data of the plan: its labels are other "
+                "ones, or it carries no data."
+            )
+        return request.data

@@ -1,0 +1,328 @@
+"""Training a network: level by level, the models of one level as one population."""
+
+import functools
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hyperforget_jax import checks, fisher
+from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Examples, Variables
+from hyperforget_jax.inheritance.graph import Graph
+from hyperforget_jax.inheritance.heads import find_head, hand_down
+from hyperforget_jax.inheritance.nodes import Edge, Models, Node
+from hyperforget_jax.inheritance.plans import Plan
+from hyperforget_jax.training import fit_population
+
+__all__ = ["train", "train_networks"]
+
+
+def train(
+    key: Array,
+    classifier: Classifier | Mapping[str, Classifier],
+    data: Examples,
+    plan: Plan,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    **options: Any,
+) -> Graph:
+    """Trains one network: :func:`train_networks` of one plan and one key.
+
+    Args:
+        key: a typed key, consumed.
+        classifier: the model, or one by architecture.
+        data: the training examples of the plan, ``[N]``.
+        plan: who sees what and inherits from whom.
+        optimizer: any optax optimiser; begun anew at every node.
+        steps: minibatches a node.
+        **options: as for :func:`train_networks`.
+
+    Returns:
+        The graph, with models.
+    """
+    (graph,) = train_networks(
+        key[None], classifier, data, [plan], optimizer, steps, **options
+    )
+    return jax.tree.map(lambda leaf: leaf[0], graph)
+
+
+def train_networks(
+    keys: Array,
+    classifier: Classifier | Mapping[str, Classifier],
+    data: Examples,
+    plans: Sequence[Plan],
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    batch_size: int = 64,
+    columns: Mapping[str, Sequence[int]] | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+    mesh: jax.sharding.Mesh | None = None,
+) -> list[Graph]:
+    """Trains networks of one shape: level by level, all seeds and all plans at once.
+
+    A node starts from the weighted mean of its parents' variables, normalisation
+    statistics included, or afresh if it has none; a node without rows is that mean.
+    Heads are masked to the classes that a node knows. Where parameters are frozen the
+    node is trained in evaluation mode, so that its normalisation statistics are
+    frozen too. Between architectures, parameters of the same path and shape are
+    handed down, and of the head the columns of the same classes; the rest is fresh.
+
+    A node is drawn from its seed's key and its name alone, whatever the plan: a network
+    and its gold standard differ in their rows only.
+
+    Args:
+        keys: typed keys, ``[S]``, one a seed.
+        classifier: the model, or one by architecture, all with logits ``[N, C]``: a
+            narrower one is made so by :func:`widen`.
+        data: the training examples of the plans, ``[N]``.
+        plans: networks that differ in rows alone: same nodes, same edges.
+        optimizer: any optax optimiser; begun anew at every node.
+        steps: minibatches a node.
+        batch_size: rows a minibatch.
+        columns: by architecture, the class of each column of its head; asked for only
+            where a model is handed down between architectures.
+        directory: where to keep the state of the run, to go on from if it is stopped.
+        progress: whether to show a progress bar a level.
+        mesh: with a ``population`` axis, as for ``fit_population``.
+
+    Returns:
+        A graph for each plan, leaves of its models ``[S, M, ...]``.
+
+    Raises:
+        TypeError, ValueError: plans of other shapes or other data, an architecture
+            without classifier, and as for ``fit_population``.
+    """
+    _check_plans(keys, data, plans)
+    graph = plans[0].graph
+    classifiers = by_architecture(graph, classifier)
+    num_classes = checks.check_classifier(
+        classifiers[graph.architectures[0]], None, data.x
+    )
+    trained: dict[str, Variables] = {}
+    for level, names in enumerate(graph.levels()):
+        for group in _groups(graph, names):
+            members = [
+                (plan, seed, name)
+                for name in group
+                for plan in range(len(plans))
+                for seed in range(keys.shape[0])
+            ]
+            node, edges = graph.node(group[0]), graph.parents(group[0])
+            model = classifiers[node.architecture]
+            member_keys = jnp.stack([_key(keys[seed], n) for _, seed, n in members])
+            starts = _concatenate(
+                [
+                    _start(
+                        graph, classifiers, columns, trained, name, member_keys[i], data
+                    )
+                    for i, name in _blocks(members)
+                ]
+            )
+            starts[OUTPUT_MASK] = jnp.stack(
+                [
+                    _unknown(plans[plan].graph.node(name), num_classes)
+                    for plan, _, name in members
+                ]
+            )
+            rows = np.stack(
+                [plans[plan].rows[graph.names.index(name)] for plan, _, name in members]
+            )
+            if rows.any():
+                frozen = tuple(sorted({path for edge in edges for path in edge.frozen}))
+                own = None
+                if directory is not None:
+                    safe = re.sub(r"\W", "-", f"level-{level}-{group[0]}")
+                    own = Path(directory) / safe
+                population = fit_population(
+                    member_keys,
+                    _evaluating(model) if frozen else model,
+                    data,
+                    _training(optimizer, frozen),
+                    steps,
+                    members=len(members),
+                    weights=jnp.asarray(rows * np.asarray(data.weight), jnp.int32),
+                    starts=starts,
+                    batch_size=batch_size,
+                    directory=own,
+                    progress=progress,
+                    mesh=mesh,
+                )
+                starts = population.variables
+            trained |= _split(starts, group, len(plans), keys.shape[0])
+
+    def models_of(plan: int) -> dict[str, Models]:
+        return {
+            architecture: Models(
+                jax.tree.map(
+                    lambda *leaves: jnp.stack([leaf[plan] for leaf in leaves], axis=1),
+                    *[trained[name] for name in graph.rows(architecture)],
+                )
+            )
+            for architecture in graph.architectures
+        }
+
+    return [
+        Graph(models_of(index), plan.graph.nodes, plan.graph.edges)
+        for index, plan in enumerate(plans)
+    ]
+
+
+def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
+    if not len(plans):
+        raise ValueError("plans is empty: there is nothing to train.")
+    if keys.ndim != 1:
+        raise ValueError(f"keys must be typed keys [S], got shape {keys.shape}.")
+    first = plans[0]
+    for plan in plans:
+        if (
+            plan.graph.names != first.graph.names
+            or plan.graph.edges != first.graph.edges
+        ):
+            raise ValueError(
+                "plans must have the same nodes and edges: train others by themselves."
+            )
+        if not np.array_equal(plan.labels, data.y):
+            raise ValueError("data are not those of the plan: their labels differ.")
+        blank = plan.rows.any(axis=1) != first.rows.any(axis=1)
+        if blank.any():
+            name = first.graph.names[int(blank.argmax())]
+            raise ValueError(
+                f"{name} is trained in one plan and has no rows in another: there is "
+                "nothing left to retrain it on."
+            )
+
+
+def _groups(graph: Graph, names: Sequence[str]) -> list[list[str]]:
+    """The nodes of a level that are trained together."""
+    groups: dict[Any, list[str]] = {}
+    for name in names:
+        edges = graph.parents(name)
+        kinds = (
+            graph.node(name).architecture,
+            tuple((e.frozen, graph.node(e.parent).architecture) for e in edges[:1]),
+            bool(graph.node(name).data),
+            not edges,
+        )
+        groups.setdefault(kinds, []).append(name)
+    return list(groups.values())
+
+
+def _blocks(members):
+    """The places of each node's members, which stand together."""
+    names = list(dict.fromkeys(name for _, _, name in members))
+    size = len(members) // len(names)
+    return [(np.arange(i * size, (i + 1) * size), name) for i, name in enumerate(names)]
+
+
+def _split(stacked, group, plans, seeds) -> dict[str, Variables]:
+    """Each node's variables, ``[plans, seeds, ...]``, from those of all members."""
+    shape = (len(group), plans, seeds)
+    split = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), stacked)
+    return {name: take(split, index) for index, name in enumerate(group)}
+
+
+def _key(key: Array, name: str) -> Array:
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _unknown(node: Node, num_classes: int) -> Array:
+    """The classes a node has never heard of, bool, ``[C]``."""
+    return ~jnp.isin(jnp.arange(num_classes), jnp.asarray(node.classes))
+
+
+def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:
+    """The variables a node starts from, ``[plans * seeds, ...]``."""
+    node, edges = graph.node(name), graph.parents(name)
+    model = classifiers[node.architecture]
+    if not edges:
+        return jax.vmap(lambda key: model.init(key, data.x))(keys)
+    handed = []
+    for edge in edges:
+        parent = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trained[edge.parent]
+        )
+        origin = graph.node(edge.parent).architecture
+        if origin != node.architecture:
+            fresh = jax.vmap(lambda key: model.init(key, data.x))(keys)
+            source, target = (
+                find_head(classifiers[name], take(one, 0), data.x, columns[name])
+                for name, one in ((origin, parent), (node.architecture, fresh))
+            )
+            parent = hand_down(parent, fresh, source, target)
+        handed.append(parent)
+    return weighted_sum(edges, handed)
+
+
+def weighted_sum(edges: Sequence[Edge], variables: Sequence[Variables]) -> Variables:
+    """The mean of the parents' variables; what is not floating point is the first's."""
+    weights = [edge.weight for edge in edges]
+
+    def mean(*leaves):
+        if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+            return leaves[0]
+        return sum(w * leaf for w, leaf in zip(weights, leaves, strict=True))
+
+    return jax.tree.map(mean, *variables)
+
+
+def _concatenate(trees: Sequence[Variables]) -> Variables:
+    # The masks that came along are put right afterwards.
+    bare = [{k: v for k, v in tree.items() if k != OUTPUT_MASK} for tree in trees]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *bare)
+
+
+# Remembered, so that levels of one kind are one optimiser and one classifier, and
+# share their compilations.
+@functools.cache
+def _training(optimizer: optax.GradientTransformation, frozen: tuple[str, ...]):
+    if not frozen:
+        return optimizer
+
+    def label(params):
+        still = fisher.overlay(
+            jax.tree.map(lambda _: "trained", params),
+            jax.tree.map(lambda _: "frozen", fisher.restrict(params, frozen)),
+        )
+        return still
+
+    return optax.multi_transform(
+        {"trained": optimizer, "frozen": optax.set_to_zero()}, label
+    )
+
+
+@functools.cache
+def _evaluating(classifier: Classifier) -> Classifier:
+    def apply_train(key, variables, x):
+        del key  # Nothing is random in evaluation mode.
+        return classifier.apply(variables, x), variables
+
+    return classifier._replace(apply_train=apply_train)
+
+
+def by_architecture(
+    graph: Graph, classifier: Classifier | Mapping[str, Classifier]
+) -> Mapping[str, Classifier]:
+    """The classifiers by architecture.
+
+    Raises:
+        ValueError: an architecture without classifier.
+    """
+    if isinstance(classifier, Classifier):
+        return dict.fromkeys(graph.architectures, classifier)
+    missing = sorted(set(graph.architectures) - set(classifier))
+    if missing:
+        raise ValueError(f"classifier has nothing for the architectures {missing}.")
+    return classifier
+
+
+def take(stacked: Variables, index: int) -> Variables:
+    """One of stacked variables."""
+    return jax.tree.map(lambda leaf: leaf[index], stacked)

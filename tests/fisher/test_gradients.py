@@ -1,0 +1,312 @@
+"""Every way to squared gradients against single gradients in float64 sums."""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperforget_jax as hf
+from tests import toys
+
+ROWS = 10
+VECTORS = jax.random.normal(jax.random.key(1), (ROWS, 6))
+IMAGES = jax.random.normal(jax.random.key(2), (ROWS, 5, 6, 2))
+Y = jnp.arange(ROWS) % toys.NUM_CLASSES
+# Three microbatches of which the last is short; some rows are absent, some repeated.
+WEIGHT = jnp.arange(ROWS) % 3
+# Float32 sums over places and rows in another order.
+CLOSE = functools.partial(chex.assert_trees_all_close, rtol=1e-5, atol=1e-9)
+NUM_CLASSES = toys.NUM_CLASSES
+
+
+class Geometry(nn.Module):
+    """Strides, dilation, all kinds of padding; one layer with a bias, one without."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(3, (3, 2), strides=(2, 1), padding=((0, 1), (2, 0)))(x)
+        x = nn.Conv(2, (2, 2), kernel_dilation=(1, 2), use_bias=False)(nn.tanh(x))
+        x = nn.Conv(3, (2, 3), padding="VALID", strides=2)(nn.tanh(x))
+        return nn.Dense(NUM_CLASSES)(x.reshape(x.shape[0], -1))
+
+
+class Grouped(nn.Module):
+    """A convolution in groups, which goes the slow way, beside one that does not."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (2, 2), feature_group_count=2)(x)
+        x = nn.Conv(3, (1, 1))(nn.tanh(x))
+        return nn.Dense(NUM_CLASSES)(jnp.mean(x, axis=(1, 2)))
+
+
+class Shared(nn.Module):
+    """A layer called twice, then a layer at many places, then no head at the end."""
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(6)
+        x = nn.tanh(layer(nn.tanh(layer(x))))
+        x = nn.tanh(nn.Dense(3)(x.reshape(x.shape[0], 3, 2)))
+        return nn.Dense(NUM_CLASSES)(jnp.mean(x, axis=1)) / 2
+
+
+class Turned(nn.Module):
+    """Rows on the second axis, and as many places as rows in a microbatch."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = jnp.stack([x, 2 * x, -x, 3 * x])
+        x = nn.tanh(nn.Dense(3)(x))
+        return nn.Dense(NUM_CLASSES)(jnp.mean(x, axis=0))
+
+
+class Tied(nn.Module):
+    """A kernel that is read outside its layer too."""
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(5)
+        x = nn.tanh(layer(x)) @ layer.variables["params"]["kernel"].T
+        return nn.Dense(NUM_CLASSES)(nn.tanh(x))
+
+
+class Lifted(nn.Module):
+    """Layers inside a transformation of Flax's, beside one outside."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(NUM_CLASSES)(nn.remat(hf.models.MLP)((3,), 4)(x))
+
+
+def conv_net():
+    module = hf.models.ConvNet(features=(2, 3), num_classes=NUM_CLASSES)
+    return hf.from_linen(module, train={"train": True}, eval={"train": False})
+
+
+# name: classifier, inputs, layers whose gradients come from their taps
+WORLDS = {
+    "softmax regression": (toys.softmax_regression, VECTORS, {"Dense_0"}),
+    "perceptron": (toys.perceptron, VECTORS, {"Dense_0", "Dense_1"}),
+    "ConvNet": (conv_net, IMAGES, {"Conv_0", "Conv_1", "Dense_0"}),
+    "geometry": (
+        lambda: hf.from_linen(Geometry()),
+        IMAGES,
+        {"Conv_0", "Conv_1", "Conv_2", "Dense_0"},
+    ),
+    "grouped": (
+        lambda: hf.from_linen(Grouped()),
+        IMAGES,
+        {"Conv_0", "Conv_1", "Dense_0"},
+    ),
+    "shared": (
+        lambda: hf.from_linen(Shared()),
+        VECTORS,
+        {"Dense_0", "Dense_1", "Dense_2"},
+    ),
+    "turned": (lambda: hf.from_linen(Turned()), VECTORS, {"Dense_0", "Dense_1"}),
+    "tied": (lambda: hf.from_linen(Tied()), VECTORS, {"Dense_1"}),
+    "lifted": (lambda: hf.from_linen(Lifted()), VECTORS, {"Dense_0"}),
+}
+
+
+@functools.cache
+def world(name):
+    """Classifier, drawn variables, data, and single gradients ``[C, N, ...]``."""
+    make, x, _ = WORLDS[name]
+    classifier = make()
+    shapes = jax.eval_shape(classifier.init, jax.random.key(0), x)
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda leaf: np.float32(0.3 * random.normal(size=leaf.shape)), shapes
+    )
+    if "batch_stats" in variables:
+        variables["batch_stats"] = jax.tree.map(
+            lambda leaf: np.square(leaf) + 1, variables["batch_stats"]
+        )
+    return classifier, variables, hf.Examples(x, Y, WEIGHT, jnp.arange(ROWS))
+
+
+def by_hand(classifier, variables, data):
+    """Both kinds of labels from ``[C, N]`` single gradients, in float64."""
+
+    def log_likelihood(params, x, y):
+        logits = classifier.apply({**variables, "params": params}, x[None])
+        return jax.nn.log_softmax(logits)[0, y]
+
+    gradient = jax.vmap(jax.grad(log_likelihood), (None, 0, None))
+    every = jax.jit(jax.vmap(gradient, (None, None, 0)))(
+        variables["params"], data.x, jnp.arange(NUM_CLASSES)
+    )
+    logits = np.float64(jax.jit(classifier.apply)(variables, data.x))
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    weight = np.float64(data.weight) / np.sum(data.weight)
+    chosen = {"given": np.eye(NUM_CLASSES)[np.asarray(data.y)], "model": p}
+    return {
+        labels: jax.tree.map(
+            lambda g, q=q: np.einsum("n,nc,cn...->...", weight, q, np.float64(g) ** 2),
+            every,
+        )
+        for labels, q in chosen.items()
+    }
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_equals_single_gradients_for_both_kinds_of_labels(name):
+    classifier, variables, data = world(name)
+    taps = jax.eval_shape(lambda v: classifier.tapped(v, data.x, {})[1], variables)
+    assert set(taps) == WORLDS[name][2]
+
+    @jax.jit
+    def measure(variables, data):
+        return {
+            labels: hf.fisher.diagonal(
+                classifier, variables, data, labels=labels, batch_size=4
+            ).values
+            for labels in ("given", "model")
+        }
+
+    got = measure(variables, data)
+    for leaves in got.values():
+        chex.assert_trees_all_equal_shapes_and_dtypes(leaves, variables["params"])
+    CLOSE(got, by_hand(classifier, variables, data))
+
+
+class HeadTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_the_head_alone(self):
+        classifier, variables, data = world("perceptron")
+        expected = by_hand(classifier, variables, data)
+        for labels in ("given", "model"):
+            got = self.variant(
+                functools.partial(
+                    hf.fisher.diagonal,
+                    classifier,
+                    labels=labels,
+                    scope=("Dense_1",),
+                    batch_size=4,
+                )
+            )(variables, data)
+            CLOSE(got.values, hf.fisher.restrict(expected[labels], ("Dense_1",)))
+
+
+def test_the_head_alone_needs_no_backward_pass():
+    classifier, variables, data = world("perceptron")
+
+    def products(scope, labels):
+        jaxpr = jax.make_jaxpr(
+            lambda v, d: hf.fisher.diagonal(
+                classifier, v, d, labels=labels, scope=scope, batch_size=4
+            )
+        )(variables, data)
+        return str(jaxpr).count("dot_general[")
+
+    for labels in ("given", "model"):
+        # Two layers and the head's squares.
+        assert products(("Dense_1",), labels) == 3
+    # Two layers, two squares, and the head's transpose.
+    assert products(None, "given") == 5
+
+
+def test_where_the_label_is_certain_hidden_layers_keep_their_precision():
+    classifier, variables, data = world("perceptron")
+    params = variables["params"]
+    head = {**params["Dense_1"], "kernel": 128 * params["Dense_1"]["kernel"]}
+    sure = {"params": {**params, "Dense_1": head}}
+    logits = np.asarray(classifier.apply(sure, data.x))
+    p = jax.nn.softmax(logits)
+    # Examples of which float32 says that the label's probability is one.
+    certain = jnp.max(p, axis=1) == 1
+    assert jnp.sum(certain) >= 2
+    known = data._replace(
+        y=jnp.argmax(logits, axis=1).astype(jnp.int32),
+        weight=jnp.where(certain, 1 + WEIGHT, 0),
+    )
+    fast, slow = (
+        jax.jit(functools.partial(hf.fisher.diagonal, one, batch_size=4))(
+            sure, known
+        ).values
+        for one in (classifier, classifier._replace(tapped=None))
+    )
+    assert all((leaf > 0).any() for leaf in jax.tree.leaves(fast))
+    # Squares of exp(-m): twice m units in the last place. What is below the smallest
+    # normal number is lost in other places.
+    chex.assert_trees_all_close(fast, slow, rtol=1e-5, atol=1e-37)
+
+
+def test_masked_classes_have_no_gradient():
+    """Their logits are constants; also where a label is a masked class."""
+    classifier, variables, data = world("perceptron")
+    mask = jnp.array([False, True, False, False])
+    masked = {**variables, "output_mask": mask}
+    expected = by_hand(classifier, masked, data)
+
+    head = ("Dense_1",)
+
+    @jax.jit
+    def measure(variables, data):
+        return {
+            labels: [
+                hf.fisher.diagonal(
+                    classifier,
+                    variables,
+                    data,
+                    labels=labels,
+                    scope=scope,
+                    batch_size=4,
+                ).values
+                for scope in (None, head)
+            ]
+            for labels in ("given", "model")
+        }
+
+    for labels, (whole, part) in measure(masked, data).items():
+        for got in (whole, part):
+            assert (got["Dense_1"]["kernel"][:, 1] == 0).all()
+            assert (got["Dense_1"]["bias"][1] == 0).all()
+        CLOSE(whole, expected[labels])
+        CLOSE(part, hf.fisher.restrict(expected[labels], head))
+
+
+def test_many_models_are_a_vmap():
+    classifier, variables, data = world("perceptron")
+    models = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), variables)
+    measure = jax.jit(
+        jax.vmap(
+            functools.partial(hf.fisher.diagonal, classifier, batch_size=4), (0, None)
+        )
+    )
+    got = measure(models, data)
+    for index in range(2):
+        one = jax.tree.map(lambda leaf, at=index: leaf[at], models)
+        expected = by_hand(classifier, one, data)["given"]
+        CLOSE(jax.tree.map(lambda leaf, at=index: leaf[at], got.values), expected)
+
+
+@pytest.mark.parametrize("adapter", ["functions", "nnx"])
+def test_models_without_taps_go_example_by_example(adapter):
+    from flax import nnx
+
+    if adapter == "nnx":
+        classifier = hf.from_nnx(lambda rngs: nnx.Linear(6, NUM_CLASSES, rngs=rngs))
+    else:
+        # Parameters may be any pytree where there is no scope.
+        classifier = hf.from_functions(
+            lambda key, x: [jax.random.normal(key, (6, NUM_CLASSES))],
+            lambda params, x: x @ params[0],
+        )
+    assert classifier.tapped is None
+    variables = classifier.init(jax.random.key(0), VECTORS)
+    data = hf.Examples(VECTORS, Y, WEIGHT, jnp.arange(ROWS))
+    for labels, expected in by_hand(classifier, variables, data).items():
+        got = jax.jit(
+            functools.partial(
+                hf.fisher.diagonal, classifier, labels=labels, batch_size=4
+            )
+        )(variables, data)
+        CLOSE(got.values, expected)
