@@ -200,7 +200,7 @@ def merge_impressions(impressions: Impression, reach: Array, rule: Rule) -> Impr
     found = impressions.fisher
     if found is not None:
         found = fisher.merge(found, how=rule.merge, reach=reach, divisor=rule.divisor)
-    weight = reach[:, :, None] * impressions.mass  # [M, J, C]
+    weight = reach[:, :, None] * impressions.mass[None]  # [M, J, C]
     mass = jnp.sum(weight, axis=1)
     weight = weight / jnp.where(mass > 0, mass, 1)[:, None]
 
@@ -211,7 +211,7 @@ def merge_impressions(impressions: Impression, reach: Array, rule: Rule) -> Impr
 
     return Impression(
         found,
-        jnp.any(reach[:, :, None] & impressions.classes, axis=1),
+        jnp.any(reach[:, :, None] & impressions.classes[None], axis=1),
         mass,
         mean(impressions.answers),
         mean(impressions.features),

@@ -60,6 +60,7 @@ class Plan:
                     f"shape {np.shape(of_node)} and dtype {np.asarray(of_node).dtype}."
                 )
         table = np.stack([np.asarray(each) for each in rows.values()]) & (weight > 0)
+        edges = tuple(edges)
         drafts = [
             Node(
                 name,
@@ -67,7 +68,7 @@ class Plan:
                 (0,),
                 architecture=(architectures or {}).get(name, "default"),
             )
-            for time, name in enumerate(rows)
+            for name, time in _times(rows, edges).items()
         ]
         # A graph first, because who knows what depends on who is whose ancestor.
         graph = Graph.create(drafts, edges)
@@ -174,3 +175,13 @@ class Plan:
                 "ones, or it carries no data."
             )
         return request.data
+
+
+def _times(names: Iterable[str], edges: Sequence[Edge]) -> dict[str, int]:
+    """Later than every parent; where edges make no graph, its own checks say so."""
+    times = dict.fromkeys(names, 0)
+    for _ in tuple(times):
+        for edge in edges:
+            if isinstance(edge, Edge) and {edge.parent, edge.child} <= set(times):
+                times[edge.child] = max(times[edge.child], times[edge.parent] + 1)
+    return times

@@ -25,8 +25,11 @@ class Rule:
     ``min(cap, (strength * F_D / F_f) ** exponent)``; ``F_f`` is merged over the roots.
 
     Attributes:
-        alpha: selection threshold.
-        strength: ``lambda``.
+        alpha: selection threshold; under ``only_columns`` that of the columns.
+        strength: ``lambda``; likewise.
+        deep_alpha: under ``only_columns``, the threshold of the layers before the head,
+            and for a request of rows of the head too.
+        deep_strength: likewise their ``lambda``.
         cap: the most of a selected parameter that remains.
         exponent: of the ratio.
         divisor: of the merged Fisher, for each root beyond the first.
@@ -38,7 +41,7 @@ class Rule:
         match: whether ``F_f`` is brought to each descendant's scale, by its trace.
         centre: whether the head is first centred over classes.
         only_columns: whether, for a class request, of the head only the columns of the
-            requested classes are dampened.
+            requested classes are dampened, and everything else on terms of its own.
         renew: whether, for a class request, the requested classes' columns of the head
             become fresh ones, and the classes unknown: their logits are masked, as
             they are in a model that was trained without them.
@@ -49,6 +52,8 @@ class Rule:
 
     alpha: float | Array = 1.0
     strength: float | Array = 1.0
+    deep_alpha: float | Array = 0.5
+    deep_strength: float | Array = 0.25
     cap: float | Array = 1.0
     exponent: float | Array = 1.0
     divisor: float | Array = 1.0
@@ -72,8 +77,9 @@ PRESETS: dict[str, Rule] = {
     # Fisher, a centred head of which the requested columns alone are touched, and the
     # layers before it dampened too.
     "repaired": Rule(
-        alpha=0.3,
+        alpha=0.03,
         strength=0.01,
+        deep_alpha=0.7,
         scope="all",
         shares=True,
         match=True,
@@ -103,6 +109,8 @@ def rule(preset: str = "folded", **changes: Any) -> Rule:
     checks.check_positive(
         alpha=made.alpha,
         strength=made.strength,
+        deep_alpha=made.deep_alpha,
+        deep_strength=made.deep_strength,
         cap=made.cap,
         exponent=made.exponent,
         divisor=made.divisor,

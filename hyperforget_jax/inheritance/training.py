@@ -117,7 +117,11 @@ def train_networks(
             ]
             node, edges = graph.node(group[0]), graph.parents(group[0])
             model = classifiers[node.architecture]
-            member_keys = jnp.stack([_key(keys[seed], n) for _, seed, n in members])
+            member_keys = _keys(
+                keys,
+                np.array([seed for _, seed, _ in members]),
+                np.array([zlib.crc32(n.encode()) for *_, n in members], np.uint32),
+            )
             starts = _concatenate(
                 [
                     _start(
@@ -126,7 +130,7 @@ def train_networks(
                     for i, name in _blocks(members)
                 ]
             )
-            starts[OUTPUT_MASK] = jnp.stack(
+            starts[OUTPUT_MASK] = np.stack(
                 [
                     _unknown(plans[plan].graph.node(name), num_classes)
                     for plan, _, name in members
@@ -155,14 +159,16 @@ def train_networks(
                     progress=progress,
                     mesh=mesh,
                 )
-                starts = population.variables
+                starts = jax.tree.map(np.asarray, population.variables)
             trained |= _split(starts, group, len(plans), keys.shape[0])
 
     def models_of(plan: int) -> dict[str, Models]:
         return {
             architecture: Models(
                 jax.tree.map(
-                    lambda *leaves: jnp.stack([leaf[plan] for leaf in leaves], axis=1),
+                    lambda *leaves: jnp.asarray(
+                        np.stack([leaf[plan] for leaf in leaves], axis=1)
+                    ),
                     *[trained[name] for name in graph.rows(architecture)],
                 )
             )
@@ -182,10 +188,7 @@ def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
         raise ValueError(f"keys must be typed keys [S], got shape {keys.shape}.")
     first = plans[0]
     for plan in plans:
-        if (
-            plan.graph.names != first.graph.names
-            or plan.graph.edges != first.graph.edges
-        ):
+        if _shape(plan.graph) != _shape(first.graph):
             raise ValueError(
                 "plans must have the same nodes and edges: train others by themselves."
             )
@@ -198,6 +201,11 @@ def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
                 f"{name} is trained in one plan and has no rows in another: there is "
                 "nothing left to retrain it on."
             )
+
+
+def _shape(graph: Graph) -> tuple[Any, ...]:
+    """What plans that are trained together have in common."""
+    return graph.edges, [(node.name, node.architecture) for node in graph.nodes]
 
 
 def _groups(graph: Graph, names: Sequence[str]) -> list[list[str]]:
@@ -229,13 +237,20 @@ def _split(stacked, group, plans, seeds) -> dict[str, Variables]:
     return {name: take(split, index) for index, name in enumerate(group)}
 
 
-def _key(key: Array, name: str) -> Array:
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+@jax.jit
+def _keys(keys: Array, seeds: Array, names: Array) -> Array:
+    """A key for each member, drawn from its seed's key and its node's name."""
+    return jax.vmap(jax.random.fold_in)(keys[seeds], names)
 
 
-def _unknown(node: Node, num_classes: int) -> Array:
+def _unknown(node: Node, num_classes: int) -> np.ndarray:
     """The classes a node has never heard of, bool, ``[C]``."""
-    return ~jnp.isin(jnp.arange(num_classes), jnp.asarray(node.classes))
+    return ~np.isin(np.arange(num_classes), node.classes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fresh(classifier: Classifier, keys: Array, x: Array) -> Variables:
+    return jax.vmap(lambda key: classifier.init(key, x))(keys)
 
 
 def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:
@@ -243,7 +258,7 @@ def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:
     node, edges = graph.node(name), graph.parents(name)
     model = classifiers[node.architecture]
     if not edges:
-        return jax.vmap(lambda key: model.init(key, data.x))(keys)
+        return jax.tree.map(np.asarray, _fresh(model, keys, data.x))
     handed = []
     for edge in edges:
         parent = jax.tree.map(
@@ -251,12 +266,13 @@ def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:
         )
         origin = graph.node(edge.parent).architecture
         if origin != node.architecture:
-            fresh = jax.vmap(lambda key: model.init(key, data.x))(keys)
+            fresh = _fresh(model, keys, data.x)
             source, target = (
                 find_head(classifiers[name], take(one, 0), data.x, columns[name])
                 for name, one in ((origin, parent), (node.architecture, fresh))
             )
             parent = hand_down(parent, fresh, source, target)
+            parent = jax.tree.map(np.asarray, parent)
         handed.append(parent)
     return weighted_sum(edges, handed)
 
@@ -276,7 +292,7 @@ def weighted_sum(edges: Sequence[Edge], variables: Sequence[Variables]) -> Varia
 def _concatenate(trees: Sequence[Variables]) -> Variables:
     # The masks that came along are put right afterwards.
     bare = [{k: v for k, v in tree.items() if k != OUTPUT_MASK} for tree in trees]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *bare)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *bare)
 
 
 # Remembered, so that levels of one kind are one optimiser and one classifier, and

@@ -122,6 +122,7 @@ def unlearn(
             negative or not finite, a rule that can do nothing with the request.
     """
     _check(graph, requests, rule)
+    nodes = _with_classes(graph, requests, rule).nodes
     if mesh is not None:
         graph = graph.with_models(
             {
@@ -129,10 +130,12 @@ def unlearn(
                 for name, of_one in graph.models.items()
             }
         )
-    # Without its audit, which is static, one compilation serves many requests.
+    # Without what requests change of its static parts, one compilation serves many.
     bare = Graph(
         graph.models,
-        tuple(dataclasses.replace(node, revisions=()) for node in graph.nodes),
+        tuple(
+            dataclasses.replace(node, revisions=(), classes=()) for node in graph.nodes
+        ),
         graph.edges,
     )
     models, infos = _forget_jitted(
@@ -147,14 +150,13 @@ def unlearn(
     reached = dict(
         zip(graph.names, np.any(graph.reach(roots), axis=1).tolist(), strict=True)
     )
-    revised = graph.revised(
+    return dataclasses.replace(graph, nodes=nodes).revised(
         models,
         roots=roots,
         descendants=[name for name in graph.names if reached[name]],
         request=_described(requests),
         method=_method(rule),
-    )
-    return _with_classes(revised, requests, rule), infos
+    ), infos
 
 
 def forget(

@@ -121,22 +121,37 @@ def _dampen(params, data_fisher, forget, classes, rule: Rule, head: Head):
             lambda f, d: f * trace(d), forget.values, data_fisher.values
         )
         forget = dataclasses.replace(forget, values=values)
-    columns = None
-    if rule.only_columns:
-        # A request for rows has no classes, and is not bound to columns.
-        wanted = classes | ~jnp.any(classes)
-        columns = wanted[jnp.asarray(head.columns)]
-    return fisher.dampen(
+    shape = {"cap": rule.cap, "exponent": rule.exponent}
+    if not rule.only_columns:
+        terms = {"alpha": rule.alpha, "strength": rule.strength}
+        return fisher.dampen(params, forget, data_fisher, **terms, **shape)
+    wanted = classes[jnp.asarray(head.columns)]
+    # A request for rows has no classes, and is not bound to columns.
+    unbound = jnp.broadcast_to(~jnp.any(classes), wanted.shape)
+    of_head = (
+        dataclasses.replace(each, values=fisher.restrict(each.values, (head.path,)))
+        for each in (forget, data_fisher)
+    )
+    params, first = fisher.dampen(
+        params,
+        *of_head,
+        alpha=rule.alpha,
+        strength=rule.strength,
+        columns=wanted,
+        head=head.path,
+        **shape,
+    )
+    params, second = fisher.dampen(
         params,
         forget,
         data_fisher,
-        alpha=rule.alpha,
-        strength=rule.strength,
-        cap=rule.cap,
-        exponent=rule.exponent,
-        columns=columns,
-        head=None if columns is None else head.path,
+        alpha=rule.deep_alpha,
+        strength=rule.deep_strength,
+        columns=unbound,
+        head=head.path,
+        **shape,
     )
+    return params, first + second
 
 
 def _renew(variables: Variables, classes: Array, fresh: Any, head: Head) -> Variables:

@@ -1,0 +1,504 @@
+"""How fast a thousand models forget one class together, and what it would cost else.
+
+    python experiments/benchmarks/fiun.py --out runs/fiun-benchmark
+
+A tree of two levels: a root, twenty children that are trained from it on rows of their
+own, and grandchildren. Root and children are trained for real. A grandchild is its
+parent with every parameter moved by a seeded thousandth of itself, and has its parent's
+Fisher: what the numbers are is nothing to the clock.
+
+One request, that the root forgets a class, is answered by ``inheritance.forget`` under
+``jit``: the root's impression, and one stacked update of all models. Its rivals:
+
+- ``retraining``: all models trained again. Measured on the children, as one vmapped
+  population, and extrapolated: levels that wait for each other would be slower.
+- ``loop``: the same impression, then a jitted update a model, model after model. The
+  models are unstacked beforehand, and are not stacked again.
+- ``measuring``: no Fishers were cached. All models' are measured from their own data
+  when the request comes, and then the same is done. Measured on some models, and
+  extrapolated.
+
+Rivals take turns in one run, so that a machine whose speed drifts slows all. The figure
+to quote is the ratio, rival by ours, its median over repeats. Compilation is left out
+and told apart; what takes seconds or less is called twice in a row, and the second call
+counts. Memory is that of a process that builds the tree and answers once.
+"""
+
+import dataclasses
+import functools
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import hyperforget_jax as hf
+from hyperforget_jax import inheritance
+
+ROOT, CHILDREN, ARCHITECTURE = "root", 20, "default"
+RULES = ("repaired", "folded", "published")
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """One class request to a tree of models, against three rivals."""
+
+    preset: Literal["mnist", "digits"] = "mnist"
+    """Data and network; digits is a smoke run."""
+    models: int = 1_000
+    """Models in the tree."""
+    repeats: int = 5
+    """Turns that the rivals take."""
+    measured: int = 100
+    """Models whose Fishers are measured again; for more it is extrapolated."""
+    forget: int = 3
+    """The class to forget."""
+    seed: int = 0
+    """Of training, and of the request."""
+    out: Path = Path("runs/fiun-benchmark")
+    """Where the results go."""
+
+
+class Recipe(NamedTuple):
+    """How every model of a preset is trained."""
+
+    hidden: tuple[int, ...]
+    learning_rate: float
+    steps: int
+    batch_size: int
+
+
+RECIPES = {
+    "mnist": Recipe((128,), 2e-3, 300, 128),
+    "digits": Recipe((64,), 5e-3, 100, 64),
+}
+
+
+class Trained(NamedTuple):
+    """The root and its children.
+
+    Attributes:
+        classifier: of all models.
+        optimizer: theirs too.
+        data: training examples, ``[N]``.
+        plan: who sees what; disjoint shards of one size.
+        graph: with models, without Fishers.
+        request: the root's.
+    """
+
+    classifier: hf.Classifier
+    optimizer: optax.GradientTransformation
+    data: hf.Examples
+    plan: inheritance.Plan
+    graph: inheritance.Graph
+    request: hf.ForgetRequest
+
+
+class Contest(NamedTuple):
+    """What takes turns under one rule.
+
+    Attributes:
+        ours: answers the request.
+        whole: does so by ``inheritance.unlearn``, with its checks and its audit.
+        rivals: by name, each followed by what its time is to be multiplied with.
+        compile_seconds: of each.
+        graph_gib: size of models and Fishers.
+    """
+
+    ours: Callable[[], Any]
+    whole: Callable[[], Any]
+    rivals: dict[str, tuple[Callable[[], Any], float]]
+    compile_seconds: dict[str, float]
+    graph_gib: float
+
+
+def main(config: Benchmark) -> None:
+    """Measures, prints and writes."""
+    if config.models <= CHILDREN:
+        raise SystemExit(f"--models must be more than {CHILDREN}, got {config.models}.")
+    console, begun = Console(), time.perf_counter()
+    # First of all: a process is said to have held what its parent held when it began.
+    memory = {}
+    for name in RULES:
+        console.log(f"{name}: memory of {config.models} models")
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            memory[name] = pool.apply(peak_memory, (config, name))
+    console.log("training")
+    trained = train(config)
+    console.log("compiling")
+    retraining = functools.partial(retrain, config, trained)
+    _, retrain_compile = _first(retraining)
+    contests = {name: contest(config, trained, name) for name in RULES}
+
+    seconds = {name: {} for name in RULES}
+    for repeat in range(config.repeats):
+        console.log(f"repeat {repeat + 1} of {config.repeats}")
+        retrained = _seconds(retraining) * config.models / CHILDREN
+        for name, entrants in contests.items():
+            of_one = {
+                "ours": _settled_seconds(entrants.ours),
+                "whole": _settled_seconds(entrants.whole),
+                "retraining": retrained,
+            }
+            for rival, (function, times) in entrants.rivals.items():
+                timed = _settled_seconds if rival == "loop" else _seconds
+                of_one[rival] = timed(function) * times
+            if "measuring" in of_one:
+                of_one["measuring"] += of_one["ours"]
+            for what, value in of_one.items():
+                seconds[name].setdefault(what, []).append(value)
+
+    rows = []
+    for name, entrants in contests.items():
+        compiled = entrants.compile_seconds | {"retraining": retrain_compile}
+        rows += _rows(config, name, entrants, seconds[name], compiled, memory[name])
+    console.print(_summary(rows))
+    document = hf.evaluation.results_document(
+        rows,
+        preset=config.preset,
+        config=dataclasses.asdict(config)
+        | {"recipe": RECIPES[config.preset]._asdict()},
+        seconds=time.perf_counter() - begun,
+        repository=Path(__file__).parent,
+    )
+    hf.evaluation.write(config.out / "results.json", document, references=False)
+
+
+def train(config: Benchmark) -> Trained:
+    """Trains the root and its children."""
+    recipe = RECIPES[config.preset]
+    data = hf.data.load(config.preset).train
+    order = np.random.default_rng(config.seed).permutation(data.y.shape[0])
+    names = (ROOT, *(f"child{index}" for index in range(CHILDREN)))
+    rows = {}
+    for name, shard in zip(names, np.array_split(order, len(names)), strict=True):
+        rows[name] = np.isin(np.arange(order.size), shard)
+    edges = [inheritance.Edge(ROOT, name, "transfer") for name in names[1:]]
+    plan = inheritance.Plan.create(data, rows, edges)
+    classifier = hf.from_linen(hf.models.MLP(recipe.hidden))
+    optimizer = optax.adam(recipe.learning_rate)
+    graph = inheritance.train(
+        jax.random.key(config.seed),
+        classifier,
+        data,
+        plan,
+        optimizer,
+        recipe.steps,
+        batch_size=recipe.batch_size,
+        progress=False,
+    )
+    asked = hf.forget_classes(data, (config.forget,))
+    request = plan.request_at(asked, ROOT)
+    return Trained(classifier, optimizer, data, plan, graph, request)
+
+
+def grow(trained: Trained, rule: inheritance.Rule, models: int) -> inheritance.Graph:
+    """The tree with as many models, and with the Fishers that the rule needs."""
+    few = inheritance.register(
+        trained.graph, trained.classifier, trained.data, trained.plan, rule
+    )
+    sources = _sources(models)
+    nodes, edges = [*few.nodes], [*few.edges]
+    for index in range(len(nodes), models):
+        parent = few.nodes[sources[index]]
+        name = f"grandchild{index}"
+        nodes.append(dataclasses.replace(parent, name=name, time=parent.time + 1))
+        edges.append(inheritance.Edge(parent.name, name, "transfer"))
+    stacked = few.models[ARCHITECTURE]
+    grown = inheritance.Models(
+        _moved(stacked.variables, jnp.asarray(sources)),
+        jax.tree.map(lambda leaf: leaf[sources], stacked.fisher),
+    )
+    grown = jax.block_until_ready(grown)
+    return inheritance.Graph.create(nodes, edges, {ARCHITECTURE: grown})
+
+
+def contest(config: Benchmark, trained: Trained, name: str) -> Contest:
+    """Compiles what is to take turns, and checks that it gives the same models."""
+    rule, key = inheritance.rule(name), jax.random.key(config.seed)
+    graph, requests = grow(trained, rule, config.models), {ROOT: trained.request}
+
+    def answer(key, graph, requests, rule):
+        return inheritance.forget(key, graph, trained.classifier, requests, rule)
+
+    begun = time.perf_counter()
+    compiled = jax.jit(answer).lower(key, graph, requests, rule).compile()
+    seconds = {"ours": time.perf_counter() - begun}
+
+    def ours():
+        return compiled(key, graph, requests, rule)
+
+    def whole():
+        revised, infos = inheritance.unlearn(
+            key, graph, trained.classifier, requests, rule
+        )
+        return revised.models, infos
+
+    loop = _loop(trained, graph, rule, key)
+    models, _ = jax.block_until_ready(ours())
+    _, seconds["whole"] = _first(whole)
+    alone, seconds["loop"] = _first(loop)
+    for row in (0, config.models // 2, config.models - 1):
+        _check_same(
+            jax.tree.map(lambda leaf, row=row: leaf[row], models[ARCHITECTURE]),
+            alone[row],
+        )
+    rivals: dict[str, tuple[Callable[[], Any], float]] = {"loop": (loop, 1.0)}
+    if graph.models[ARCHITECTURE].fisher is not None:
+        number = min(config.measured, config.models)
+        measure = _measuring(trained, graph, rule, number)
+        _, seconds["measuring"] = _first(measure)
+        rivals["measuring"] = measure, config.models / number
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(graph.models)) / 2**30
+    return Contest(ours, whole, rivals, seconds, size)
+
+
+def retrain(config: Benchmark, trained: Trained) -> Any:
+    """Trains the children again, without what is to be forgotten."""
+    recipe = RECIPES[config.preset]
+    root = trained.graph.variables(ROOT)
+    starts = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (CHILDREN, *leaf.shape)), root
+    )
+    asked = np.asarray(trained.data.y) == config.forget
+    return hf.fit_population(
+        jax.random.key(config.seed),
+        trained.classifier,
+        trained.data,
+        trained.optimizer,
+        recipe.steps,
+        members=CHILDREN,
+        weights=jnp.asarray(trained.plan.rows[1:] & ~asked, jnp.int32),
+        starts=starts,
+        batch_size=recipe.batch_size,
+        progress=False,
+    ).variables
+
+
+def peak_memory(config: Benchmark, name: str) -> dict[str, float]:
+    """The most this process has held, in GiB: after building, and after the request."""
+    trained, rule = train(config), inheritance.rule(name)
+    graph, requests = grow(trained, rule, config.models), {ROOT: trained.request}
+    built = _held()
+    answer = jax.jit(inheritance.forget, static_argnums=2)
+    key = jax.random.key(config.seed)
+    jax.block_until_ready(answer(key, graph, trained.classifier, requests, rule))
+    return {"peak_gib_before": built, "peak_gib": _held()}
+
+
+def _loop(trained, graph, rule, key) -> Callable[[], list[Any]]:
+    """The rival that changes one model after the other."""
+    stacked, classifier = graph.models[ARCHITECTURE], trained.classifier
+    count = len(graph.nodes)
+    alone = [
+        jax.tree.map(lambda leaf, row=row: leaf[row], stacked) for row in range(count)
+    ]
+    # What `forget` draws from, so that the answers can be compared.
+    keys = list(jax.random.split(jax.random.fold_in(key, 0), count))
+    x = trained.data.x
+    head = inheritance.find_head(classifier, alone[0].variables, x)
+
+    @jax.jit
+    def impress(models, request, rule):
+        found = inheritance.impress(classifier, models.variables, request, rule, head)
+        return inheritance.on_scale(found, models.fisher, rule)
+
+    @jax.jit
+    def change(key, models, impression, rule):
+        fresh = classifier.init(key, x)["params"]
+        return inheritance.update(
+            models.variables, models.fisher, impression, fresh, rule, head
+        )[0]
+
+    def loop():
+        impression = impress(alone[0], trained.request, rule)
+        return [
+            change(key, models, impression, rule)
+            for key, models in zip(keys, alone, strict=True)
+        ]
+
+    return loop
+
+
+def _measuring(trained, graph, rule, number: int) -> Callable[[], Any]:
+    """The rival that measures Fishers when the request comes, on some of the models."""
+    few = inheritance.Graph.create(
+        graph.nodes[:number],
+        [edge for edge in graph.edges if edge.child in graph.names[:number]],
+        jax.tree.map(lambda leaf: leaf[:number], graph.models),
+    )
+    rows = dict(zip(few.names, trained.plan.rows[_sources(number)], strict=True))
+    plan = inheritance.Plan.create(trained.data, rows, few.edges)
+
+    def measure():
+        found = inheritance.register(few, trained.classifier, trained.data, plan, rule)
+        return found.models
+
+    return measure
+
+
+def _sources(models: int) -> np.ndarray:
+    """By model, which of those that were trained it is, or is the child of."""
+    number = np.arange(models)
+    return np.where(number <= CHILDREN, number, 1 + number % CHILDREN)
+
+
+@jax.jit
+def _moved(variables, sources):
+    def one(member):
+        number, source = member
+        key = jax.random.fold_in(jax.random.key(0), number)
+        scale = jnp.where(number <= CHILDREN, 0, 1e-3)
+
+        def move(leaf):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf[source]
+            draw = jax.random.normal(key, leaf.shape[1:], leaf.dtype)
+            return leaf[source] * (1 + scale * draw)
+
+        return jax.tree.map(move, variables)
+
+    # One after the other, so that the draws of all are never there at once.
+    return jax.lax.map(one, (jnp.arange(sources.shape[0]), sources))
+
+
+def _check_same(models: inheritance.Models, variables: Any) -> None:
+    def check(ours, theirs):
+        np.testing.assert_allclose(
+            np.asarray(ours), np.asarray(theirs), rtol=1e-3, atol=1e-5
+        )
+
+    jax.tree.map(check, models.variables, variables)
+
+
+def _held() -> float:
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _first(function: Callable[[], Any]) -> tuple[Any, float]:
+    """What a function gives, and how much longer the first call takes than the next."""
+    first, result = _timed(function)
+    return result, max(first - _timed(function)[0], 0)
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    return _timed(function)[0]
+
+
+def _settled_seconds(function: Callable[[], Any]) -> float:
+    """Of the second call in a row: the first pays for what others left behind."""
+    _seconds(function)
+    return _seconds(function)
+
+
+def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    begun = time.perf_counter()
+    result = jax.block_until_ready(function())
+    return time.perf_counter() - begun, result
+
+
+def _rows(
+    config: Benchmark,
+    rule: str,
+    entrants: Contest,
+    seconds: Mapping[str, list[float]],
+    compiled: Mapping[str, float],
+    memory: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """A row for ours, and one for ours beside each rival."""
+    recipe = RECIPES[config.preset]
+    factors: dict[str, Any] = {
+        "rule": rule,
+        "models": config.models,
+        "trained": CHILDREN + 1,
+        "grandchildren": "their parents, moved by seeded thousandths; Fishers copied",
+    }
+    measured = min(config.measured, config.models)
+    told = {
+        "none": {},
+        "retraining": {
+            "extrapolated_from": CHILDREN,
+            "steps": recipe.steps,
+            "batch_size": recipe.batch_size,
+        },
+        "loop": {},
+        "measuring": {"extrapolated_from": measured},
+    }
+    own = {
+        "seconds_per_request": seconds["ours"],
+        "seconds_with_checks_and_audit": seconds["whole"],
+    }
+    rows = []
+    for rival, more in told.items():
+        if rival not in ("none", *seconds):
+            continue
+        factors_here = factors | {"rival": rival} | more
+        values = own
+        if rival == "none":
+            fixed = dict(memory) | {"graph_gib": entrants.graph_gib}
+            values = own | {k: [v] * config.repeats for k, v in fixed.items()}
+        else:
+            ratio = np.divide(seconds[rival], seconds["ours"]).tolist()
+            values = own | {"rival_seconds": seconds[rival], "ratio_to_rival": ratio}
+            factors_here["rival_compile_seconds"] = compiled[rival]
+        rows.append(
+            hf.evaluation.results_row(
+                "fiun",
+                [
+                    {k: of_all[repeat] for k, of_all in values.items()}
+                    for repeat in range(config.repeats)
+                ],
+                dataset=config.preset,
+                model="mlp-" + "-".join(map(str, recipe.hidden)),
+                scenario="speed",
+                request=f"class {config.forget}",
+                access=hf.Access(init={"retain", "forget"}, unlearn={"forget"}),
+                seconds={
+                    "init": 0.0,
+                    "unlearn": float(np.mean(seconds["ours"])),
+                    "compile": compiled["ours"],
+                },
+                factors=factors_here,
+                over="repeat",
+            )
+        )
+    return rows
+
+
+def _summary(rows: list[dict[str, Any]]) -> Table:
+    table = Table("rule", "rival", "ours, s", "rival, s", "ratio", "peak, GiB")
+    for row in rows:
+        metrics, factors = row["metrics"], row["factors"]
+        table.add_row(
+            factors["rule"],
+            factors["rival"],
+            _told(metrics["seconds_per_request"], ".3g"),
+            _told(metrics.get("rival_seconds"), ".3g"),
+            _told(metrics.get("ratio_to_rival"), ".3g"),
+            _told(metrics.get("peak_gib"), ".2f"),
+        )
+    return table
+
+
+def _told(metric: Mapping[str, Any] | None, style: str) -> str:
+    if metric is None:
+        return ""
+    median = np.median(metric["values"])
+    if metric["min"] == metric["max"]:
+        return f"{median:{style}}"
+    return f"{median:{style}} ({metric['min']:{style}} to {metric['max']:{style}})"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))

@@ -1,0 +1,318 @@
+"""Networks that the studies of inheritance train: four settings, two regimes, requests.
+
+Every request has its own originals where the network depends on it, and its own gold
+standard: the same network retrained from the same keys without the forgotten rows.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import hyperforget_jax as hf
+from hyperforget_jax import inheritance
+
+SETTINGS = ("federated", "data_parallel", "incremental", "transfer")
+REGIMES = ("direct", "inherit")
+
+
+class _Small(nn.Module):
+    """G.pt's convolutional classifier on images that are first halved."""
+
+    @nn.compact
+    def __call__(self, x):
+        return hf.models.GptCNN()(nn.avg_pool(x, (2, 2), strides=(2, 2)))
+
+
+class _ResNet(nn.Module):
+    """A residual network of basic blocks with a stem for small images (ResNet-18)."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        conv = _conv
+        norm = _norm
+        x = nn.relu(norm(train)(conv(64)(x)))
+        for stage, channels in enumerate((64, 128, 256, 512)):
+            for block in range(2):
+                strides = 2 if stage and not block else 1
+                y = nn.relu(norm(train)(conv(channels, strides)(x)))
+                y = norm(train)(conv(channels)(y))
+                if x.shape != y.shape:
+                    x = norm(train)(conv(channels, strides, 1)(x))
+                x = nn.relu(x + y)
+        return nn.Dense(10)(jnp.mean(x, axis=(1, 2)))
+
+
+def _conv(channels, strides=1, size=3):
+    return nn.Conv(
+        channels,
+        (size, size),
+        strides=strides,
+        use_bias=False,
+        conv_general_dilated=hf.models.conv,
+    )
+
+
+def _norm(train):
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Data, classifier and recipe of a study.
+
+    Attributes:
+        dataset: its name.
+        rows: how many training examples are shared out, drawn at random.
+        test_rows: how many held-out examples measure.
+        model: what the classifier is.
+        make: makes it.
+        backbone: what transfer learning freezes.
+        learning_rate: of Adam with decoupled weight decay, cosine schedule; at every
+            node.
+        weight_decay: its.
+        steps: at every node.
+        batch_size: rows a minibatch.
+        classes: those that are forgotten, one request each.
+    """
+
+    dataset: str
+    rows: int
+    test_rows: int
+    model: str
+    make: Callable[[], hf.Classifier]
+    backbone: tuple[str, ...]
+    learning_rate: float
+    weight_decay: float
+    steps: int
+    batch_size: int = 64
+    classes: tuple[int, ...] = tuple(range(10))
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return optax.adamw(schedule, weight_decay=self.weight_decay)
+
+    def record(self) -> dict[str, Any]:
+        """What the results say of it."""
+        fields = dataclasses.asdict(self)
+        fields.pop("make")
+        return fields
+
+
+def _mlp(width: int) -> Callable[[], hf.Classifier]:
+    return lambda: hf.from_linen(hf.models.MLP((width,)))
+
+
+PRESETS = {
+    "digits": Preset(
+        "digits", 1_118, 400, "mlp-64", _mlp(64), ("Dense_0",), 5e-3, 0.3, 200
+    ),
+    "mnist": Preset(
+        "mnist", 12_000, 2_000, "mlp-128", _mlp(128), ("Dense_0",), 2e-3, 0.3, 300
+    ),
+    "cifar10_small": Preset(
+        "cifar10",
+        18_000,
+        2_000,
+        "gpt-cnn-16x16",
+        lambda: hf.from_linen(_Small()),
+        ("GptCNN_0/Conv_0", "GptCNN_0/Conv_1"),
+        1e-2,
+        0.1,
+        250,
+        32,
+    ),
+    "cifar10": Preset(
+        "cifar10",
+        45_000,
+        10_000,
+        "resnet-18",
+        lambda: hf.from_linen(_ResNet(), train={"train": True}, eval={"train": False}),
+        tuple(f"Conv_{i}" for i in range(20))
+        + tuple(f"BatchNorm_{i}" for i in range(20)),
+        1e-3,
+        0.1,
+        4_000,
+        128,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One request to a network.
+
+    Attributes:
+        scenario: ``"class"``, ``"classes"``, ``"two_roots"`` or ``"rows"``.
+        name: what is asked for.
+        request: made from the training examples of the study.
+        plans: by regime, and ``"gold"``.
+        requests: by regime, then by root.
+    """
+
+    scenario: str
+    name: str
+    request: hf.ForgetRequest
+    plans: Mapping[str, inheritance.Plan]
+    requests: Mapping[str, Mapping[str, hf.ForgetRequest]]
+
+    @property
+    def roots(self) -> dict[str, tuple[str, ...]]:
+        return {regime: tuple(each) for regime, each in self.requests.items()}
+
+
+def plan_of(setting: str, preset: Preset, data: hf.Examples, sensitive=()):
+    """The network of a setting."""
+    key = jax.random.key(11)
+    if setting == "federated":
+        return inheritance.federated_dag(key, data, sensitive=sensitive)
+    if setting == "data_parallel":
+        return inheritance.data_parallel(key, data)
+    if setting == "incremental":
+        return inheritance.incremental(key, data)
+    return inheritance.transfer(key, data, frozen=preset.backbone)
+
+
+def case_of(scenario: str, name: str, request, direct: inheritance.Plan) -> Case:
+    """A request with its plans, and who is asked for what in each regime."""
+    plans = {
+        "direct": direct,
+        "inherit": direct.inherited(request, _first_roots(direct, request)),
+        "gold": direct.without(request),
+    }
+    requests = {regime: _by_root(plans[regime], request) for regime in REGIMES}
+    return Case(scenario, name, request, plans, requests)
+
+
+def class_case(setting: str, preset: Preset, data, classes: tuple[int, ...]) -> Case:
+    """A request for whole classes."""
+    direct = plan_of(setting, preset, data, classes)
+    request = hf.forget_classes(data, classes, num_classes=10)
+    scenario = "class" if len(classes) == 1 else "classes"
+    return case_of(scenario, "+".join(map(str, classes)), request, direct)
+
+
+def rows_case(setting: str, preset: Preset, data: hf.Examples) -> Case:
+    """A request for a random fiftieth of the rows of all nodes that hold any."""
+    direct = plan_of(setting, preset, data)
+    held = np.flatnonzero(direct.rows.any(axis=0))
+    weight = np.zeros(data.y.shape[0], np.int32)
+    weight[held] = 1
+    count = max(1, held.size // 50)
+    request = hf.forget_random(
+        jax.random.key(12),
+        data._replace(weight=jnp.asarray(weight)),
+        count,
+        num_classes=10,
+    )
+    request = request._replace(data=data)
+    return case_of("rows", "2 %", request, direct)
+
+
+def two_roots_case(setting: str, preset: Preset, data: hf.Examples) -> Case | None:
+    """Two classes that one root brought in and two of another; None for a star."""
+    first, second = (0, 1), (2, 3)
+    if setting == "transfer":
+        return None
+    if setting == "incremental":
+        second = (7, 8)
+    classes = first + second
+    direct = plan_of(setting, preset, data, classes)
+    if setting in ("federated", "data_parallel"):
+        one, other = {"federated": ("r1", "r2"), "data_parallel": ("u1", "u2")}[setting]
+        for name, lacks in ((one, second), (other, first)):
+            request = hf.forget_classes(data, lacks, num_classes=10)
+            keepers = [n for n in direct.graph.names if n != name]
+            direct = direct.inherited(request, keepers)
+    request = hf.forget_classes(data, classes, num_classes=10)
+    return case_of("two_roots", "+".join(map(str, classes)), request, direct)
+
+
+def _first_roots(plan, request) -> list[str]:
+    """Who goes on seeing the forgotten rows in the regime of mere inheritance.
+
+    Of several initial models of one class the first alone, so that the others are free
+    of it; all of them for a request of rows.
+    """
+    labels = np.flatnonzero(request.classes)
+    if not labels.size:
+        return list(plan.roots(request))
+    keepers = []
+    for label in labels:
+        alone = hf.forget_classes(request.data, [int(label)], num_classes=10)
+        keepers += plan.roots(alone)[:1]
+    return list(dict.fromkeys(keepers))
+
+
+def _by_root(plan, request) -> dict[str, hf.ForgetRequest]:
+    """Each class is asked of those who first saw it; rows, of all who hold any.
+
+    What the first model knew of a class is much like what its heirs learnt of it; of
+    single rows that is not so, and whoever holds some must say what they are.
+    """
+    labels = np.flatnonzero(request.classes)
+    if not labels.size:
+        holders = plan.holders(request)
+        return {name: plan.request_at(request, name) for name in holders}
+    asked: dict[str, list[int]] = {}
+    for label in labels:
+        alone = hf.forget_classes(request.data, [int(label)], num_classes=10)
+        for root in plan.roots(alone):
+            asked.setdefault(root, []).append(int(label))
+    capacity = request.rows.shape[0]
+    return {
+        root: plan.request_at(
+            hf.forget_classes(request.data, of_root, num_classes=10, capacity=capacity),
+            root,
+        )
+        for root, of_root in asked.items()
+    }
+
+
+def train(
+    preset: Preset,
+    classifier: hf.Classifier,
+    data: hf.Examples,
+    cases: list[Case],
+    keys: jax.Array,
+    directory: Path | None,
+) -> list[dict[str, inheritance.Graph]]:
+    """The networks of all cases, at once: by case, by regime and ``"gold"``.
+
+    Plans that see the same rows are trained once.
+    """
+    plans: dict[bytes, inheritance.Plan] = {}
+    for case in cases:
+        for plan in case.plans.values():
+            plans.setdefault(plan.rows.tobytes(), plan)
+    graphs = inheritance.train_networks(
+        keys,
+        classifier,
+        data,
+        list(plans.values()),
+        preset.optimizer,
+        preset.steps,
+        batch_size=preset.batch_size,
+        directory=directory,
+    )
+    found = dict(zip(plans, graphs, strict=True))
+    return [
+        {name: found[plan.rows.tobytes()] for name, plan in case.plans.items()}
+        for case in cases
+    ]
+
+
+def skeleton(graph: inheritance.Graph) -> inheritance.Graph:
+    """The graph without what differs between requests: one compilation for all."""
+    nodes = tuple(
+        dataclasses.replace(node, classes=(0,), data="", revisions=())
+        for node in graph.nodes
+    )
+    return inheritance.Graph(graph.models, nodes, graph.edges)
