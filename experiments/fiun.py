@@ -364,7 +364,7 @@ def measure(bench, case, regime, graph, gold, answers, *, relearn=True):
         for name, variables in models.items():
             on_forget = bench.logits(variables, forget.x)
             on_test = bench.logits(variables, bench.test.x)
-            found = {}
+            found: dict[str, Any] = {}
             if classes.size:
                 found["forget_accuracy_test"] = _accuracies(
                     on_test, bench.test.y, weights["forget"]

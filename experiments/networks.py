@@ -266,11 +266,9 @@ def _by_root(plan, request) -> dict[str, hf.ForgetRequest]:
         alone = hf.forget_classes(request.data, [int(label)], num_classes=10)
         for root in plan.roots(alone):
             asked.setdefault(root, []).append(int(label))
-    capacity = request.rows.shape[0]
     return {
         root: plan.request_at(
-            hf.forget_classes(request.data, of_root, num_classes=10, capacity=capacity),
-            root,
+            hf.forget_classes(request.data, of_root, num_classes=10), root
         )
         for root, of_root in asked.items()
     }

@@ -46,7 +46,7 @@ class Tune:
 GRIDS: dict[str, dict[str, tuple]] = {
     "repaired": {
         "alpha": (0.01, 0.03, 0.1),
-        "strength": (1e-3, 3e-3, 1e-2),
+        "strength": (3e-3, 3e-2),
         "deep_alpha": (0.5, 0.7, 0.9),
     },
     "folded": {"fold": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},

@@ -71,10 +71,14 @@ def dampen(
         allowed,
     )
 
+    is_one = isinstance(exponent, int | float) and exponent == 1
+
     def shrink(parameter, is_chosen, f, d):
         # Where a parameter is chosen f is positive: f > alpha * d >= 0.
         ratio = strength * d / jnp.where(is_chosen, f, 1)
-        factor = jnp.minimum(jnp.power(ratio, exponent), cap)
+        # A power costs more than all the rest, and is one almost always.
+        scaled = ratio if is_one else jnp.power(ratio, exponent)
+        factor = jnp.minimum(scaled, cap)
         return jnp.where(is_chosen, factor * parameter, parameter)
 
     dampened = jax.tree.map(shrink, part, chosen, forget.values, data.values)
@@ -83,7 +87,7 @@ def dampen(
     return overlay(params, dampened), jnp.asarray(selected / total)
 
 
-def centre_head(params: Any, head: str) -> Any:
+def centre_head(params: Any, head: str, among: Array | None = None) -> Any:
     """Takes the mean over classes from each row of the last layer's kernel and bias.
 
     All logits of an example move by the same amount, so that its softmax stays. Of all
@@ -93,6 +97,9 @@ def centre_head(params: Any, head: str) -> Any:
     Args:
         params: nested dictionaries of arrays.
         head: path of the last layer, such as ``"Dense_1"``.
+        among: the classes whose mean it is, bool, ``[C]``, at least one of them True;
+            None for all. A logit that is zero then is no larger than the largest of
+            theirs.
 
     Returns:
         Like ``params``.
@@ -100,10 +107,14 @@ def centre_head(params: Any, head: str) -> Any:
     Raises:
         ValueError: no parameters under ``head``.
     """
-    centred = jax.tree.map(
-        lambda leaf: leaf - jnp.mean(leaf, axis=-1, keepdims=True),
-        restrict(params, (head,)),
-    )
+
+    def centred_leaf(leaf):
+        where = None
+        if among is not None:
+            where = jnp.broadcast_to(_along_last(among, leaf.ndim), leaf.shape)
+        return leaf - jnp.mean(leaf, axis=-1, keepdims=True, where=where)
+
+    centred = jax.tree.map(centred_leaf, restrict(params, (head,)))
     return overlay(params, centred)
 
 
@@ -139,6 +150,10 @@ def match_trace(forget: Fisher, reference: Fisher, target: Fisher) -> Fisher:
     return dataclasses.replace(forget, values=values)
 
 
+def _along_last(columns: Array, ndim: int) -> Array:
+    return jnp.reshape(columns, (1,) * (ndim - 1) + (-1,))
+
+
 def _check_fit(part: Any, fisher: Fisher, name: str) -> None:
     paths = leaf_paths(part)
     leaves, values = jax.tree.leaves(part), jax.tree.leaves(fisher.values)
@@ -168,6 +183,6 @@ def _allowed(part: Any, columns: Array | None, head: str | None) -> Any:
                 f"columns must be [C] with C={leaf.shape[-1]} outputs of {head}, got "
                 f"shape {columns.shape}."
             )
-        return columns.reshape(*[1] * (leaf.ndim - 1), -1)
+        return _along_last(columns, leaf.ndim)
 
     return overlay(everywhere, jax.tree.map(within, restrict(part, (head,))))

@@ -119,22 +119,36 @@ class Plan:
         heirs = set(self.graph.descendants(holders)) if holders else set()
         return tuple(name for name in holders if name not in heirs)
 
-    def request_at(self, request: ForgetRequest, name: str) -> ForgetRequest:
+    def request_at(
+        self, request: ForgetRequest, name: str, *, capacity: int | None = None
+    ) -> ForgetRequest:
         """The share of a request that one node holds: its data and its forgotten rows.
 
         Args:
             request: made from the data of the plan.
             name: a node's.
+            capacity: length of the padded rows; by default the next power of two.
+
+        Raises:
+            ValueError: a capacity that is too small.
         """
         own = self.rows[self.graph.names.index(name)]
         data = self._data_of(request)
         weight = np.where(own, np.asarray(data.weight), 0).astype(np.int32)
         rows = np.asarray(request.rows)
         inside = (rows >= 0) & (rows < own.size)
-        mine = inside & own[np.clip(rows, 0, own.size - 1)]
+        mine = rows[inside & own[np.clip(rows, 0, own.size - 1)]]
+        if capacity is None:
+            capacity = 1 << max(mine.size - 1, 0).bit_length()
+        if mine.size > capacity:
+            raise ValueError(
+                f"capacity={capacity} is too small for the {mine.size} rows that "
+                f"{name} holds."
+            )
+        padded = np.full(capacity, own.size, np.int32)
+        padded[: mine.size] = mine
         return request._replace(
-            data=data._replace(weight=jnp.asarray(weight)),
-            rows=jnp.asarray(np.where(mine, rows, own.size), jnp.int32),
+            data=data._replace(weight=jnp.asarray(weight)), rows=jnp.asarray(padded)
         )
 
     def without(self, request: ForgetRequest) -> "Plan":

@@ -31,15 +31,15 @@ class Rule:
             and for a request of rows of the head too.
         deep_strength: likewise their ``lambda``.
         cap: the most of a selected parameter that remains.
-        exponent: of the ratio.
         divisor: of the merged Fisher, for each root beyond the first.
         fold: how much of a forgotten class's column is added to those of the classes
             that its examples resemble; zero for nothing.
+        exponent: of the ratio; static.
         scope: parameters that are dampened: ``"head"``, ``"all"`` or ``"none"``.
         shares: whether ``F_f`` counts as a share of ``F_D``, multiplied by the share of
             the root's data that is to be forgotten, so that ``alpha`` lies in (0, 1).
         match: whether ``F_f`` is brought to each descendant's scale, by its trace.
-        centre: whether the head is first centred over classes.
+        centre: whether the head is first centred over the classes that are left.
         only_columns: whether, for a class request, of the head only the columns of the
             requested classes are dampened, and everything else on terms of its own.
         renew: whether, for a class request, the requested classes' columns of the head
@@ -55,9 +55,9 @@ class Rule:
     deep_alpha: float | Array = 0.5
     deep_strength: float | Array = 0.25
     cap: float | Array = 1.0
-    exponent: float | Array = 1.0
     divisor: float | Array = 1.0
     fold: float | Array = 0.0
+    exponent: float = _static(1.0)
     scope: str = _static("head")
     shares: bool = _static(False)
     match: bool = _static(False)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +139,7 @@ def unlearn(
         ),
         graph.edges,
     )
-    models, infos = _forget_jitted(
+    changes, infos = _changes_jitted(
         key,
         bare,
         tuple(sorted(by_architecture(graph, classifier).items())),
@@ -151,7 +152,7 @@ def unlearn(
         zip(graph.names, np.any(graph.reach(roots), axis=1).tolist(), strict=True)
     )
     return dataclasses.replace(graph, nodes=nodes).revised(
-        models,
+        _laid_over(graph, changes),
         roots=roots,
         descendants=[name for name in graph.names if reached[name]],
         request=_described(requests),
@@ -181,6 +182,16 @@ def forget(
     Returns:
         Models by architecture, their Fishers as they were, and infos.
     """
+    changes, infos = _changes(key, graph, classifier, requests, rule, columns)
+    return _laid_over(graph, changes), infos
+
+
+def _changes(key, graph, classifier, requests, rule, columns):
+    """The leaves that change, None in the place of others, and infos.
+
+    What a jitted function gives back unchanged is copied: Fishers, and layers that a
+    rule leaves alone, are many times larger than what a request changes.
+    """
     classifiers = by_architecture(graph, classifier)
     data = next(iter(requests.values())).data
     if data is None:
@@ -196,7 +207,7 @@ def forget(
         found = impress(classifiers_root, variables, request, rule, head)
         taken[root] = on_scale(found, graph.fisher(root), rule)
 
-    models, infos = {}, {}
+    changes, infos = {}, {}
     for place, architecture in enumerate(graph.architectures):
         head, model = heads[architecture], classifiers[architecture]
         stacked = jax.tree.map(
@@ -213,29 +224,41 @@ def forget(
 
         def change(key, variables, own, reaching, reached, head=head, model=model):
             fresh = model.init(key, data.x)["params"]
-            variables = {OUTPUT_MASK: _nothing(reaching), **variables}
+            if rule.renew:
+                variables = {OUTPUT_MASK: _nothing(reaching), **variables}
             new, info = update(variables, own, reaching, fresh, rule, head)
-            kept = jax.tree.map(lambda n, o: jnp.where(reached, n, o), new, variables)
+            kept = jax.tree.map(
+                lambda n, o: None if n is o else jnp.where(reached, n, o),
+                new,
+                variables,
+            )
             return kept, jax.tree.map(lambda leaf: jnp.where(reached, leaf, 0), info)
 
         axes = (0, 0, None if old.fisher is None else 0, 0, 0)
-        variables, infos[architecture] = jax.vmap(change, axes)(
+        changes[architecture], infos[architecture] = jax.vmap(change, axes)(
             keys, old.variables, old.fisher, reaching, jnp.any(reach, axis=1)
         )
-        models[architecture] = old._replace(variables=variables)
-    return models, infos
+    return changes, infos
+
+
+def _laid_over(graph: Graph, changes: Mapping[str, Any]) -> dict[str, Models]:
+    """The graph's models with the leaves that changed."""
+
+    def lay(new, old):
+        if isinstance(new, Mapping):
+            return {k: lay(v, old.get(k) if old else None) for k, v in new.items()}
+        return old if new is None else new
+
+    return {
+        name: models._replace(variables=lay(changes[name], models.variables))
+        for name, models in graph.models.items()
+    }
 
 
 @functools.partial(jax.jit, static_argnums=(2, 5))
-def _forget_jitted(key, graph, classifiers, requests, rule, columns):
-    return forget(
-        key,
-        graph,
-        dict(classifiers),
-        requests,
-        rule,
-        columns=None if columns is None else dict(columns),
-    )
+def _changes_jitted(key, graph, classifiers, requests, rule, columns):
+    columns = None if columns is None else dict(columns)
+    return _changes(key, graph, dict(classifiers), requests, rule, columns)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -338,14 +361,16 @@ def check_effect(rule: Rule, request: ForgetRequest) -> None:
     """
     if not checks.is_concrete(rule, request):
         return
-    if rule.scope == "none" and not np.any(request.classes):
+    # By NumPy: under a trace JAX would make tracers of what is concrete.
+    alpha = np.asarray(rule.alpha)
+    if rule.scope == "none" and not np.asarray(request.classes).any():
         raise ValueError(
             "The rule changes the columns of requested classes and dampens nothing, "
             "but the request is for single rows: use hf.inheritance.rule('repaired')."
         )
     if rule.scope == "none" or request.data is None:
         return
-    if rule.shares and rule.alpha >= 1:
+    if rule.shares and (alpha >= 1).all():
         warnings.warn(
             f"alpha={rule.alpha} selects nothing: a share of Fisher does not exceed 1.",
             RuntimeWarning,
@@ -356,7 +381,7 @@ def check_effect(rule: Rule, request: ForgetRequest) -> None:
         rows = np.asarray(request.rows)
         rows = rows[(rows >= 0) & (rows < weight.size)]
         share = weight[rows].sum() / max(weight.sum(), 1)
-        if share > 0 and rule.alpha >= 1 / share:
+        if share > 0 and (alpha >= 1 / share).all():
             warnings.warn(
                 f"alpha={rule.alpha} selects nothing at the root: its forget data are "
                 f"{share:.3g} of its data, and then F_f / F_D is at most "

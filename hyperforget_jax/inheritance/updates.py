@@ -73,7 +73,11 @@ def update(
     known = jnp.where(impression.level > 0, known, 0)
     held = jnp.where(classes, jnp.clip(known, 0, 1), 0)
     if rule.centre:
-        params = fisher.centre_head(params, head.path)
+        left = ~(classes | variables.get(OUTPUT_MASK, False))
+        # Of the classes that are left, so that a dampened one falls behind the best of
+        # them; of all, where none is.
+        left = left[jnp.asarray(head.columns)]
+        params = fisher.centre_head(params, head.path, left | ~jnp.any(left))
     if not _is_zero(rule.fold):
         coefficients = _folding(impression, held) * rule.fold
         params = _fold(params, kernel, bias, coefficients, head)
