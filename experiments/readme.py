@@ -291,10 +291,44 @@ def benchmark() -> str:
     return _table(["what", "rate", "rival", "ratio: median (range)"], lines)
 
 
+def networks_benchmark() -> str:
+    """A thousand models that forget at once, beside what it would cost else."""
+    document = hf.evaluation.read(RESULTS / "fiun-benchmark.json", references=False)
+    rivals = {
+        "retraining": "retraining all (extrapolated from 20)",
+        "loop": "a Python loop over jitted updates",
+        "measuring": "measuring every Fisher anew (extrapolated from 100)",
+    }
+    lines = []
+    for row in document["rows"]:
+        factors, metrics = row["factors"], row["metrics"]
+        if factors["rival"] == "none":
+            peak = metrics["peak_gib"]["max"]
+            continue
+        ratio = metrics["ratio_to_rival"]
+        lines.append(
+            [
+                f"`{factors['rule']}`",
+                f"{np.median(metrics['seconds_per_request']['values']):.2f}",
+                rivals[factors["rival"]],
+                f"{np.median(ratio['values']):,.1f} "
+                f"({ratio['min']:,.1f} to {ratio['max']:,.1f})",
+                f"{peak:.1f}",
+            ]
+        )
+    return _table(
+        ["rule", "seconds", "rival", "ratio: median (range)", "peak memory, GiB"], lines
+    )
+
+
 BLOCKS = {
     "methods": methods,
     "classes-digits": lambda: classes("digits"),
     "benchmark": benchmark,
+    "networks-mnist": lambda: networks("mnist"),
+    "mask-mnist": lambda: against_mask("mnist"),
+    "requests-mnist": lambda: other_requests("mnist"),
+    "networks-benchmark": networks_benchmark,
 }
 
 
