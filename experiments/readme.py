@@ -299,7 +299,7 @@ def networks_benchmark() -> str:
         "loop": "a Python loop over jitted updates",
         "measuring": "measuring every Fisher anew (extrapolated from 100)",
     }
-    lines = []
+    lines, peak = [], 0.0
     for row in document["rows"]:
         factors, metrics = row["factors"], row["metrics"]
         if factors["rival"] == "none":

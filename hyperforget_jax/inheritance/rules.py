@@ -78,8 +78,8 @@ PRESETS: dict[str, Rule] = {
     # layers before it dampened too.
     "repaired": Rule(
         alpha=0.03,
-        strength=0.01,
-        deep_alpha=0.7,
+        strength=0.003,
+        deep_alpha=0.9,
         scope="all",
         shares=True,
         match=True,
