@@ -279,7 +279,9 @@ def test_a_graph_of_heads_of_different_width_forgets_at_every_node():
     assert (infos["narrow"].dampened > 0).all() and (infos["wide"].dampened > 0).all()
     # Of the narrow head the column of class 1, which is its second, and no other.
     old, new = (
-        hf.fisher.centre_head(graph.variables("t1")["params"], "Dense_1"),
+        hf.fisher.centre_head(
+            graph.variables("t1")["params"], "Dense_1", jnp.array([True, False, True])
+        ),
         after.variables("t1")["params"],
     )
     change = np.abs(new["Dense_1"]["kernel"] - old["Dense_1"]["kernel"])
