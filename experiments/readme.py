@@ -153,8 +153,8 @@ def networks(preset: str) -> str:
             gap = 100 * _values(found, "retain_gap", **wanted)
             least = 100 * _values(found, "retain_gap_worst", **wanted)
             cells += [
-                f"{_spread(forget, 3)} ({worst.mean(axis=1).max():.3f})",
-                f"{_spread(gap, 2)} ({least.mean(axis=1).min():.1f})",
+                f"{_spread(forget, 3)} ({worst.max():.3f})" if worst.size else "–",
+                f"{_spread(gap, 2)} ({least.min():.1f})",
                 _spread(_values(found, "js_to_oracle", **wanted), 4),
                 _spread(_values(found, "relearn_steps", **wanted), 1),
             ]

@@ -100,7 +100,7 @@ def main(config: Tune) -> None:
                         for place, point in enumerate(of_grid)
                     }
                     graph, gold = by_name[regime], by_name["gold"]
-                    answers, _ = fiun.answer(
+                    answers = fiun.answer(
                         bench, case, regime, graph, tuple(rules), rules
                     )
                     metrics = fiun.measure(

@@ -1,6 +1,6 @@
 """Diagonal Fisher information: measured, merged over models, and dampened by."""
 
-from hyperforget_jax.fisher.dampening import centre_head, dampen, match_trace
+from hyperforget_jax.fisher.dampening import centre_head, dampen
 from hyperforget_jax.fisher.diagonal import ESTIMATORS, diagonal
 from hyperforget_jax.fisher.information import Fisher, check_comparable, check_values
 from hyperforget_jax.fisher.merging import MERGES, merge
@@ -16,7 +16,6 @@ __all__ = [
     "check_values",
     "dampen",
     "diagonal",
-    "match_trace",
     "merge",
     "overlay",
     "restrict",

@@ -1,6 +1,5 @@
 """The dampening rule: shrink the parameters that matter to the forgotten."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ from hyperforget_jax.base import Array
 from hyperforget_jax.fisher.information import Fisher, check_comparable
 from hyperforget_jax.fisher.scopes import leaf_paths, matching, overlay, restrict
 
-__all__ = ["centre_head", "dampen", "match_trace"]
+__all__ = ["centre_head", "dampen"]
 
 # Some operations take a number below the smallest normal one for zero, and some do
 # not: chosen by the one, it would be 0 / 0 to the other.
@@ -79,7 +78,8 @@ def dampen(
         # A power costs more than all the rest, and is one almost always.
         scaled = ratio if is_one else jnp.power(ratio, exponent)
         factor = jnp.minimum(scaled, cap)
-        return jnp.where(is_chosen, factor * parameter, parameter)
+        shrunk = (factor * parameter).astype(parameter.dtype)
+        return jnp.where(is_chosen, shrunk, parameter)
 
     dampened = jax.tree.map(shrink, part, chosen, forget.values, data.values)
     selected = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(chosen))
@@ -116,38 +116,6 @@ def centre_head(params: Any, head: str, among: Array | None = None) -> Any:
 
     centred = jax.tree.map(centred_leaf, restrict(params, (head,)))
     return overlay(params, centred)
-
-
-def match_trace(forget: Fisher, reference: Fisher, target: Fisher) -> Fisher:
-    r"""A Fisher taken at one model, on the scale of another model.
-
-    .. math:: F_f \leftarrow \frac{\operatorname{tr} F_{target}}
-              {\operatorname{tr} F_{reference}} F_f \quad\text{leaf by leaf}
-
-    The trace of a root's Fisher may be many times that of its descendant's, which a
-    ratio of the two would take for importance.
-
-    Args:
-        forget: the Fisher of the forget data at a root.
-        reference: that of the root's training data at the root.
-        target: that of the training data at the descendant.
-
-    Returns:
-        ``forget`` scaled; zero in leaves where the reference's trace is zero.
-
-    Raises:
-        ValueError: Fishers that are not comparable.
-    """
-    check_comparable(forget, reference)
-    check_comparable(forget, target)
-
-    def scaled(f, r, t):
-        there = jnp.sum(r) >= _NORMAL
-        ratio = jnp.sum(t) / jnp.where(there, jnp.sum(r), 1)
-        return jnp.where(there, f * ratio, 0)
-
-    values = jax.tree.map(scaled, forget.values, reference.values, target.values)
-    return dataclasses.replace(forget, values=values)
 
 
 def _along_last(columns: Array, ndim: int) -> Array:

@@ -121,7 +121,7 @@ def find_head(
         )
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     shapes = jax.eval_shape(lambda tree: tree, variables)
-    path, taps = list(jax.eval_shape(classifier.taps, shapes, one).items())[-1]
+    path, taps = _last_layer(classifier, shapes, one)
     if len(taps) != 1 or taps[0].kind != "dense" or len(taps[0].input.shape) != 2:
         raise ValueError(
             f"The last layer, {path}, is not one dense layer that is called once: "
@@ -153,6 +153,27 @@ def head_by_class(variables: Variables, head: Head, num_classes: int):
     kernel = part["kernel"]
     bias = part.get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype))
     return move_columns((kernel, bias), head.columns, range(num_classes))
+
+
+def _last_layer(classifier: Classifier, variables: Any, x: Any):
+    """The layer that gives the logits; where that is not known, the last one called."""
+    order: list[str] = []
+    plain, tapped = classifier.taps, classifier.tapped
+
+    def called(variables, x):
+        taps: Any = {}
+        if tapped is not None:
+            _, taps = tapped(variables, x, {})
+        elif plain is not None:
+            taps = plain(variables, x)
+        # Noted here, since a dictionary leaves a trace in the order of its keys.
+        order[:] = taps
+        return taps
+
+    found = jax.eval_shape(called, variables, x)
+    giving = [path for path, taps in found.items() if taps[-1].gives_logits]
+    path = giving[0] if giving else order[-1]
+    return path, found[path]
 
 
 def move_columns(

@@ -53,6 +53,11 @@ class Plan:
         """
         checks.check_is_examples(data)
         labels, weight = np.asarray(data.y), np.asarray(data.weight)
+        if not rows:
+            raise ValueError("rows is empty: a plan has at least one node.")
+        unknown = sorted(set(architectures or {}) - set(rows))
+        if unknown:
+            raise ValueError(f"architectures names {unknown}, which rows does not.")
         for name, of_node in rows.items():
             if np.shape(of_node) != labels.shape or np.asarray(of_node).dtype != bool:
                 raise ValueError(
@@ -98,6 +103,18 @@ class Plan:
         graph = Graph.create(nodes, graph.edges)
         return dataclasses.replace(self, graph=graph)
 
+    def rows_behind(self, name: str) -> np.ndarray:
+        """A node's rows, int64; of one without any, those that its parents stand for.
+
+        Args:
+            name: a node's.
+        """
+        rows = np.flatnonzero(self.rows[self._place(name)])
+        if rows.size:
+            return rows
+        edges = self.graph.parents(name)
+        return np.unique(np.concatenate([self.rows_behind(e.parent) for e in edges]))
+
     def holders(self, request: ForgetRequest) -> tuple[str, ...]:
         """The nodes that see any of the rows to be forgotten.
 
@@ -132,7 +149,7 @@ class Plan:
         Raises:
             ValueError: a capacity that is too small.
         """
-        own = self.rows[self.graph.names.index(name)]
+        own = self.rows[self._place(name)]
         data = self._data_of(request)
         weight = np.where(own, np.asarray(data.weight), 0).astype(np.int32)
         rows = np.asarray(request.rows)
@@ -169,6 +186,8 @@ class Plan:
             keepers: the nodes that go on seeing the rows; by default the roots.
         """
         kept = set(self.roots(request) if keepers is None else keepers)
+        for name in kept:
+            self._place(name)
         return self._without(request, [n for n in self.graph.names if n not in kept])
 
     def _without(self, request, names) -> "Plan":
@@ -176,6 +195,10 @@ class Plan:
         for name in names:
             rows[self.graph.names.index(name), gone] = False
         return dataclasses.replace(self, rows=rows)._described()
+
+    def _place(self, name: str) -> int:
+        self.graph.node(name)  # An unknown name is named, with those that are near.
+        return self.graph.names.index(name)
 
     def _wanted(self, request: ForgetRequest) -> np.ndarray:
         self._data_of(request)

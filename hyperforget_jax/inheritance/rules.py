@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array
@@ -25,7 +26,8 @@ class Rule:
     ``min(cap, (strength * F_D / F_f) ** exponent)``; ``F_f`` is merged over the roots.
 
     Attributes:
-        alpha: selection threshold; under ``only_columns`` that of the columns.
+        alpha: selection threshold; under ``only_columns`` that of the columns, and
+            without meaning for a request of rows.
         strength: ``lambda``; likewise.
         deep_alpha: under ``only_columns``, the threshold of the layers before the head,
             and for a request of rows of the head too.
@@ -35,6 +37,7 @@ class Rule:
         fold: how much of a forgotten class's column is added to those of the classes
             that its examples resemble; zero for nothing.
         exponent: of the ratio; static.
+        folds: whether ``fold`` is not zero; set by :func:`rule`.
         scope: parameters that are dampened: ``"head"``, ``"all"`` or ``"none"``.
         shares: whether ``F_f`` counts as a share of ``F_D``, multiplied by the share of
             the root's data that is to be forgotten, so that ``alpha`` lies in (0, 1).
@@ -58,6 +61,7 @@ class Rule:
     divisor: float | Array = 1.0
     fold: float | Array = 0.0
     exponent: float = _static(1.0)
+    folds: bool = _static(False)
     scope: str = _static("head")
     shares: bool = _static(False)
     match: bool = _static(False)
@@ -87,7 +91,7 @@ PRESETS: dict[str, Rule] = {
         only_columns=True,
     ),
     # What came nearest to retraining: see Rule.fold and Rule.renew.
-    "folded": Rule(fold=0.3, scope="none", centre=True, renew=True),
+    "folded": Rule(fold=0.3, folds=True, scope="none", centre=True, renew=True),
 }
 
 
@@ -106,6 +110,13 @@ def rule(preset: str = "folded", **changes: Any) -> Rule:
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {preset!r}.")
     made = dataclasses.replace(PRESETS[preset], **changes)
+    folds = not (checks.is_concrete(made.fold) and np.all(np.asarray(made.fold) == 0))
+    made = dataclasses.replace(made, folds=folds)
+    if made.scope == "none" and not (made.folds or made.renew):
+        raise ValueError(
+            "The rule does nothing: scope='none' dampens nothing, and it neither folds "
+            "nor renews."
+        )
     checks.check_positive(
         alpha=made.alpha,
         strength=made.strength,

@@ -11,7 +11,7 @@ from hyperforget_jax import manifests
 from hyperforget_jax.inheritance.nodes import Edge, Models, Node
 from hyperforget_jax.inheritance.validation import unknown
 
-__all__ = ["check_models"]
+__all__ = ["check_frozen", "check_models"]
 
 
 def check_models(
@@ -54,7 +54,7 @@ def check_models(
     for edge in edges:
         if edge.frozen:
             architecture = by_name[edge.child].architecture
-            _check_frozen(edge, models[architecture].variables)
+            check_frozen(edge, models[architecture].variables)
 
 
 def _check_stacked(architecture: str, count: int, models: Models) -> None:
@@ -72,7 +72,13 @@ def _check_stacked(architecture: str, count: int, models: Models) -> None:
             )
 
 
-def _check_frozen(edge: Edge, variables: Any) -> None:
+def check_frozen(edge: Edge, variables: Any) -> None:
+    """Raises ValueError unless the child has the parameters that an edge freezes.
+
+    Args:
+        edge: an edge.
+        variables: the child's, of which the paths matter.
+    """
     paths = list(_leaves(variables.get("params", {})))
     for frozen in edge.frozen:
         if not any(path == frozen or path.startswith(f"{frozen}/") for path in paths):

@@ -1,5 +1,6 @@
 """Training a network: level by level, the models of one level as one population."""
 
+import dataclasses
 import functools
 import re
 import zlib
@@ -18,6 +19,7 @@ from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.heads import find_head, hand_down
 from hyperforget_jax.inheritance.nodes import Edge, Models, Node
 from hyperforget_jax.inheritance.plans import Plan
+from hyperforget_jax.inheritance.stacking import check_frozen
 from hyperforget_jax.training import fit_population
 
 __all__ = ["train", "train_networks"]
@@ -49,6 +51,10 @@ def train(
     (graph,) = train_networks(
         key[None], classifier, data, [plan], optimizer, steps, **options
     )
+    # Other draws make other models, and other ids.
+    seed = zlib.crc32(np.asarray(jax.random.key_data(key)).tobytes())
+    nodes = tuple(dataclasses.replace(node, seed=seed) for node in graph.nodes)
+    graph = dataclasses.replace(graph, nodes=nodes)
     return jax.tree.map(lambda leaf: leaf[0], graph)
 
 
@@ -106,6 +112,7 @@ def train_networks(
     num_classes = checks.check_classifier(
         classifiers[graph.architectures[0]], None, data.x
     )
+    _check_inheritance(graph, classifiers, columns, data)
     trained: dict[str, Variables] = {}
     for level, names in enumerate(graph.levels()):
         for group in _groups(graph, names):
@@ -208,6 +215,27 @@ def _shape(graph: Graph) -> tuple[Any, ...]:
     return graph.edges, [(node.name, node.architecture) for node in graph.nodes]
 
 
+def _check_inheritance(graph, classifiers, columns, data) -> None:
+    """Raises before anything is trained that training would trip over later."""
+    shapes = {
+        name: jax.eval_shape(model.init, jax.random.key(0), data.x)
+        for name, model in classifiers.items()
+    }
+    for model in classifiers.values():
+        checks.check_classifier(model, None, data.x)
+    for edge in graph.edges:
+        of_parent, of_child = (
+            graph.node(name).architecture for name in (edge.parent, edge.child)
+        )
+        check_frozen(edge, shapes[of_child])
+        if of_parent != of_child and not {of_parent, of_child} <= set(columns or {}):
+            raise ValueError(
+                f"{edge.parent} -> {edge.child} goes from the architecture "
+                f"{of_parent!r} to {of_child!r}: columns must say which class each "
+                "output of either is."
+            )
+
+
 def _groups(graph: Graph, names: Sequence[str]) -> list[list[str]]:
     """The nodes of a level that are trained together."""
     groups: dict[Any, list[str]] = {}
@@ -215,7 +243,8 @@ def _groups(graph: Graph, names: Sequence[str]) -> list[list[str]]:
         edges = graph.parents(name)
         kinds = (
             graph.node(name).architecture,
-            tuple((e.frozen, graph.node(e.parent).architecture) for e in edges[:1]),
+            tuple(sorted({path for e in edges for path in e.frozen})),
+            tuple(sorted({graph.node(e.parent).architecture for e in edges})),
             bool(graph.node(name).data),
             not edges,
         )

@@ -67,7 +67,21 @@ def register(
 
     Returns:
         The graph with Fishers; as it is if the rule needs none.
+
+    Raises:
+        ValueError: a graph without models, or a plan or data that are not its own.
     """
+    if not graph.models:
+        raise ValueError("graph is not trained: it has no models.")
+    for node in graph.nodes:
+        planned = plan.graph.node(node.name)
+        if planned.data != node.data:
+            raise ValueError(
+                f"plan is not that of the graph: {node.name} was trained on the rows "
+                f"{node.data or 'of nobody'}, and there sees {planned.data or 'none'}."
+            )
+    if not np.array_equal(plan.labels, data.y):
+        raise ValueError("data are not those of the plan: their labels differ.")
     if rule.scope == "none":
         return graph
     classifiers = by_architecture(graph, classifier)
@@ -75,7 +89,7 @@ def register(
     models = {}
     for architecture in graph.architectures:
         model, head = classifiers[architecture], heads[architecture]
-        rows = [_own_rows(plan, name) for name in graph.rows(architecture)]
+        rows = [plan.rows_behind(name) for name in graph.rows(architecture)]
         size = max(len(each) for each in rows)
         # Everybody's rows, filled up with rows out of range, which weigh nothing.
         padded = np.full((len(rows), size), data.y.shape[0], np.int32)
@@ -102,6 +116,9 @@ def unlearn(
 
     The roots' forget data are read, and no other. FIUn, arXiv 2408.08493; a model that
     descends from several roots forgets what any of them does (MFIM).
+
+    Cached Fishers stay as they are, and those of the models that were changed are then
+    out of date: a second request that dampens warns of it.
 
     Args:
         key: a typed key, consumed.
@@ -170,6 +187,8 @@ def forget(
     columns: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[dict[str, Models], dict[str, UpdateInfo]]:
     """The numbers of :func:`unlearn`: a pure function, to be jitted and vmapped.
+
+    It checks nothing that depends on values, and leaves the graph's nodes alone.
 
     Args:
         key: a typed key, consumed.
@@ -310,15 +329,6 @@ def _translated(impression: Impression, source: Head, target: Head) -> Impressio
     )
 
 
-def _own_rows(plan: Plan, name: str) -> np.ndarray:
-    """A node's rows; of a node without any, those that its parents stand for."""
-    rows = np.flatnonzero(plan.rows[plan.graph.names.index(name)])
-    if rows.size:
-        return rows
-    parents = [_own_rows(plan, edge.parent) for edge in plan.graph.parents(name)]
-    return np.unique(np.concatenate(parents))
-
-
 def _check(graph: Graph, requests: Mapping[str, ForgetRequest], rule: Rule) -> None:
     if not isinstance(requests, Mapping):
         raise TypeError(
@@ -326,6 +336,8 @@ def _check(graph: Graph, requests: Mapping[str, ForgetRequest], rule: Rule) -> N
             f"{type(requests).__name__}."
         )
     check_roots(graph, tuple(requests))
+    if not graph.models:
+        raise ValueError("graph is not trained: it has no models.")
     for root, request in requests.items():
         check_roots(graph, (root,), np.flatnonzero(request.classes).tolist())
         if request.data is None:
@@ -340,6 +352,15 @@ def _check(graph: Graph, requests: Mapping[str, ForgetRequest], rule: Rule) -> N
         check_effect(rule, request)
     if rule.scope == "none":
         return
+    stale = [node.name for node in graph.nodes if node.revisions]
+    if stale:
+        warnings.warn(
+            f"The Fishers of {', '.join(stale[:5])} were taken before an earlier "
+            "request, at other weights and with what it forgot: register anew if the "
+            "data are there.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     for name, models in graph.models.items():
         if models.fisher is None:
             raise ValueError(
@@ -347,6 +368,17 @@ def _check(graph: Graph, requests: Mapping[str, ForgetRequest], rule: Rule) -> N
                 "while the training data are there."
             )
         fisher.check_values(models.fisher, f"models[{name!r}].fisher")
+    if rule.estimator == "per_example":
+        for root, request in requests.items():
+            held = float(graph.fisher(root).mass)
+            data: Any = request.data
+            given = float(np.asarray(data.weight).sum())
+            # Counts up to 2**24 are exact in float32.
+            if given > held:
+                raise ValueError(
+                    f"The request to {root!r} brings {given:g} examples, and its "
+                    f"Fisher is of {held:g}: give it its own, as plan.request_at does."
+                )
 
 
 def check_effect(rule: Rule, request: ForgetRequest) -> None:
@@ -362,33 +394,30 @@ def check_effect(rule: Rule, request: ForgetRequest) -> None:
     if not checks.is_concrete(rule, request):
         return
     # By NumPy: under a trace JAX would make tracers of what is concrete.
-    alpha = np.asarray(rule.alpha)
-    if rule.scope == "none" and not np.asarray(request.classes).any():
+    names_classes = np.asarray(request.classes).any()
+    if rule.scope == "none" and not names_classes:
         raise ValueError(
             "The rule changes the columns of requested classes and dampens nothing, "
             "but the request is for single rows: use hf.inheritance.rule('repaired')."
         )
     if rule.scope == "none" or request.data is None:
         return
-    if rule.shares and (alpha >= 1).all():
+    weight, rows = np.asarray(request.data.weight), np.asarray(request.rows)
+    rows = rows[(rows >= 0) & (rows < weight.size)]
+    share = weight[rows].sum() / max(weight.sum(), 1)
+    # Which threshold decides; and above what it cannot be passed, at the weights where
+    # both Fishers were taken.
+    name = "deep_alpha" if rule.only_columns and not names_classes else "alpha"
+    alpha = np.asarray(getattr(rule, name))
+    most = 1.0 if rule.shares else 1 / share if share > 0 else np.inf
+    if rule.estimator == "per_example" and (alpha >= most).all():
         warnings.warn(
-            f"alpha={rule.alpha} selects nothing: a share of Fisher does not exceed 1.",
+            f"{name}={getattr(rule, name)} selects nothing at the root: its forget "
+            f"data are {share:.3g} of its data, and what is compared is at most "
+            f"{most:.3g} there.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    if not rule.shares and rule.estimator == "per_example" and not rule.match:
-        weight = np.asarray(request.data.weight)
-        rows = np.asarray(request.rows)
-        rows = rows[(rows >= 0) & (rows < weight.size)]
-        share = weight[rows].sum() / max(weight.sum(), 1)
-        if share > 0 and (alpha >= 1 / share).all():
-            warnings.warn(
-                f"alpha={rule.alpha} selects nothing at the root: its forget data are "
-                f"{share:.3g} of its data, and then F_f / F_D is at most "
-                f"{1 / share:.3g}.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
 
 
 def _described(requests: Mapping[str, ForgetRequest]) -> str:

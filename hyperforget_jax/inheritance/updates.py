@@ -78,7 +78,7 @@ def update(
         # them; of all, where none is.
         left = left[jnp.asarray(head.columns)]
         params = fisher.centre_head(params, head.path, left | ~jnp.any(left))
-    if not _is_zero(rule.fold):
+    if rule.folds:
         coefficients = _folding(impression, held) * rule.fold
         params = _fold(params, kernel, bias, coefficients, head)
     dampened = jnp.zeros(())
@@ -108,9 +108,9 @@ def _fold(params, kernel, bias, coefficients, head: Head):
     num_classes = coefficients.shape[0]
     more = move_columns(product, range(num_classes), head.columns)
     old = layer(params, head.path)
-    new = {**old, "kernel": old["kernel"] + more[:-1]}
+    new = {**old, "kernel": old["kernel"] + more[:-1].astype(old["kernel"].dtype)}
     if "bias" in old:
-        new["bias"] = old["bias"] + more[-1]
+        new["bias"] = old["bias"] + more[-1].astype(old["bias"].dtype)
     return with_layer(params, head.path, new)
 
 
@@ -173,7 +173,3 @@ def _renew(variables: Variables, classes: Array, fresh: Any, head: Head) -> Vari
         "params": with_layer(params, head.path, renewed),
         OUTPUT_MASK: mask | classes,
     }
-
-
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, int | float) and value == 0

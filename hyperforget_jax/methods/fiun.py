@@ -107,7 +107,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         return FIUnState(changed, left), FIUnInfo(info.dampened)
 
     dampens = how.scope != "none"
-    selects = how.only_columns or how.renew
+    selects = how.only_columns or how.renew or how.centre or how.folds
     access = Access(
         init=frozenset({"retain", "forget"} if dampens else ()),
         unlearn=frozenset({"forget", "classes"} if selects else {"forget"}),

@@ -227,28 +227,6 @@ class ParametersTest(chex.TestCase):
         for leaf in jax.tree.leaves(got["Dense_1"]):
             np.testing.assert_allclose(np.mean(leaf, axis=-1), 0, atol=1e-7)
 
-    @chex.variants(with_jit=True, without_jit=True)
-    def test_traces_match(self):
-        match = self.variant(hf.fisher.match_trace)
-        forget, reference = alike()
-        target = alike()[0]
-        # The root's own Fisher comes to have the target's trace, leaf by leaf.
-        matched = match(reference, reference, target)
-        for got, expected in zip(
-            *(jax.tree.leaves(f.values) for f in (matched, target)), strict=True
-        ):
-            np.testing.assert_allclose(np.sum(got), np.sum(expected), rtol=1e-5)
-        got = match(forget, reference, target).values["Dense_1"]["bias"]
-        ratio = np.divide(
-            *(np.sum(f.values["Dense_1"]["bias"]) for f in (target, reference))
-        )
-        np.testing.assert_allclose(
-            got, forget.values["Dense_1"]["bias"] * ratio, rtol=1e-6
-        )
-        nothing = fisher(jax.tree.map(np.zeros_like, TREE))
-        for leaf in jax.tree.leaves(match(forget, nothing, target).values):
-            np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
-
 
 def inside(whole):
     return fisher(whole.values["Dense_1"])
