@@ -49,19 +49,6 @@ def test_defaults_are_what_was_chosen(method):
     )
 
 
-@pytest.mark.parametrize("preset", ["repaired", "folded"])
-def test_presets_of_rules_are_what_was_chosen(preset):
-    path = PATH.with_name("tune-fiun-mnist.json")
-    (chosen,) = (
-        row["factors"]
-        for row in hf.evaluation.read(path, references=False)["rows"]
-        if row["method"] == f"fiun/{preset}" and row["factors"]["chosen"]
-    )
-    about = ("place", "chosen", "score")
-    hyper = {name: value for name, value in chosen.items() if name not in about}
-    assert hf.inheritance.rule(preset, **hyper) == hf.inheritance.rule(preset)
-
-
 def test_committed_results_are_clean_and_seeded():
     paths = sorted(PATH.parent.glob("*.json"))
     assert PATH in paths

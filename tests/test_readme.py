@@ -9,6 +9,7 @@ import sys
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 import hyperforget_jax as hf
@@ -47,6 +48,26 @@ def test_a_state_is_kept_as_the_readme_says(tmp_path, monkeypatch):
     assert type(names["state"]) is type(state)
 
 
+def test_a_graph_forgets_as_the_readme_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    splits = hf.data.load("digits")
+    names = {
+        "hf": hf,
+        "splits": splits,
+        "classifier": hf.from_linen(hf.models.MLP((32,))),
+        "optimizer": optax.adam(5e-3),
+        "keys": jax.random.split(jax.random.key(0), 4),
+    }
+    exec(BLOCKS[2].replace("optimizer, 300", "optimizer, 100"), names)
+    assert "r1: classes 3 ('r1', 'r2', 'r3', 'r4')" in capsys.readouterr().out
+    forget = splits.test.y == 3
+    for name, least in (("graph", 0.6), ("forgetful", -1)):
+        logits = names["classifier"].apply(names[name].variables("r4"), splits.test.x)
+        accuracy = jnp.mean((jnp.argmax(logits, -1) == 3)[forget])
+        assert least <= accuracy <= (1 if least > 0 else 0.05)
+    assert hf.inheritance.load("runs/graph").id("r4") == names["forgetful"].id("r4")
+
+
 def test_models_of_all_three_kinds_are_taken():
     class MyLinenNetwork(nn.Module):
         @nn.compact
@@ -61,7 +82,7 @@ def test_models_of_all_three_kinds_are_taken():
             return self.head(x)
 
     params, logits = {"w": jnp.zeros(1)}, jnp.zeros((2, 3))
-    lines = [line for line in BLOCKS[2].splitlines() if line.startswith("hf.")]
+    lines = [line for line in BLOCKS[3].splitlines() if line.startswith("hf.")]
     assert len(lines) == 3
     for line in lines:
         classifier = eval(line, {**globals(), **locals()})

@@ -368,7 +368,7 @@ def _check(graph: Graph, requests: Mapping[str, ForgetRequest], rule: Rule) -> N
                 "while the training data are there."
             )
         fisher.check_values(models.fisher, f"models[{name!r}].fisher")
-    if rule.estimator == "per_example":
+    if all(m.fisher.estimator == "per_example" for m in graph.models.values()):
         for root, request in requests.items():
             held = float(graph.fisher(root).mass)
             data: Any = request.data

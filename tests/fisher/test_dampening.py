@@ -252,3 +252,19 @@ def test_what_does_not_fit_is_refused():
     refused("scope has 'Dense_5'", columns=np.ones(3, bool), head="Dense_5")
     with pytest.raises(ValueError, match="scope has 'Dense_5'.*Dense_1/kernel"):
         hf.fisher.centre_head(TREE, "Dense_5")
+
+
+def test_parameters_keep_their_type():
+    forget, data = alike()
+    short = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), TREE)
+    got, _ = hf.fisher.dampen(short, forget, data, **TWICE)
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(got))
+
+
+def test_the_head_is_centred_among_some_classes():
+    among = np.array([True, False, True, False])[: TREE["Dense_1"]["bias"].size]
+    among = np.resize(among, TREE["Dense_1"]["bias"].shape)
+    got = hf.fisher.centre_head(TREE, "Dense_1", jnp.asarray(among))
+    for leaf in jax.tree.leaves(got["Dense_1"]):
+        np.testing.assert_allclose(np.mean(leaf[..., among], axis=-1), 0, atol=1e-6)
+    chex.assert_trees_all_equal(got["Block_0"], TREE["Block_0"])

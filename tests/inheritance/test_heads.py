@@ -1,6 +1,7 @@
 """Last layers: found, widened, and their columns moved by class."""
 
 import chex
+import flax.linen as nn
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -135,3 +136,20 @@ def test_malformed_heads_are_refused():
     with pytest.raises(ValueError, match="no taps.*make it with hf.from_linen"):
         find_head(bare, bare.init(jax.random.key(0), DATA.x), DATA.x)
     assert widen(bare, range(4), 6).taps is None
+
+
+def test_the_head_is_the_layer_that_gives_the_logits_whatever_its_name():
+    class Named(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(4, name="head")(nn.relu(nn.Dense(5, name="trunk")(x)))
+
+    for module, path in (
+        (Named(), "head"),
+        (hf.models.MLP((3,) * 10, 4), "Dense_10"),
+    ):
+        classifier = hf.from_linen(module)
+        x = jnp.zeros((2, 6))
+        variables = jax.eval_shape(classifier.init, jax.random.key(0), x)
+        for model in (classifier, classifier._replace(tapped=None)):
+            assert find_head(model, variables, x).path == path

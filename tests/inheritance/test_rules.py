@@ -124,7 +124,7 @@ def test_numbers_are_leaves_and_choices_are_not():
         doubled = jax.tree.map(lambda leaf: 2 * leaf, made)
         assert getattr(doubled, name) == 2 * getattr(made, name)
     assert jax.tree.structure(rule("repaired")) == jax.tree.structure(
-        rule("repaired", alpha=2.0, fold=0.1)
+        rule("repaired", alpha=2.0, strength=0.1)
     )
     assert jax.tree.structure(rule("repaired")) != jax.tree.structure(
         rule("repaired", scope="head")
@@ -134,7 +134,7 @@ def test_numbers_are_leaves_and_choices_are_not():
 
 def test_a_sweep_over_numbers_is_a_vmap():
     found = impression(known())
-    folds = jnp.array([0.0, 0.3, 2.0])
+    folds = jnp.array([0.1, 0.3, 2.0])
 
     def answer(fold):
         return apply(found, rule("folded", fold=fold, renew=False))

@@ -337,3 +337,22 @@ def test_networks_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             train_networks(plans, **{"classifier": classifier, **options})
+
+
+def test_what_training_would_trip_over_is_refused_before_it():
+    def refused(message, edges, classifier=None, **options):
+        rows = {"a": np.ones(DATA.y.shape, bool), "b": np.ones(DATA.y.shape, bool)}
+        plan = inheritance.Plan.create(DATA, rows, edges, **options)
+        models = toys.perceptron() if classifier is None else classifier
+        with pytest.raises(ValueError, match=message):
+            train_networks([plan], models)
+
+    frozen = inheritance.Edge("a", "b", "transfer", frozen=("Dense_7",))
+    refused("a -> b freezes 'Dense_7'.*Dense_0/kernel", [frozen])
+    two = {"wide": toys.perceptron(), "default": toys.softmax_regression()}
+    refused(
+        "a -> b goes from the architecture 'default' to 'wide': columns",
+        [inheritance.Edge("a", "b", "transfer")],
+        two,
+        architectures={"b": "wide"},
+    )
