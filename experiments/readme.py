@@ -325,6 +325,10 @@ BLOCKS = {
     "methods": methods,
     "classes-digits": lambda: classes("digits"),
     "benchmark": benchmark,
+    "networks-mnist": lambda: networks("mnist"),
+    "mask-mnist": lambda: against_mask("mnist"),
+    "requests-mnist": lambda: other_requests("mnist"),
+    "networks-benchmark": networks_benchmark,
 }
 
 

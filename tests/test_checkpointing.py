@@ -391,7 +391,7 @@ def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
 def test_a_failed_save_leaves_old_or_new(tmp_path, monkeypatch, first):
     """Fails at every disk operation of the save in turn."""
     old, new = _variables(1.0), _variables(2.0)
-    outcomes = set()
+    outcomes, successes = set(), 0
     for failing in range(100):
         path = tmp_path / str(failing) / "v"
         if not first:
@@ -413,9 +413,16 @@ def test_a_failed_save_leaves_old_or_new(tmp_path, monkeypatch, first):
                 patch.setattr(os, name, fail(name, getattr(os, name)))
             try:
                 save(path, new, kind="variables", overwrite=True)
-                break
+                # Orbax's threads do not make the same number of calls every time: one
+                # save that meets no failure is not yet the end of them.
+                successes += 1
             except OSError as error:
                 assert "the disk is full" in str(error)
+                successes = 0
+        if successes == 5:
+            break
+        if successes:
+            continue
         if path.exists():
             found = digest(load(path))
             assert found in {digest(old), digest(new)}
