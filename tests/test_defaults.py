@@ -49,6 +49,24 @@ def test_defaults_are_what_was_chosen(method):
     )
 
 
+@pytest.mark.parametrize("preset", ["repaired", "folded"])
+def test_presets_of_rules_are_what_was_tuned(preset):
+    """The best score to three digits, and of those the least divergence from gold."""
+    path = PATH.with_name("tune-fiun-mnist.json")
+    rank = {}
+    for row in hf.evaluation.read(path, references=False)["rows"]:
+        if row["method"] == f"fiun/{preset}":
+            about = dict(row["factors"])
+            score = about.pop("score") if preset == "repaired" else 0.0
+            hyper = {
+                k: v for k, v in about.items() if k not in ("place", "chosen", "score")
+            }
+            apart = row["metrics"]["js_to_own_oracle"]["mean"]
+            found = hf.inheritance.rule(preset, **hyper)
+            rank[found] = (-round(score, 3), round(apart, 4))
+    assert rank[hf.inheritance.rule(preset)] == min(rank.values())
+
+
 def test_committed_results_are_clean_and_seeded():
     paths = sorted(PATH.parent.glob("*.json"))
     assert PATH in paths
