@@ -108,7 +108,11 @@ def classes(preset: str) -> str:
 
 def _networks(preset: str) -> dict[tuple, dict]:
     """Metrics of whole networks, by scenario, setting, regime and method."""
-    document = hf.evaluation.read(RESULTS / f"fiun-{preset}.json")
+    rows = [
+        row
+        for study in ("fiun", "fiun-depth")
+        for row in hf.evaluation.read(RESULTS / f"{study}-{preset}.json")["rows"]
+    ]
     return {
         (
             row["scenario"],
@@ -116,7 +120,7 @@ def _networks(preset: str) -> dict[tuple, dict]:
             row["factors"]["regime"],
             row["method"],
         ): row["metrics"]
-        for row in document["rows"]
+        for row in rows
         if row["factors"]["node"] == "all"
     }
 
