@@ -16,7 +16,7 @@ import json
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -433,7 +433,7 @@ def run_setting(bench, setting: str, out: Path, console: Console) -> list[dict]:
             console.log(
                 f"{setting} {case.name} {regime}: {time.perf_counter() - begun:.0f} s"
             )
-    return _rows(bench, setting, gathered)
+    return _rows(bench, setting, gathered, {"class": graphs[0]["gold"].names})
 
 
 def draw(graph, case, found, path: Path) -> None:
@@ -457,15 +457,18 @@ def draw(graph, case, found, path: Path) -> None:
     )
 
 
-def _rows(bench, setting, gathered) -> list[dict]:
-    """A row a node and one for all nodes together, over all requests of a scenario."""
+def _rows(bench, setting, gathered, shown_in: Mapping[str, Container]) -> list[dict]:
+    """Over all requests of a scenario, a row for all nodes together.
+
+    And one for each node that ``shown_in`` names for the scenario.
+    """
     rows = []
     networks_of: dict[tuple, dict[str, list]] = defaultdict(dict)
     for (scenario, regime, method, node), of_node in gathered.items():
         networks_of[scenario, regime, method][node] = of_node
     for (scenario, regime, method), nodes in networks_of.items():
-        summaries = {node: summary(of_node) for node, of_node in nodes.items()}
-        shown = dict(summaries) if scenario == "class" else {}
+        named = shown_in.get(scenario, ())
+        shown = {n: summary(of_node) for n, of_node in nodes.items() if n in named}
         shown["all"] = _over_nodes(nodes)
         for node, metrics in shown.items():
             rows.append(
@@ -535,31 +538,14 @@ def run_depth(bench, setting: str, out: Path, console: Console) -> list[dict]:
     (graphs,) = networks.train(
         bench.preset, bench.classifier, data, [case], bench.keys, out / setting
     )
-    rows = []
+    gathered = {}
     for regime in networks.REGIMES:
         methods = ("logit_mask", *RULES)
         answers = answer(bench, case, regime, graphs[regime], methods)
         found = measure(bench, case, regime, graphs[regime], graphs["gold"], answers)
-        gathered: dict[str, dict[str, list]] = defaultdict(dict)
         for (method, node), metrics in found.items():
-            gathered[method][node] = [metrics]
-        for method, nodes in gathered.items():
-            chosen = {n: summary(nodes[n]) for n in shown if n in nodes}
-            for node, metrics in {**chosen, "all": _over_nodes(nodes)}.items():
-                rows.append(
-                    hf.evaluation.results_row(
-                        method,
-                        by_seed(metrics),
-                        dataset=bench.preset.dataset,
-                        model=bench.preset.model,
-                        scenario="depth",
-                        request=f"{setting} {regime}",
-                        access=_access(bench.classifier, method),
-                        seconds=NOT_TIMED,
-                        factors={"setting": setting, "regime": regime, "node": node},
-                    )
-                )
-    return rows
+            gathered["depth", regime, method, node] = [metrics]
+    return _rows(bench, setting, gathered, {"depth": shown})
 
 
 def main(config: FIUn) -> None:
