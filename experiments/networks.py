@@ -35,37 +35,14 @@ class _Small(nn.Module):
         return nn.Dense(10)(x.reshape(x.shape[0], -1))
 
 
-class _ResNet(nn.Module):
-    """A residual network of basic blocks with a stem for small images (ResNet-18)."""
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        conv = _conv
-        norm = _norm
-        x = nn.relu(norm(train)(conv(64)(x)))
-        for stage, channels in enumerate((64, 128, 256, 512)):
-            for block in range(2):
-                strides = 2 if stage and not block else 1
-                y = nn.relu(norm(train)(conv(channels, strides)(x)))
-                y = norm(train)(conv(channels)(y))
-                if x.shape != y.shape:
-                    x = norm(train)(conv(channels, strides, 1)(x))
-                x = nn.relu(x + y)
-        return nn.Dense(10)(jnp.mean(x, axis=(1, 2)))
-
-
-def _conv(channels, strides=1, size=3):
+def _conv(channels, strides=1):
     return nn.Conv(
         channels,
-        (size, size),
+        (3, 3),
         strides=strides,
         use_bias=False,
         conv_general_dilated=hf.models.conv,
     )
-
-
-def _norm(train):
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +116,10 @@ PRESETS = {
         45_000,
         10_000,
         "resnet-18",
-        lambda: hf.from_linen(_ResNet(), train={"train": True}, eval={"train": False}),
-        tuple(f"Conv_{i}" for i in range(20))
-        + tuple(f"BatchNorm_{i}" for i in range(20)),
+        lambda: hf.from_linen(
+            hf.models.ResNet18(), train={"train": True}, eval={"train": False}
+        ),
+        ("Conv_0", "BatchNorm_0", *(f"BasicBlock_{i}" for i in range(8))),
         1e-3,
         0.1,
         4_000,

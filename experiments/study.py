@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -24,7 +25,18 @@ import hyperforget_jax as hf
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How the classifiers of a preset are trained, the oracles too."""
+    """How the classifiers of a preset are trained, the oracles too.
+
+    Attributes:
+        dataset: its name.
+        hidden: widths of a perceptron's hidden layers.
+        learning_rate: of Adam with decoupled weight decay, cosine schedule.
+        weight_decay: its.
+        steps: minibatches.
+        batch_size: rows in each.
+        network: another network than a perceptron, by its name in :data:`NETWORKS`.
+        rows: how many training examples, drawn at random; None for all.
+    """
 
     dataset: str
     hidden: tuple[int, ...]
@@ -32,14 +44,31 @@ class Recipe:
     weight_decay: float
     steps: int
     batch_size: int
+    network: str | None = None
+    rows: int | None = None
 
     @property
     def classifier(self) -> hf.Classifier:
+        if self.network is not None:
+            return NETWORKS[self.network]()
         return hf.from_linen(hf.models.MLP(self.hidden))
 
     @property
     def model(self) -> str:
-        return "mlp-" + "-".join(map(str, self.hidden))
+        return self.network or "mlp-" + "-".join(map(str, self.hidden))
+
+    def record(self) -> dict[str, Any]:
+        """What decides results, in the words that records have always had."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def load(self) -> hf.data.Splits:
+        """The data, of which as many training rows as the recipe wants."""
+        splits = hf.data.load(self.dataset)
+        if self.rows is None:
+            return splits
+        order = jax.random.permutation(jax.random.key(13), splits.train.y.shape[0])
+        return splits._replace(train=splits.train.take(order[: self.rows]))
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
         """Adam with weight decay and a cosine schedule that ends with the training.
@@ -70,6 +99,36 @@ class Recipe:
             classifier, self.optimizer(steps), steps, batch_size=self.batch_size
         )
 
+
+class _SmallCNN(nn.Module):
+    """Two convolutions that each halve the image, and a wide linear layer."""
+
+    hidden: int = 64
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(_conv(16, 2)(x))
+        x = nn.relu(_conv(32, 2)(x))
+        x = nn.relu(nn.Dense(self.hidden)(x.reshape(x.shape[0], -1)))
+        return nn.Dense(10)(x)
+
+
+def _conv(channels: int, strides: int) -> nn.Conv:
+    return nn.Conv(
+        channels, (3, 3), strides=strides, conv_general_dilated=hf.models.conv
+    )
+
+
+def _normalised(module: nn.Module) -> hf.Classifier:
+    return hf.from_linen(module, train={"train": True}, eval={"train": False})
+
+
+NETWORKS: dict[str, Callable[[], hf.Classifier]] = {
+    "cnn-16-32-64": lambda: hf.from_linen(_SmallCNN()),
+    "small-vgg": lambda: _normalised(hf.models.SmallVGG()),
+    "all-cnn": lambda: _normalised(hf.models.AllCNN()),
+    "resnet-18": lambda: _normalised(hf.models.ResNet18()),
+}
 
 RECIPES = {
     "digits": Recipe("digits", (64,), 5e-3, 1.0, 800, 64),
@@ -122,6 +181,7 @@ class Study:
         seeds: training seeds; oracles have as many, of their own.
         out: the study's folder.
         rows: result rows so far.
+        data: training examples, if they are not the recipe's.
         per_class: test accuracy by method of the last request, ``[seeds, C]``.
         losses: by method of the last request: losses on forgotten training rows and
             on test rows of the same classes, all seeds together.
@@ -132,13 +192,16 @@ class Study:
     seeds: int
     out: Path
     console: Console = dataclasses.field(default_factory=Console)
+    data: hf.Examples | None = None
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     per_class: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     losses: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self._made: dict[Any, Any] = {}
-        self.splits = hf.data.load(self.recipe.dataset)
+        self.splits = self.recipe.load()
+        if self.data is not None:
+            self.splits = self.splits._replace(train=self.data)
         self.classifier = self.recipe.classifier
         self.originals = self.recipe.train(
             jax.random.key(0),
@@ -153,15 +216,41 @@ class Study:
         methods: Mapping[str, Method],
     ) -> None:
         """Answers one class request with every method, beside the reference rows."""
-        request = hf.forget_classes(self.splits.train, classes)
-        name = "class " + "+".join(map(str, classes))
-        folder = self.out / name.replace(" ", "-")
         key = jax.random.key(1)
         for label in classes:
             key = jax.random.fold_in(key, label)
+        request = hf.forget_classes(self.splits.train, classes)
+        self.answer(
+            "class", "class " + "+".join(map(str, classes)), request, methods, key
+        )
+
+    def answer(
+        self,
+        scenario: str,
+        name: str,
+        request: hf.ForgetRequest,
+        methods: Mapping[str, Method],
+        key: jax.Array,
+        *,
+        states: dict[str, Any] | None = None,
+        longer: bool = True,
+    ) -> None:
+        """Answers one request with every method, beside the reference rows.
+
+        Args:
+            scenario: what kind of request it is.
+            name: the request's.
+            request: what to forget.
+            methods: by name.
+            key: a typed key.
+            states: every method's states after the requests before, which this one
+                leaves behind in their place; None to begin with the originals.
+            longer: whether oracles trained twice as long are compared too.
+        """
+        folder = self.out / name.replace(" ", "-")
         self.console.log(f"{name}: retraining {self.seeds} oracles")
         retrain = self.recipe.retrain(self.classifier)
-        oracles, seconds = self._unlearned(folder, "retrain", retrain, request, key)
+        oracles, seconds, _ = self._unlearned(folder, "retrain", retrain, request, key)
         test = self.splits.test
         measured = hf.evaluation.prepare_oracles(
             self.classifier, oracles, request, test, key=jax.random.key(3)
@@ -190,14 +279,20 @@ class Study:
                 for s in range(self.seeds)
             ]
 
-        def add(method, found, access, seconds, variables=None, hyper=None):
+        def add(method, found, access, seconds, variables=None, hyper=None, told=None):
             self.rows.append(
                 hf.evaluation.results_row(
                     method,
-                    [one.metrics for one in found],
+                    [
+                        {
+                            **one.metrics,
+                            **{n: float(v[i]) for n, v in (told or {}).items()},
+                        }
+                        for i, one in enumerate(found)
+                    ],
                     dataset=self.recipe.dataset,
                     model=self.recipe.model,
-                    scenario="class",
+                    scenario=scenario,
                     request=name,
                     access=access,
                     seconds=seconds,
@@ -226,24 +321,39 @@ class Study:
         add("retrain", own, retrain.access, seconds, oracles)
         add("ceiling", ceiling, retrain.access, seconds)
         # Twice the steps must not make other oracles, or the gaps mean nothing.
-        longer = Method(self.recipe.retrain, {"longer": 2})
-        for label, method in {"ablation/longer": longer, **methods}.items():
+        references = {}
+        if longer:
+            references["ablation/longer"] = Method(self.recipe.retrain, {"longer": 2})
+        for label, method in {**references, **methods}.items():
             self.console.log(f"{name}: {label}")
             unlearner = method(self.classifier)
-            variables, seconds = self._unlearned(folder, label, unlearner, request, key)
+            variables, seconds, told = self._unlearned(
+                folder, label, unlearner, request, key, states
+            )
             shown = None if label.startswith("ablation/") else variables
             found = evaluations(variables)
-            add(label, found, unlearner.access, seconds, shown, method.hyper)
+            add(label, found, unlearner.access, seconds, shown, method.hyper, told)
 
-    def _unlearned(self, folder, method, unlearner, request, key):
-        """Every seed's model after the request, and the mean seconds it took."""
-        path, kind = folder / method.replace("/", "-"), f"variables/{method}"
+    def _unlearned(self, folder, method, unlearner, request, key, states=None):
+        """Every seed's model after the request, the mean seconds it took, and what
+        the method told of it: numbers by name, one a seed."""
+        path, kind = folder / method.replace("/", "-"), f"unlearned/{method}"
+        begun = None if states is None else states.get(method)
         if path.exists():
             seconds = hf.checkpointing.read_manifest(path).config["seconds"]
-            return hf.checkpointing.load(path, kind=kind), seconds
-        states, init_seconds, init_compile = self._prepared(method, unlearner, request)
+            loaded = hf.checkpointing.load(path, kind=kind)
+            if states is not None:
+                like = begun or self._prepared(method, unlearner, request)[0]
+                states[method] = hf.checkpointing.load(
+                    path.with_name(path.name + "-state"), like=like
+                )
+            return loaded["variables"], seconds, loaded["told"]
+        prepared, init_seconds, init_compile = self._prepared(
+            method, unlearner, request
+        )
+        begun = prepared if begun is None else begun
         key = jax.random.fold_in(key, zlib.crc32(method.encode()))
-        arguments = jax.random.split(key, self.seeds), states, request
+        arguments = jax.random.split(key, self.seeds), begun, request
         # Requests of one shape share a compilation.
         compiled, compile_seconds = self._once(
             (method, request.rows.shape),
@@ -253,7 +363,7 @@ class Study:
                 .compile()
             ),
         )
-        (states, info), unlearn_seconds = _timed(lambda: compiled(*arguments))
+        (after, info), unlearn_seconds = _timed(lambda: compiled(*arguments))
         self._warn_of_failures(method, info)
         if unlearn_seconds < 1:  # The first run of a program warms it up.
             unlearn_seconds = _timed(lambda: compiled(*arguments))[1]
@@ -262,16 +372,22 @@ class Study:
             "unlearn": unlearn_seconds / self.seeds,
             "compile": init_compile + compile_seconds,
         }
+        if states is not None:
+            states[method] = after
+            hf.checkpointing.save(
+                path.with_name(path.name + "-state"), after, kind=f"state/{method}"
+            )
+        told = _told(info)
         hf.checkpointing.save(
             path,
-            states.variables,
+            {"variables": after.variables, "told": told},
             kind=kind,
             model=self.classifier.description,
             dataset=self.recipe.dataset,
             split="train",
             config={"seconds": seconds, "study": self.name, "method": method},
         )
-        return states.variables, seconds
+        return after.variables, seconds, told
 
     def _warn_of_failures(self, method, info):
         """An oracle that diverged is none; a method that did says so."""
@@ -320,6 +436,18 @@ class Study:
         }
 
 
+def _told(info: Any) -> dict[str, np.ndarray]:
+    """What a method's info says that a table can show, by name, one number a seed."""
+    told = {}
+    for name in ("dampened", "refused", "rounds"):
+        if hasattr(info, name):
+            told[name] = np.asarray(getattr(info, name), np.float32)
+    for name in ("relative_drift", "clipped"):
+        if hasattr(info, name):  # By layer: the layer that it is worst in.
+            told[f"{name}_max"] = np.max([*getattr(info, name).values()], axis=0)
+    return told
+
+
 def _member(index: int, stacked):
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
@@ -352,7 +480,7 @@ def record_of(config: Any, recipe: Recipe) -> dict[str, Any]:
             "oracles with each other."
         )
     try:
-        hf.data.load(recipe.dataset)
+        recipe.load()
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from error
     options = dataclasses.asdict(config)
@@ -362,7 +490,7 @@ def record_of(config: Any, recipe: Recipe) -> dict[str, Any]:
     if unknown:
         raise SystemExit(f"--methods {unknown} unknown; there are {list(METHODS)}.")
     hyper = {name: METHODS[name].hyper for name in config.methods}
-    record = options | {"recipe": dataclasses.asdict(recipe), "hyper": hyper}
+    record = options | {"recipe": recipe.record(), "hyper": hyper}
     return json.loads(json.dumps(record))
 
 

@@ -10,6 +10,7 @@ from hyperforget_jax import (
     losses,
     models,
     sharding,
+    subspace,
     training,
 )
 from hyperforget_jax.base import (
@@ -27,6 +28,7 @@ from hyperforget_jax.methods.fiun import fiun
 from hyperforget_jax.methods.identity import identity
 from hyperforget_jax.methods.logit_mask import logit_mask
 from hyperforget_jax.methods.neggrad_plus import neggrad_plus
+from hyperforget_jax.methods.pgu import pgu
 from hyperforget_jax.methods.retrain import retrain
 from hyperforget_jax.methods.ssd import ssd
 from hyperforget_jax.models import from_functions, from_linen, from_nnx
@@ -84,11 +86,13 @@ __all__ = [
     "losses",
     "models",
     "neggrad_plus",
+    "pgu",
     "refresh_statistics",
     "retrain",
     "sequence",
     "sharding",
     "ssd",
+    "subspace",
     "training",
     "unlearn_each",
     "unlearn_sequence",

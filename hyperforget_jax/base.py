@@ -140,6 +140,10 @@ class ForgetRequest(NamedTuple):
 class Tap:
     """What one call of a dense or convolutional layer was given.
 
+    A dense layer may contract several axes, and give several. The tap's input has the
+    former as one, of size ``D``: ``kernel.reshape(D, -1)`` is the layer's matrix and
+    ``bias.reshape(-1)`` its bias.
+
     Attributes:
         input: the layer's input, ``[N, ..., features]``.
         kind: ``"dense"`` or ``"conv"``.
@@ -147,7 +151,7 @@ class Tap:
         padding: ``(low, high)`` a spatial axis, in pixels.
         dilation: kernel dilation, one a spatial axis.
         groups: feature groups.
-        output_shape: the shape of what the layer gave, ``[N, ..., features]``.
+        output_shape: the shape of what the layer gave, ``[N, ..., *features]``.
         gives_logits: whether what it gave are the model's logits, untouched.
     """
 

@@ -19,7 +19,7 @@ FLOORS = (
     {"checks"},
     {"requests", "losses", "files", "sharding", "checkpointing"},
     {"models", "data"},
-    {"training", "fisher"},
+    {"training", "fisher", "subspace"},
     {"inheritance"},
     {"methods", "evaluation"},
 )

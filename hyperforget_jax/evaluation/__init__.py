@@ -8,6 +8,7 @@ from hyperforget_jax.evaluation.correctness import (
 )
 from hyperforget_jax.evaluation.distance import (
     jensen_shannon,
+    kullback_leibler,
     mean_distance,
     output_distance,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ceiling",
     "evaluate",
     "jensen_shannon",
+    "kullback_leibler",
     "logits",
     "mean_distance",
     "mean_loss",

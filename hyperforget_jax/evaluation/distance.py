@@ -11,7 +11,12 @@ import jax.numpy as jnp
 from hyperforget_jax.base import Array
 from hyperforget_jax.losses import weighted_mean
 
-__all__ = ["jensen_shannon", "mean_distance", "output_distance"]
+__all__ = [
+    "jensen_shannon",
+    "kullback_leibler",
+    "mean_distance",
+    "output_distance",
+]
 
 
 def jensen_shannon(p_logits: Array, q_logits: Array) -> Array:
@@ -46,6 +51,20 @@ def _divergence_from_middle(log_p: Array, log_q: Array) -> Array:
     return jnp.sum(-p * jnp.log1p(jnp.expm1(gap) / 2), axis=-1)
 
 
+def kullback_leibler(q_logits: Array, p_logits: Array) -> Array:
+    """``KL(p || q)`` of softmax outputs, in nats, ``[N]``: how ``q`` surprises ``p``.
+
+    Args:
+        q_logits: floats, ``[N, C]``: the model's.
+        p_logits: floats, ``[N, C]``: the oracle's.
+    """
+    log_p, log_q = jax.nn.log_softmax(p_logits), jax.nn.log_softmax(q_logits)
+    p = jnp.exp(log_p)
+    # Not below zero but for rounding.
+    terms = jnp.where(p > 0, p * (jnp.where(p > 0, log_p, 0) - log_q), 0)
+    return jnp.maximum(jnp.sum(terms, axis=-1), 0)
+
+
 def output_distance(p_logits: Array, q_logits: Array) -> Array:
     """The Euclidean distance of softmax outputs, in ``[0, sqrt(2)]``, ``[N]``.
 
@@ -73,7 +92,8 @@ def mean_distance(
     the average of several models is itself no model that retraining could give.
 
     Args:
-        distance: :func:`jensen_shannon` or :func:`output_distance`.
+        distance: :func:`jensen_shannon`, :func:`kullback_leibler` or
+            :func:`output_distance`.
         logits: the model's, ``[N, C]``.
         oracle_logits: the oracles', ``[R, N, C]``.
         weight: non-negative, ``[N]``.

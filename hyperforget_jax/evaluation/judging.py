@@ -51,8 +51,8 @@ def evaluate(
     - ``mia_auc``, ``mia_accuracy``, ``mia_tpr_at_1_fpr``: membership inference from
       the loss. Members are the forgotten training rows; non-members are the test rows
       of the forgotten classes, or all test rows where single rows are forgotten;
-    - with ``oracles``: ``{js,l2}_to_oracle_{forget,retain}_{train,test}``, with
-      ``js_to_oracle`` and ``l2_to_oracle`` short for forget, train; and ``tow``;
+    - with ``oracles``: ``{js,kl,l2}_to_oracle_{forget,retain}_{train,test}``, with
+      ``js_to_oracle`` and the like short for forget, train; and ``tow``;
     - with ``original``: ``relearn_steps`` and ``relearn_censored`` (0 or 1), the
       target being 0.95 times the original's accuracy on the forgotten training rows;
       with oracles too ``relearn_steps_oracle``, their mean.

@@ -15,6 +15,7 @@ from hyperforget_jax.evaluation.correctness import (
 )
 from hyperforget_jax.evaluation.distance import (
     jensen_shannon,
+    kullback_leibler,
     mean_distance,
     output_distance,
 )
@@ -153,7 +154,11 @@ def _oracle_distances(
             getattr(oracle_outputs, name),
             getattr(getattr(splits, name), half),
         )
-        for short, distance in (("js", jensen_shannon), ("l2", output_distance))
+        for short, distance in (
+            ("js", jensen_shannon),
+            ("kl", kullback_leibler),
+            ("l2", output_distance),
+        )
         for half in ("forget", "retain")
         for name in ("train", "test")
     }

@@ -186,7 +186,9 @@ def _of_rows(
         for path, calls in taps.items():
             layer = _at(params, path)
             given = _by_place(calls, layer["kernel"].shape)
-            out = [g.reshape(g.shape[0], -1, g.shape[-1]) for g in outputs[path]]
+            # What a dense layer gives may have several axes, like its kernel.
+            width = layer["kernel"].size // given.shape[-1]
+            out = [g.reshape(g.shape[0], -1, width) for g in outputs[path]]
             leaves |= _of_layer(path, layer, given, jnp.concatenate(out, 1), weight)
         return leaves
 
@@ -230,12 +232,10 @@ def _of_layer(path, params, given: Array, out: Array, weight: Array) -> Leaves:
         return _of_products(path, params, given[:, 0], jnp.square(out[:, 0]), weight)
     # The places' gradients belong to one example: they are summed before the square.
     kernel = jnp.einsum("npk,npc->nkc", given, out, precision=_EXACT)
-    return {
-        f"{path}/kernel": _sum_of_squares(kernel, weight).reshape(
-            params["kernel"].shape
-        ),
-        f"{path}/bias": _sum_of_squares(jnp.sum(out, axis=1), weight),
-    }
+    bias = jnp.sum(out, axis=1)
+    return _as_leaves(
+        path, params, _sum_of_squares(kernel, weight), _sum_of_squares(bias, weight)
+    )
 
 
 def _sum_of_squares(gradients: Array, weight: Array) -> Array:
@@ -255,9 +255,16 @@ def _of_products(path, params, given: Array, squared: Array, weight: Array) -> L
     """
     squared = weight[:, None] * squared
     kernel = jnp.matmul(jnp.square(given).T, squared, precision=_EXACT)
+    return _as_leaves(path, params, kernel, jnp.sum(squared, axis=0))
+
+
+def _as_leaves(path, params, kernel: Array, bias: Array) -> Leaves:
+    """A layer's squares, ``[K, C]`` and ``[C]``, in the shapes of its parameters."""
+    squares = {"kernel": kernel, "bias": bias}
     return {
-        f"{path}/kernel": kernel.reshape(params["kernel"].shape),
-        f"{path}/bias": jnp.sum(squared, axis=0),
+        f"{path}/{name}": leaf.reshape(params[name].shape)
+        for name, leaf in squares.items()
+        if name in params
     }
 
 

@@ -127,7 +127,13 @@ def find_head(
             f"The last layer, {path}, is not one dense layer that is called once: "
             "rules that change the head need one."
         )
-    width = layer(variables["params"], path)["kernel"].shape[-1]
+    kernel = layer(variables["params"], path)["kernel"].shape
+    if len(kernel) != 2:
+        raise ValueError(
+            f"The last layer, {path}, has a kernel of shape {kernel}: rules that "
+            "change the head need one of two axes (nn.Dense)."
+        )
+    width = kernel[-1]
     own = tuple(range(width) if columns is None else columns)
     if len(own) != width:
         raise ValueError(

@@ -1,13 +1,21 @@
 """Adapters that make any model a Classifier, and the classifiers that are shipped."""
 
 from hyperforget_jax.models.adapters import from_functions, from_linen, from_nnx
+from hyperforget_jax.models.allcnn import AllCNN
 from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.networks import MLP, ConvNet, GptCNN, gpt_mlp
+from hyperforget_jax.models.resnet import ResNet18
+from hyperforget_jax.models.vgg import SmallVGG
+from hyperforget_jax.models.vit import ViT
 
 __all__ = [
+    "AllCNN",
     "ConvNet",
     "GptCNN",
     "MLP",
+    "ResNet18",
+    "SmallVGG",
+    "ViT",
     "conv",
     "from_functions",
     "from_linen",

@@ -1,18 +1,14 @@
 """The small classifiers that are shipped: perceptrons and convolutional networks."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
-from hyperforget_jax.models.convolution import conv
+from hyperforget_jax.models.layers import BatchNorm, Conv
 
 __all__ = ["MLP", "ConvNet", "GptCNN", "gpt_mlp"]
-
-# Flax's layer with its HWIO kernel; only the product behind it is chosen by platform.
-_Conv = partial(nn.Conv, conv_general_dilated=conv)
 
 
 class MLP(nn.Module):
@@ -55,8 +51,8 @@ class GptCNN(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         pads = ((1, 1), (1, 1))
-        x = nn.relu(_Conv(16, (3, 3), strides=2, padding=pads, use_bias=False)(x))
-        x = nn.relu(_Conv(32, (3, 3), padding=pads, use_bias=False)(x))
+        x = nn.relu(Conv(16, (3, 3), strides=2, padding=pads, use_bias=False)(x))
+        x = nn.relu(Conv(32, (3, 3), padding=pads, use_bias=False)(x))
         return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
 
 
@@ -79,7 +75,6 @@ class ConvNet(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         for stage, channels in enumerate(self.features):
             strides = 1 if stage == 0 else 2
-            x = _Conv(channels, (3, 3), strides=strides, use_bias=False)(x)
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-            x = nn.relu(x)
+            x = Conv(channels, (3, 3), strides=strides, use_bias=False)(x)
+            x = nn.relu(BatchNorm(not train)(x))
         return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))

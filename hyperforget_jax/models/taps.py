@@ -1,6 +1,7 @@
 """What every dense and convolutional layer of a Linen module was given."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,16 @@ from hyperforget_jax.models.convolution import conv
 
 __all__ = ["linen_tapped", "linen_taps"]
 
+_LAYERS = nn.Dense | nn.DenseGeneral | nn.Conv
+
 
 def linen_taps(
     module: nn.Module, variables: Variables, x: Array, **options: Any
 ) -> dict[str, tuple[Tap, ...]]:
-    """The inputs of every ``nn.Dense`` and ``nn.Conv``, by parameter path.
+    """The inputs of every dense and convolutional layer, by parameter path.
+
+    These are ``nn.Dense``, ``nn.Conv`` and ``nn.DenseGeneral``, so that attention has a
+    tap for its queries, one for its keys, one for its values and one for its output.
 
     Args:
         module: a Linen module.
@@ -31,13 +37,14 @@ def linen_taps(
         called twice has two. Paths are those of the parameters, joined by ``/``.
 
     Raises:
-        ValueError: a convolution whose padding is no ``(low, high)`` pair of zeros.
+        ValueError: a convolution whose padding is no ``(low, high)`` pair of zeros, or
+            a dense layer that has ``batch_dims`` or contracts other than its last axes.
     """
     taps: dict[str, tuple[Tap, ...]] = {}
 
     def record(call, args, kwargs, context):
         out = call(*args, **kwargs)
-        if _is_call(context, nn.Dense | nn.Conv):
+        if _is_call(context, _LAYERS):
             path = "/".join(context.module.path)
             tap = _tap(context.module, path, _given(args, kwargs), out)
             taps[path] = (*taps.get(path, ()), tap)
@@ -66,9 +73,10 @@ def linen_tapped(
 
     Returns:
         The logits, and the taps of the layers in ``shifts``; if that is empty, of every
-        plain ``nn.Dense`` and ``nn.Conv`` whose parameters act through its calls and
-        in no other way. Layers under ``nn.scan``, ``nn.remat`` and the like, subclasses
-        and layers with a product of their own are left out.
+        plain ``nn.Dense``, ``nn.DenseGeneral`` and ``nn.Conv`` whose parameters act
+        through its calls and in no other way. Layers under ``nn.scan``, ``nn.remat``
+        and the like, subclasses, layers with a product of their own and those that
+        :func:`linen_taps` refuses are left out.
     """
     if not shifts:
         logits, taps, outputs = _tap_plain_layers(module, variables, x, options)
@@ -89,7 +97,7 @@ def _tap_plain_layers(module, variables, x, options, shifts=None):
         layer = context.module
         root[:] = root or [layer.scope.root]  # The first call is the model's own.
         out = call(*args, **kwargs)
-        if not _is_call(context, nn.Dense | nn.Conv):
+        if not _is_call(context, _LAYERS):
             return out
         path = "/".join(layer.path)
         if shifts is not None and path not in shifts:
@@ -136,7 +144,7 @@ def _without_other_uses(
     def skip(call, args, kwargs, context):
         path = "/".join(context.module.path)
         # Not a module that shares the layer's scope and reads it in its own ways.
-        if not _is_call(context, nn.Dense | nn.Conv) or path not in outputs:
+        if not _is_call(context, _LAYERS) or path not in outputs:
             return call(*args, **kwargs)
         out = outputs[path][counts.get(path, 0)]
         counts[path] = counts.get(path, 0) + 1
@@ -169,7 +177,7 @@ def _given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Array:
 
 def _is_plain(layer: nn.Module) -> bool:
     """Whether the layer is Flax's own product of its input and its kernel."""
-    if type(layer) is nn.Dense:
+    if type(layer) is nn.Dense or type(layer) is nn.DenseGeneral:
         return layer.dot_general is None and layer.dot_general_cls is None
     return (
         type(layer) is nn.Conv
@@ -179,10 +187,28 @@ def _is_plain(layer: nn.Module) -> bool:
     )
 
 
-def _tap(layer: nn.Dense | nn.Conv, path: str, given: Array, out: Array) -> Tap:
-    if isinstance(layer, nn.Dense):
-        return Tap(given, "dense", output_shape=out.shape)
-    return dataclasses.replace(_conv_tap(layer, path, given), output_shape=out.shape)
+def _tap(layer: _LAYERS, path: str, given: Array, out: Array) -> Tap:
+    if isinstance(layer, nn.Conv):
+        tap = _conv_tap(layer, path, given)
+        return dataclasses.replace(tap, output_shape=out.shape)
+    if isinstance(layer, nn.DenseGeneral):
+        given = _as_one_axis(layer, path, given)
+    return Tap(given, "dense", output_shape=out.shape)
+
+
+def _as_one_axis(layer: nn.DenseGeneral, path: str, given: Array) -> Array:
+    """The input with the axes that the layer contracts made one, ``[N, ..., D]``."""
+    axes = _per_axis(layer.axis, 1)
+    first = given.ndim - len(axes)
+    # In whatever order they are named: Flax sorts them, and the kernel's with them.
+    trailing = sorted(axis % given.ndim for axis in axes) == [*range(first, given.ndim)]
+    if layer.batch_dims or not trailing or not 0 < first < given.ndim:
+        raise ValueError(
+            f"Layer {path} has axis={layer.axis} and batch_dims={layer.batch_dims} for "
+            f"an input of {given.ndim} axes: taps know dense layers that contract the "
+            "last axes, without batch_dims, only."
+        )
+    return given.reshape(*given.shape[:first], math.prod(given.shape[first:]))
 
 
 def _conv_tap(layer: nn.Conv, path: str, given: Array) -> Tap:

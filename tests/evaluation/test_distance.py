@@ -11,7 +11,12 @@ import pytest
 import scipy.spatial.distance
 import scipy.special
 
-from hyperforget_jax.evaluation import jensen_shannon, mean_distance, output_distance
+from hyperforget_jax.evaluation import (
+    jensen_shannon,
+    kullback_leibler,
+    mean_distance,
+    output_distance,
+)
 
 LN2 = np.log(2)
 RANDOM = np.random.default_rng(0)
@@ -172,3 +177,25 @@ def test_output_distance_averages_norms_and_not_their_squares():
     p, q = scipy.special.softmax(P, axis=-1), scipy.special.softmax(Q, axis=-1)
     root_mean_square = np.sqrt(((p - q) ** 2).sum(-1).mean())
     assert abs(got - root_mean_square) > 1e-2
+
+
+class KullbackLeiblerTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_equals_scipy(self):
+        got = self.variant(kullback_leibler)(Q, P)
+        p, q = (scipy.special.softmax(np.float64(x), axis=-1) for x in (P, Q))
+        # Sums of ten float32 terms of size one.
+        np.testing.assert_allclose(
+            got, scipy.special.rel_entr(p, q).sum(-1), rtol=1e-5, atol=1e-6
+        )
+
+    def test_is_of_the_first_from_the_second(self):
+        """The model that rules out what the oracle says is punished, not the other."""
+        sure, open_minded = jnp.array([[20.0, 0.0]]), jnp.array([[0.0, 0.0]])
+        assert kullback_leibler(sure, open_minded)[0] > 9
+        assert kullback_leibler(open_minded, sure)[0] < 0.7
+
+    def test_what_is_impossible_to_the_oracle_costs_nothing(self):
+        p = jnp.array([[0.0, 1.0, -jnp.inf]])
+        got = kullback_leibler(jnp.array([[0.0, 1.0, -400.0]]), p)
+        np.testing.assert_allclose(got, 0, atol=1e-6)

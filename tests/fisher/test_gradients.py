@@ -15,6 +15,7 @@ from tests import toys
 ROWS = 10
 VECTORS = jax.random.normal(jax.random.key(1), (ROWS, 6))
 IMAGES = jax.random.normal(jax.random.key(2), (ROWS, 5, 6, 2))
+LINES = jax.random.normal(jax.random.key(3), (ROWS, 5, 4))
 Y = jnp.arange(ROWS) % toys.NUM_CLASSES
 # Three microbatches of which the last is short; some rows are absent, some repeated.
 WEIGHT = jnp.arange(ROWS) % 3
@@ -65,6 +66,16 @@ class Turned(nn.Module):
         return nn.Dense(NUM_CLASSES)(jnp.mean(x, axis=0))
 
 
+class Attending(nn.Module):
+    """Kernels of three axes and more, without a bias too, and a head of them."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.MultiHeadDotProductAttention(2, qkv_features=6, name="attention")(x)
+        x = nn.tanh(nn.DenseGeneral((2, 3), use_bias=False, name="wide")(nn.tanh(x)))
+        return nn.DenseGeneral(NUM_CLASSES, axis=(-3, -2, -1), name="head")(x)
+
+
 class Tied(nn.Module):
     """A kernel that is read outside its layer too."""
 
@@ -109,6 +120,14 @@ WORLDS = {
         {"Dense_0", "Dense_1", "Dense_2"},
     ),
     "turned": (lambda: hf.from_linen(Turned()), VECTORS, {"Dense_0", "Dense_1"}),
+    "attending": (
+        lambda: hf.from_linen(Attending()),
+        LINES,
+        {
+            *(f"attention/{name}" for name in ("query", "key", "value", "out")),
+            *("wide", "head"),
+        },
+    ),
     "tied": (lambda: hf.from_linen(Tied()), VECTORS, {"Dense_1"}),
     "lifted": (lambda: hf.from_linen(Lifted()), VECTORS, {"Dense_0"}),
 }
@@ -180,19 +199,20 @@ def test_equals_single_gradients_for_both_kinds_of_labels(name):
 class HeadTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_the_head_alone(self):
-        classifier, variables, data = world("perceptron")
-        expected = by_hand(classifier, variables, data)
-        for labels in ("given", "model"):
-            got = self.variant(
-                functools.partial(
-                    hf.fisher.diagonal,
-                    classifier,
-                    labels=labels,
-                    scope=("Dense_1",),
-                    batch_size=4,
-                )
-            )(variables, data)
-            CLOSE(got.values, hf.fisher.restrict(expected[labels], ("Dense_1",)))
+        for name, head in (("perceptron", "Dense_1"), ("attending", "head")):
+            classifier, variables, data = world(name)
+            expected = by_hand(classifier, variables, data)
+            for labels in ("given", "model"):
+                got = self.variant(
+                    functools.partial(
+                        hf.fisher.diagonal,
+                        classifier,
+                        labels=labels,
+                        scope=(head,),
+                        batch_size=4,
+                    )
+                )(variables, data)
+                CLOSE(got.values, hf.fisher.restrict(expected[labels], (head,)))
 
 
 def test_the_head_alone_needs_no_backward_pass():

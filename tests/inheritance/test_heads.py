@@ -153,3 +153,15 @@ def test_the_head_is_the_layer_that_gives_the_logits_whatever_its_name():
         variables = jax.eval_shape(classifier.init, jax.random.key(0), x)
         for model in (classifier, classifier._replace(tapped=None)):
             assert find_head(model, variables, x).path == path
+
+
+def test_a_head_of_more_than_two_axes_is_refused():
+    class Wide(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.DenseGeneral(4, axis=(-2, -1))(x.reshape(x.shape[0], 2, 3))
+
+    classifier = hf.from_linen(Wide())
+    variables = classifier.init(jax.random.key(0), DATA.x)
+    with pytest.raises(ValueError, match="kernel of shape"):
+        find_head(classifier, variables, DATA.x)

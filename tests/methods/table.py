@@ -3,6 +3,7 @@
 import optax
 
 import hyperforget_jax as hf
+from tests import toys
 
 METHODS = {
     "identity": hf.identity,
@@ -19,6 +20,11 @@ METHODS = {
     "fiun": lambda c: hf.fiun(c, alpha=0.2, batch_size=16),
     "fiun_published": lambda c: hf.fiun(c, "published", batch_size=16),
     "fiun_folded": lambda c: hf.fiun(c, "folded", batch_size=16),
+    # Steps small enough that rounding does not decide where forty rows end up.
+    "pgu": lambda c: hf.pgu(
+        c, probe=toys.points(seed=8), learning_rate=1.0, rounds=2, round_steps=2
+    ),
+    "pgu_published": lambda c: hf.pgu(c, "published", rounds=3, batch_size=16),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

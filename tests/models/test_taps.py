@@ -37,7 +37,7 @@ def parameter_paths(params, path=()):
 def layer_output(tap, layer):
     """A layer from nothing but its parameters and its tap."""
     if tap.kind == "dense":
-        out = tap.input @ layer["kernel"]
+        out = tap.input @ layer["kernel"].reshape(tap.input.shape[-1], -1)
     else:
         out = lax.conv_general_dilated(
             tap.input,
@@ -48,8 +48,8 @@ def layer_output(tap, layer):
             feature_group_count=tap.groups,
             dimension_numbers=_NUMBERS[len(tap.strides)],
         )
-    bias = layer.get("bias", jnp.zeros(layer["kernel"].shape[-1]))
-    return out + bias.reshape(*[1] * (out.ndim - 1), -1)
+    bias = layer.get("bias", jnp.zeros(out.shape[-1]))
+    return (out + bias.reshape(*[1] * (out.ndim - 1), -1)).reshape(tap.output_shape)
 
 
 def drawn(shapes):
@@ -113,6 +113,15 @@ class Shared(nn.Module):
         return nn.Dense(toys.NUM_CLASSES, name="once")(inputs=layer(nn.relu(layer(x))))
 
 
+class Attending(nn.Module):
+    """Self-attention of two heads of three features, then one kernel for all places."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.MultiHeadDotProductAttention(2, qkv_features=6, name="attention")(x)
+        return nn.DenseGeneral(toys.NUM_CLASSES, axis=(-2, -1), name="head")(x)
+
+
 def test_dense_layers():
     taps = check(hf.models.MLP((5,), toys.NUM_CLASSES), VECTORS)
     (first,), (second,) = taps["Dense_0"], taps["Dense_1"]
@@ -138,6 +147,55 @@ def test_a_layer_called_twice_has_two_taps_in_order():
     first, second = taps["twice"]
     np.testing.assert_array_equal(first.input, VECTORS)
     assert (second.input >= 0).all() and len(taps["once"]) == 1
+
+
+def test_attention_has_a_tap_for_each_projection():
+    taps = check(Attending(), LINES)
+    assert {path: tap.output_shape for path, (tap,) in taps.items()} == {
+        "attention/query": (3, 9, 2, 3),
+        "attention/key": (3, 9, 2, 3),
+        "attention/value": (3, 9, 2, 3),
+        "attention/out": (3, 9, 4),
+        "head": (3, 4),
+    }
+    for name in ("query", "key", "value"):
+        np.testing.assert_array_equal(taps[f"attention/{name}"][0].input, LINES)
+    assert taps["attention/out"][0].input.shape == (3, 9, 6)
+    assert taps["head"][0].input.shape == (3, 36)
+
+
+@pytest.mark.filterwarnings("ignore:SelfAttention will be deprecated")
+@pytest.mark.parametrize(
+    "module", [nn.SelfAttention(2), nn.MultiHeadAttention(2)], ids=["self", "multi"]
+)
+def test_other_names_of_attention(module):
+    taps = check(nn.Sequential([module, nn.Dense(2)]), LINES)
+    projections = {f"layers_0/{name}" for name in ("query", "key", "value", "out")}
+    assert set(taps) == {*projections, "layers_1"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "seen", "given"),
+    [
+        (nn.DenseGeneral(5), LINES, (3, 9, 4), (3, 9, 5)),
+        (nn.DenseGeneral((2, 3)), LINES, (3, 9, 4), (3, 9, 2, 3)),
+        (nn.DenseGeneral(5, axis=(-2, -1)), LINES, (3, 36), (3, 5)),
+        # Flax sorts the axes.
+        (nn.DenseGeneral((2, 1), axis=(-1, -2)), LINES, (3, 36), (3, 2, 1)),
+        (
+            nn.DenseGeneral((2, 3), axis=(2, 3), use_bias=False),
+            IMAGES,
+            (3, 6, 28),
+            (3, 6, 2, 3),
+        ),
+        (nn.DenseGeneral(2, axis=(-3, 2, -1)), IMAGES, (3, 168), (3, 2)),
+    ],
+    ids=["one", "many features", "two axes", "turned", "positive", "three axes"],
+)
+def test_dense_layers_of_several_axes(layer, x, seen, given):
+    taps = check(nn.Sequential([layer]), x)
+    (tap,) = taps["layers_0"]
+    assert (tap.kind, tap.input.shape, tap.output_shape) == ("dense", seen, given)
 
 
 def test_shipped_networks():
@@ -268,8 +326,26 @@ def test_convolutions(name):
         (nn.Conv(2, (3, 3), padding="SAME_LOWER"), IMAGES, "padding='SAME_LOWER'"),
         (nn.Conv(2, 3, padding="CAUSAL"), LINES, "padding='CAUSAL'"),
         (nn.Conv(2, 3, padding=2, input_dilation=2), LINES, "input_dilation=2"),
+        (nn.DenseGeneral(2, axis=1), LINES, "axis=1 and"),
+        (nn.DenseGeneral(2, axis=(1, 3)), IMAGES, r"axis=\(1, 3\) and"),
+        (nn.DenseGeneral(2, axis=(0, 1)), VECTORS[:1], r"axis=\(0, 1\) and"),
+        (
+            nn.DenseGeneral(2, batch_dims=(0,)),
+            LINES[:1],
+            r"axis=-1 and batch_dims=\(0,\)",
+        ),
     ],
-    ids=["circular", "reflect", "same lower", "causal", "transposed"],
+    ids=[
+        "circular",
+        "reflect",
+        "same lower",
+        "causal",
+        "transposed",
+        "middle axis",
+        "parted axes",
+        "rows too",
+        "batch",
+    ],
 )
 def test_other_geometries_are_refused_by_the_layers_name(layer, x, what):
     classifier = hf.from_linen(nn.Sequential([nn.relu, layer]))
@@ -299,6 +375,11 @@ class Scaled(nn.Dense):
         return 2 * super().__call__(inputs)
 
 
+class ScaledGeneral(nn.DenseGeneral):
+    def __call__(self, inputs):
+        return 2 * super().__call__(inputs)
+
+
 class Tied(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -308,10 +389,11 @@ class Tied(nn.Module):
 
 
 @functools.cache
-def shifted(module):
+def shifted(module, lines=False):
     """A module's classifier, drawn variables, and its tapped form, jitted."""
     classifier = hf.from_linen(module)
-    variables = drawn(jax.eval_shape(classifier.init, jax.random.key(0), VECTORS))
+    x = LINES if lines else VECTORS
+    variables = drawn(jax.eval_shape(classifier.init, jax.random.key(0), x))
     return classifier, variables, jax.jit(classifier.tapped)
 
 
@@ -342,6 +424,27 @@ def test_a_shift_is_added_to_its_call_alone():
     np.testing.assert_allclose(logits, expected, **CLOSE)
 
 
+def test_a_shift_of_a_projection_has_the_shape_of_its_output():
+    classifier, variables, tapped = shifted(Attending(), lines=True)
+    shift = np.float32(np.random.default_rng(1).normal(size=(2, 3)))
+    wide = np.broadcast_to(shift, (3, 9, 2, 3))
+    logits, taps = tapped(variables, LINES, {"attention/query": (wide,)})
+    assert set(taps) == {"attention/query"}
+    params = variables["params"]
+    query = params["attention"]["query"]
+    query = {**query, "bias": query["bias"] + shift}
+    moved = {**params, "attention": {**params["attention"], "query": query}}
+    expected = classifier.apply({"params": moved}, LINES)
+    np.testing.assert_allclose(logits, expected, **CLOSE)
+    assert not np.allclose(logits, classifier.apply(variables, LINES))
+
+
+def test_a_dense_layer_of_several_axes_may_give_the_logits():
+    _, variables, tapped = shifted(Attending(), lines=True)
+    _, taps = tapped(variables, LINES, {})
+    assert [path for path, (tap,) in taps.items() if tap.gives_logits] == ["head"]
+
+
 def test_a_masked_class_has_no_gradient_with_respect_to_a_shift():
     classifier, variables, _ = shifted(hf.models.MLP((), toys.NUM_CLASSES))
     mask = jnp.array([True, False, False, False])
@@ -369,8 +472,24 @@ def test_a_masked_class_has_no_gradient_with_respect_to_a_shift():
             IMAGES,
             set(),
         ),
+        (nn.Sequential([nn.DenseGeneral(2, axis=1), nn.Dense(4)]), LINES, {"layers_1"}),
+        (nn.Sequential([ScaledGeneral(5), nn.Dense(4)]), VECTORS, {"layers_1"}),
+        (
+            nn.Sequential([nn.MultiHeadAttention(2, qkv_dot_general=lax.dot_general)]),
+            LINES,
+            {"layers_0/out"},
+        ),
     ],
-    ids=["tied", "subclass", "lifted", "circular", "mask"],
+    ids=[
+        "tied",
+        "subclass",
+        "lifted",
+        "circular",
+        "mask",
+        "middle axis",
+        "general subclass",
+        "own product",
+    ],
 )
 def test_layers_that_a_tap_does_not_explain_are_left_out(module, x, known):
     classifier = hf.from_linen(module)

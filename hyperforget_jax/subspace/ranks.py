@@ -1,0 +1,100 @@
+"""Which directions the retained data need: four rules behind one choice."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import Array
+from hyperforget_jax.subspace.layers import layer_at, layer_matrix
+from hyperforget_jax.subspace.spectrum import Spectrum
+
+__all__ = ["RANK_RULES", "check_rank_rule", "keep"]
+
+# The relative precision of float32.
+_EPSILON = 2.0**-23
+
+RANK_RULES = ("nuclear", "energy", "noise_floor", "drift")
+
+
+def check_rank_rule(rule: str, threshold: Any) -> None:
+    """Raises ValueError unless the rule is known and its threshold makes sense."""
+    if rule not in RANK_RULES:
+        raise ValueError(f"rank must be one of {RANK_RULES}, got {rule!r}.")
+    if not checks.is_concrete(threshold):
+        return
+    if rule in ("nuclear", "energy") and not 0 <= threshold <= 1:
+        raise ValueError(
+            f"threshold is a share in [0, 1] for rank={rule!r}, got {threshold}."
+        )
+    if rule in ("noise_floor", "drift") and not threshold > 0:
+        raise ValueError(
+            f"threshold must be positive for rank={rule!r}, got {threshold}."
+        )
+
+
+def keep(
+    spectrum: Spectrum, rule: str, threshold: Any, params: Any = None
+) -> dict[str, Array]:
+    r"""The directions that must not be touched, as a mask over the eigenvectors.
+
+    No shape depends on the rank, so one compilation serves every request. With
+    eigenvalues :math:`\lambda_1 \geq \lambda_2 \geq \dots` of a layer (of all groups
+    together):
+
+    - ``"nuclear"``: the first ``k`` with
+      :math:`\sum_{j \leq k} \sqrt{\lambda_j} \leq \gamma \sum_j \sqrt{\lambda_j}`, as
+      projected-gradient unlearning was published (Hoang et al., arXiv 2312.04095).
+    - ``"energy"``: the fewest with
+      :math:`\sum_{j \leq k} \lambda_j \geq \epsilon \sum_j \lambda_j`, as gradient
+      projection memory has it (Saha et al., ICLR 2021). The same number means far
+      fewer directions than under ``"nuclear"``.
+    - ``"noise_floor"``: all :math:`\lambda_j > c \cdot 2^{-23} \lambda_1`: the whole
+      span of the data, but for rounding.
+    - ``"drift"``: the fewest such that no change of the layer which is as large as
+      its weights can move its outputs on the data by more than the share ``tau`` of
+      their root mean square: all :math:`\lambda_j > \tau^2 \mathrm{tr}(W^T G W) /
+      \lVert W \rVert^2`. The one rule whose threshold is in units of outputs.
+
+    Args:
+        spectrum: as by :func:`decompose`.
+        rule: one of the above.
+        threshold: gamma, epsilon, c or tau.
+        params: the model's parameters, for ``"drift"``.
+
+    Returns:
+        By layer, bool, ``[G, D]``: True for a direction in use. A layer without data
+        keeps nothing.
+
+    Raises:
+        ValueError: unknown rule, or a threshold that makes no sense.
+    """
+    check_rank_rule(rule, threshold)
+    kept = {}
+    for path, values in spectrum.values.items():
+        if rule == "noise_floor":
+            kept[path] = values > threshold * _EPSILON * jnp.max(values)
+            continue
+        if rule == "drift":
+            matrix = layer_matrix(layer_at(params, path), values)
+            seen = jnp.einsum("gij,gio->gjo", spectrum.basis[path], matrix)
+            moved = jnp.sum(values[..., None] * jnp.square(seen))
+            size = jnp.sum(jnp.square(matrix))
+            kept[path] = values > threshold**2 * moved / jnp.where(size > 0, size, 1)
+            continue
+        # What is below is the decomposition's rounding, whose roots would add up.
+        values = jnp.where(values > _EPSILON * jnp.max(values), values, 0)
+        mass = jnp.sqrt(values) if rule == "nuclear" else values
+        # One order for all groups: they share the layer's budget.
+        flat = mass.reshape(-1)
+        order = jnp.argsort(-flat)
+        share = jnp.cumsum(flat[order])
+        share /= jnp.where(share[-1] > 0, share[-1], 1)
+        if rule == "nuclear":
+            among = share <= threshold
+        else:
+            before = jnp.concatenate([jnp.zeros(1, share.dtype), share[:-1]])
+            among = before < threshold
+        among &= flat[order] > 0
+        kept[path] = jnp.zeros_like(among).at[order].set(among).reshape(mass.shape)
+    return kept
