@@ -184,7 +184,7 @@ class Study:
         data: training examples, if they are not the recipe's.
         per_class: test accuracy by method of the last request, ``[seeds, C]``.
         losses: by method of the last request: losses on forgotten training rows and
-            on test rows of the same classes, all seeds together.
+            on test rows, of the same classes if whole ones went, all seeds together.
     """
 
     name: str
@@ -214,6 +214,8 @@ class Study:
         self,
         classes: tuple[int, ...],
         methods: Mapping[str, Method],
+        *,
+        longer: bool = True,
     ) -> None:
         """Answers one class request with every method, beside the reference rows."""
         key = jax.random.key(1)
@@ -221,7 +223,12 @@ class Study:
             key = jax.random.fold_in(key, label)
         request = hf.forget_classes(self.splits.train, classes)
         self.answer(
-            "class", "class " + "+".join(map(str, classes)), request, methods, key
+            "class",
+            "class " + "+".join(map(str, classes)),
+            request,
+            methods,
+            key,
+            longer=longer,
         )
 
     def answer(
@@ -430,10 +437,11 @@ class Study:
                 jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
             ).ravel()
 
-        return {
-            "forget": of(request.forget),
-            "test": of(request.split(self.splits.test)[0]),
-        }
+        # No test row is one of those that a request for rows names.
+        unseen = self.splits.test
+        if np.any(request.classes):
+            unseen = request.split(unseen)[0]
+        return {"forget": of(request.forget), "test": of(unseen)}
 
 
 def _told(info: Any) -> dict[str, np.ndarray]:

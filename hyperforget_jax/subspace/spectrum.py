@@ -2,12 +2,20 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 from hyperforget_jax.subspace.grams import Grams
 
 __all__ = ["Spectrum", "decompose"]
+
+
+# One matrix at a time: batches of eigenproblems inside a larger program can wait for
+# each other for ever on the CPU (seen with jaxlib 0.10.2 on two cores).
+_eigh = jax.custom_batching.sequential_vmap(
+    lambda matrix: tuple(jnp.linalg.eigh(matrix))
+)
 
 
 class Spectrum(NamedTuple):
@@ -38,7 +46,7 @@ def decompose(grams: Grams) -> Spectrum:
     """
     values, basis, clipped = {}, {}, {}
     for path, gram in grams.values.items():
-        found, vectors = jnp.linalg.eigh((gram + jnp.swapaxes(gram, -1, -2)) / 2)
+        found, vectors = jax.vmap(_eigh)((gram + jnp.swapaxes(gram, -1, -2)) / 2)
         found, basis[path] = found[..., ::-1], vectors[..., ::-1]
         total = jnp.sum(jnp.abs(found))
         negative = -jnp.sum(jnp.minimum(found, 0))

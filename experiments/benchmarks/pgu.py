@@ -1,0 +1,655 @@
+"""How fast projected-gradient unlearning answers, and what its Gram matrices weigh.
+
+    python experiments/benchmarks/pgu.py --out runs/pgu-benchmark
+
+Three parts, of which ``--parts`` chooses:
+
+- ``a``: one class request of ``hf.pgu`` against retraining by the recipe that the model
+  was trained with. Preparation, which is done once while the data are there, is told
+  apart.
+- ``b``: the published algorithm in ``hf.subspace``, against the same in plain PyTorch:
+  Gram matrices of all training data, less those to be forgotten, decomposed, and a
+  hundred projected steps. Both are given the same weights, data, minibatches and number
+  of threads, in float32. The rival decomposes as published, in float64 (``svd64``), or
+  as we do (``eigh32``). It runs in a process of its own, so that neither library's
+  threads are in the other's way. That both end at nearly the same weights is checked
+  before the clock starts. Without PyTorch this part is left out.
+- ``c``: the size of the Gram matrices, beside the weights'. Nothing is computed.
+
+Rivals take turns in one run, in alternating order, so that a machine whose speed drifts
+slows all. The figure to quote is the ratio of the least seconds, rival by ours, beside
+the range over repeats. Compilation is left out and told apart; what is short is called
+twice in a row, and the second call counts. Do nothing else on the machine: PyTorch's
+threads wait for each other, and lose far more by being disturbed than ours do.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import hyperforget_jax as hf
+from hyperforget_jax.methods.pgu_recipe import recipe as pgu_recipe
+from hyperforget_jax.methods.pgu_targets import published_loss
+from hyperforget_jax.training.minibatches import pass_length
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import study as studies
+
+PARTS = ("a", "b", "c")
+DECOMPOSITIONS = ("svd64", "eigh32")
+PHASES = ("gram", "forget_gram", "decompose", "steps")
+# How much faster than the rival to be, part by part.
+AIMS = {"a": 20.0, "b": 5.0}
+# Steps that part b takes.
+STEPS = 100
+# How far apart both may end if they decompose alike, as a share of what projection does
+# to the same steps. It is not less, since the cut is among directions that float32
+# hardly tells apart: on which side of it they are is a matter of rounding.
+TOLERANCE = 0.1
+RECIPE = studies.Recipe("mnist", (128,), 2e-3, 1.0, 1_000, 128)
+# None is the recipe's perceptron.
+NETWORKS = (None, "cnn-16-32-64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Projected-gradient unlearning against retraining, and against PyTorch."""
+
+    parts: tuple[Literal["a", "b", "c"], ...] = PARTS
+    """a: against retraining; b: against PyTorch; c: the size of Gram matrices."""
+    rows: int = 12_000
+    """Training rows of MNIST."""
+    repeats: int = 5
+    """Turns that the rivals take."""
+    threads: int | None = None
+    """Of all rivals; by default as many as this process may use."""
+    rounds: int = 10
+    """Rounds of the published schedule in part a, a pass over the class each."""
+    forget: int = 3
+    """The class to forget."""
+    seed: int = 0
+    """Of training, requests and minibatches."""
+    out: Path = Path("runs/pgu-benchmark")
+    """Where the results go."""
+
+
+class Trained(NamedTuple):
+    """A model and its data.
+
+    Attributes:
+        recipe: by which it was trained.
+        classifier: the model.
+        variables: its variables.
+        splits: training and test examples.
+        request: one class.
+    """
+
+    recipe: studies.Recipe
+    classifier: hf.Classifier
+    variables: Any
+    splits: hf.data.Splits
+    request: hf.ForgetRequest
+
+
+def main(config: Benchmark) -> None:
+    """Measures, prints and writes."""
+    config = _on_threads(config)
+    console, begun = Console(), time.perf_counter()
+    parts, rows = set(config.parts), []
+    if "b" in parts and (why := _why_no_rival()):
+        console.print(f"Part b is left out: {why}", markup=False)
+        parts.remove("b")
+    for network in NETWORKS if parts & {"a", "b"} else ():
+        recipe = dataclasses.replace(RECIPE, network=network, rows=config.rows)
+        console.log(f"{recipe.model}: training")
+        trained = train(config, recipe)
+        if "a" in parts:
+            console.log(f"{recipe.model}: against retraining")
+            rows += against_retraining(config, trained)
+        if "b" in parts:
+            console.log(f"{recipe.model}: against PyTorch")
+            rows += against_torch(config, trained, console)
+    if "c" in parts:
+        rows += sizes()
+    if not rows:
+        raise SystemExit("Nothing was measured.")
+    for table in _tables(rows):
+        console.print(table)
+    document = hf.evaluation.results_document(
+        rows,
+        preset="mnist",
+        config=dataclasses.asdict(config) | {"recipe": RECIPE.record()},
+        seconds=time.perf_counter() - begun,
+        repository=Path(__file__).parent,
+    )
+    hf.evaluation.write(config.out / "results.json", document, references=False)
+
+
+def train(config: Benchmark, recipe: studies.Recipe) -> Trained:
+    """Trains what is to forget."""
+    try:
+        splits = recipe.load()
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from error
+    classifier = recipe.classifier
+    variables = hf.fit(
+        jax.random.key(config.seed),
+        classifier,
+        splits.train,
+        recipe.optimizer(recipe.steps),
+        recipe.steps,
+        batch_size=recipe.batch_size,
+    )
+    request = hf.forget_classes(splits.train, (config.forget,))
+    return Trained(recipe, classifier, variables, splits, request)
+
+
+def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, Any]]:
+    """Part a: a row for each preset."""
+    recipe, classifier, variables, splits, request = trained
+    how: dict[str, dict[str, Any]] = {
+        "repaired": {},
+        "published": {"rounds": config.rounds, "stop": "never"},
+    }
+    methods = {
+        name: hf.pgu(classifier, name, **changes) for name, changes in how.items()
+    }
+    entrants = {"retraining": recipe.retrain(classifier), **methods}
+    key = jax.random.key(config.seed)
+    answers: dict[str, Callable[[], Any]] = {}
+    init, compiled, seconds, accuracy = {}, {}, {}, {}
+    for name, unlearner in entrants.items():
+        prepare, more = _compiled(unlearner.init, key, variables, splits.train)
+        _timed(prepare)
+        init[name], state = _timed(prepare)
+        answers[name], compiled[name] = _compiled(
+            unlearner.unlearn, key, state, request
+        )
+        compiled[name] += more
+        state, info = answers[name]()
+        if np.any(np.asarray(info.failed_at) >= 0):
+            raise SystemExit(f"{recipe.model}: {name} diverged: it took no full steps.")
+        accuracy[name] = _accuracy(classifier, state.variables, splits.test, request)
+    for repeat in range(config.repeats):
+        for name in _in_turn(answers, repeat):
+            seconds.setdefault(name, []).append(_settled_seconds(answers[name]))
+
+    rows = []
+    for name, unlearner in methods.items():
+        settings = pgu_recipe(name, **how[name])
+        a_pass = pass_length(request.rows.shape[0], settings.batch_size)
+        steps = settings.rounds * (settings.round_steps or a_pass)
+        told = {"rounds": settings.rounds, "steps": steps}
+        rival = {
+            "rival": "retraining",
+            "rival_steps": recipe.steps,
+            "rival_batch_size": recipe.batch_size,
+            "rival_compile_seconds": compiled["retraining"],
+        }
+        values = _beside(seconds[name], seconds["retraining"])
+        for what, value in accuracy[name].items():
+            values[f"{what}_accuracy_test"] = [value] * config.repeats
+            of_rival = accuracy["retraining"][what]
+            values[f"rival_{what}_accuracy_test"] = [of_rival] * config.repeats
+        rows.append(
+            _row(
+                config,
+                trained,
+                "a",
+                values,
+                unlearner.access,
+                {"preset": name} | told | rival,
+                {
+                    "init": init[name],
+                    "unlearn": float(np.mean(seconds[name])),
+                    "compile": compiled[name],
+                },
+            )
+        )
+    return rows
+
+
+def against_torch(
+    config: Benchmark, trained: Trained, console: Console
+) -> list[dict[str, Any]]:
+    """Part b: a row for each way that the rival decomposes."""
+    from rivals import pgu_torch
+
+    how = pgu_recipe("published")
+    gamma, rate, end_rate = map(float, (how.threshold, how.learning_rate, how.end_rate))
+    _, classifier, variables, splits, _ = trained
+    data = splits.train
+    chosen = np.flatnonzero(np.asarray(data.y) == config.forget)
+    forget = data.take(jnp.asarray(chosen))
+    batches = _batches(config.seed, chosen.size, how.batch_size)
+    rates = rate * (end_rate / rate) ** (np.arange(STEPS) / (STEPS - 1))
+    chain = _chain(variables["params"], pgu_torch)
+    spec = pgu_torch.Spec(
+        layers=list(chain.values()),
+        x=np.asarray(data.x),
+        forget_x=np.asarray(forget.x),
+        forget_y=np.asarray(forget.y),
+        batches=batches,
+        learning_rate=rates,
+        gamma=gamma,
+        offset=float(how.offset),
+        entropy=float(how.entropy),
+        threads=config.threads,
+    )
+    some = data.x[:100]
+    logits = np.asarray(classifier.apply(variables, some))
+    pgu_torch.check_forward(spec.layers, np.asarray(some), logits)
+
+    ours = _phases(classifier, how, variables, data, forget, batches, rates)
+    paths = _layers(variables["params"])
+    before = [np.asarray(variables["params"][path]["kernel"]) for path in paths]
+    model = trained.recipe.model
+    seconds: dict[str, list[dict[str, float]]] = {}
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+
+        def rival(name):
+            given = spec._replace(decomposition=name)
+            return pool.apply(pgu_torch.run, (given,))
+
+        def warm():
+            ours(gamma)  # The rival warms up by itself.
+            return ours(gamma)
+
+        entrants: dict[str, Callable[[], dict[str, Any]]] = {"ours": warm}
+        for name in DECOMPOSITIONS:
+            entrants[name] = functools.partial(rival, name)
+        unprojected = ours(0.0)
+        found = {name: function() for name, function in entrants.items()}
+        compile_seconds = max(_total(unprojected) - _total(found["ours"]), 0.0)
+        apart = {
+            name: _apart(found["ours"], found[name], before) for name in DECOMPOSITIONS
+        }
+        yardstick = _apart(unprojected, found["ours"], before)
+        for name, distance in apart.items():
+            console.log(
+                f"{model}: {name} ends {distance:.2g} of its way from ours, which ends "
+                f"{yardstick:.2g} from where no projection would; directions kept "
+                f"{found['ours']['ranks']}, {name} {found[name]['ranks']}"
+            )
+        if apart["eigh32"] > TOLERANCE * yardstick:
+            raise SystemExit(f"{model}: the rival does not compute what ours does.")
+        for repeat in range(config.repeats):
+            for name in _in_turn(entrants, repeat):
+                seconds.setdefault(name, []).append(entrants[name]()["seconds"])
+
+    rows = []
+    for name in DECOMPOSITIONS:
+        own, theirs = (
+            [sum(of_one.values()) for of_one in seconds[who]] for who in ("ours", name)
+        )
+        values = _beside(own, theirs)
+        for phase in PHASES:
+            for who, label in (("ours", ""), (name, "rival_")):
+                values[f"{label}{phase}_seconds"] = [
+                    of_one[phase] for of_one in seconds[who]
+                ]
+        values["weights_apart"] = [apart[name]] * config.repeats
+        values["weights_apart_unprojected"] = [yardstick] * config.repeats
+        factors = {
+            "preset": "published",
+            "steps": STEPS,
+            "batch_size": how.batch_size,
+            "ranks": found["ours"]["ranks"],
+            "rival": f"pytorch-{name}",
+            "rival_ranks": found[name]["ranks"],
+            "rival_version": importlib.metadata.version("torch"),
+        }
+        rows.append(
+            _row(
+                config,
+                trained,
+                "b",
+                values,
+                hf.pgu(classifier, "published").access,
+                factors,
+                {
+                    "init": 0.0,
+                    "unlearn": float(np.mean(own)),
+                    "compile": compile_seconds,
+                },
+            )
+        )
+    return rows
+
+
+def sizes() -> list[dict[str, Any]]:
+    """Part c: a row for each network."""
+
+    def normalised(module):
+        return hf.from_linen(module, train={"train": True}, eval={"train": False})
+
+    mnist, cifar10 = ("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))
+    networks = {
+        "mlp-128": (hf.from_linen(hf.models.MLP((128,))), mnist),
+        "cnn-16-32-64": (studies.NETWORKS["cnn-16-32-64"](), mnist),
+        "small-vgg": (normalised(hf.models.SmallVGG()), cifar10),
+        "all-cnn": (normalised(hf.models.AllCNN()), cifar10),
+        "resnet-18": (normalised(hf.models.ResNet18()), cifar10),
+        "vit": (hf.from_linen(hf.models.ViT()), cifar10),
+    }
+    rows = []
+    for model, (classifier, (dataset, shape)) in networks.items():
+        data = hf.data.examples(np.zeros((1, *shape), np.float32), [0])
+        variables = jax.eval_shape(classifier.init, jax.random.key(0), data.x)
+        measure = functools.partial(hf.subspace.measure, classifier)
+        grams = jax.eval_shape(measure, variables, data).values
+        held, weights = _bytes(grams), _bytes(variables["params"])
+        widest = max(grams, key=lambda path: grams[path].shape[-1])
+        rows.append(
+            hf.evaluation.results_row(
+                "pgu",
+                [
+                    {
+                        "gram_bytes": held,
+                        "weight_bytes": weights,
+                        "ratio_to_weights": held / weights,
+                    }
+                ],
+                dataset=dataset,
+                model=model,
+                scenario="memory",
+                request="none",
+                access=hf.Access(),
+                seconds=dict.fromkeys(("init", "unlearn", "compile"), 0.0),
+                factors={
+                    "part": "c",
+                    "layers": len(grams),
+                    "widest": widest,
+                    "widest_rows": grams[widest].shape[-1],
+                },
+                over="network",
+            )
+        )
+    return rows
+
+
+def _on_threads(config: Benchmark) -> Benchmark:
+    """The configuration with a number of threads, to which this process is held."""
+    if not hasattr(os, "sched_setaffinity"):
+        if config.threads is not None:
+            raise SystemExit(
+                "--threads needs a system that can hold a process to CPUs."
+            )
+        return dataclasses.replace(config, threads=os.cpu_count())
+    there = sorted(os.sched_getaffinity(0))
+    threads = len(there) if config.threads is None else config.threads
+    if not 0 < threads <= len(there):
+        raise SystemExit(f"--threads must lie in [1, {len(there)}], got {threads}.")
+    if threads < len(there):
+        # Libraries have counted CPUs by now: begin anew, and they count fewer.
+        os.sched_setaffinity(0, there[:threads])
+        os.execv(sys.executable, sys.orig_argv)
+    return dataclasses.replace(config, threads=threads)
+
+
+def _why_no_rival() -> str | None:
+    if importlib.util.find_spec("torch") is None:
+        return "it needs PyTorch (pip install '.[benchmark]')."
+    if jax.default_backend() != "cpu":
+        return "the rival runs on the CPU, and JAX does not (JAX_PLATFORMS=cpu)."
+    return None
+
+
+def _phases(
+    classifier: hf.Classifier,
+    how: Any,
+    variables: Any,
+    data: hf.Examples,
+    forget: hf.Examples,
+    batches: np.ndarray,
+    rates: np.ndarray,
+) -> Callable[[float], dict[str, Any]]:
+    """What the rival does in its four phases, as a function of the share to protect.
+
+    Projectors are made from bases in the last phase; the rival's third makes them.
+    """
+
+    @jax.jit
+    def gram(variables, data):
+        return hf.subspace.measure(
+            classifier, variables, data, batch_size=how.batch_size
+        )
+
+    @jax.jit
+    def forget_gram(grams, variables, forget):
+        left = hf.subspace.subtract(grams, gram(variables, forget))
+        return hf.subspace.without_bias(left, variables["params"])
+
+    @jax.jit
+    def decompose(grams, threshold):
+        spectrum = hf.subspace.decompose(grams)
+        kept = hf.subspace.keep(spectrum, how.rank, threshold)
+        return hf.subspace.complement(spectrum, kept), jax.tree.map(jnp.sum, kept)
+
+    @jax.jit
+    def steps(room, variables, forget, batches, rates):
+        projection = hf.subspace.project_out(room)
+
+        def loss(params, x, y):
+            logits = classifier.apply({**variables, "params": params}, x)
+            return jnp.mean(published_loss(logits, y, how.offset, how.entropy))
+
+        def step(params, given):
+            rows, rate = given
+            gradients = jax.grad(loss)(params, forget.x[rows], forget.y[rows])
+            updates, _ = projection.update(gradients, projection.init(params))
+            return jax.tree.map(lambda p, u: p - rate * u, params, updates), None
+
+        return jax.lax.scan(step, variables["params"], (batches, rates))[0]
+
+    taken = jnp.asarray(batches), jnp.asarray(rates, jnp.float32)
+
+    def run(threshold):
+        seconds = {}
+
+        def phase(name, function, *arguments):
+            seconds[name], result = _timed(lambda: function(*arguments))
+            return result
+
+        grams = phase("gram", gram, variables, data)
+        left = phase("forget_gram", forget_gram, grams, variables, forget)
+        room, ranks = phase("decompose", decompose, left, jnp.float32(threshold))
+        params = phase("steps", steps, room, variables, forget, *taken)
+        return {
+            "seconds": seconds,
+            "kernels": [np.asarray(params[path]["kernel"]) for path in _layers(params)],
+            "ranks": [int(ranks[path]) for path in _layers(params)],
+        }
+
+    return run
+
+
+def _layers(params: Any) -> list[str]:
+    """The layers in the order that they are called in: convolutions, then the rest."""
+    return sorted(params)
+
+
+def _chain(params: Any, torch_rival: Any) -> dict[str, Any]:
+    """A network of part b as the rival wants it: what follows what, by name."""
+    chain, flat = {}, False
+    for number, path in enumerate(_layers(params)):
+        kernel, bias = (np.asarray(params[path][name]) for name in ("kernel", "bias"))
+        if number:
+            chain[f"relu{number}"] = "relu"
+        if kernel.ndim == 2 and not flat:
+            chain["flatten"], flat = "flatten", True
+        stride = 2 if kernel.ndim == 4 else 1
+        chain[path] = torch_rival.Layer(kernel, bias, stride=stride)
+    return chain
+
+
+def _batches(seed: int, count: int, batch_size: int) -> np.ndarray:
+    """Rows that each step sees, ``[steps, batch_size]``: a permutation a pass."""
+    generator, wanted = np.random.default_rng(seed), STEPS * batch_size
+    passes = [generator.permutation(count) for _ in range(-(-wanted // count))]
+    return np.concatenate(passes)[:wanted].reshape(STEPS, batch_size)
+
+
+def _total(found: Mapping[str, Any]) -> float:
+    return sum(found["seconds"].values())
+
+
+def _apart(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], before: list[np.ndarray]
+) -> float:
+    """How far kernels end apart, as a share of how far the second one's moved."""
+
+    def length(first, second):
+        pairs = zip(first, second, strict=True)
+        return np.sqrt(sum(np.sum(np.square(a - b)) for a, b in pairs))
+
+    kernels = ours["kernels"], theirs["kernels"]
+    return float(length(*kernels) / length(kernels[1], before))
+
+
+def _accuracy(
+    classifier: hf.Classifier,
+    variables: Any,
+    test: hf.Examples,
+    request: hf.ForgetRequest,
+) -> dict[str, float]:
+    """On test rows of the class that was forgotten, and on the others."""
+    logits = jax.lax.map(
+        lambda x: classifier.apply(variables, x[None])[0], test.x, batch_size=500
+    )
+    right = np.asarray(jnp.argmax(logits, -1) == test.y)
+    gone = np.asarray(request.covers(test))
+    return {"forget": float(right[gone].mean()), "retain": float(right[~gone].mean())}
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _in_turn(entrants: Mapping[str, Any], repeat: int) -> list[str]:
+    """Names, the other way round at every other repeat."""
+    return list(entrants) if repeat % 2 == 0 else list(entrants)[::-1]
+
+
+def _compiled(
+    function: Callable[..., Any], *arguments: Any
+) -> tuple[Callable[[], Any], float]:
+    """The function of these arguments, compiled, and the seconds that it took."""
+    seconds, compiled = _timed(lambda: jax.jit(function).lower(*arguments).compile())
+    return lambda: compiled(*arguments), seconds
+
+
+def _settled_seconds(function: Callable[[], Any]) -> float:
+    """Of the second call in a row where calls are short."""
+    seconds, _ = _timed(function)
+    return seconds if seconds >= 1 else _timed(function)[0]
+
+
+def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    begun = time.perf_counter()
+    result = jax.block_until_ready(function())
+    return time.perf_counter() - begun, result
+
+
+def _beside(ours: list[float], rival: list[float]) -> dict[str, list[float]]:
+    return {
+        "seconds_per_request": ours,
+        "rival_seconds": rival,
+        "ratio_to_rival": np.divide(rival, ours).tolist(),
+        "ratio_of_least": [min(rival) / min(ours)] * len(ours),
+    }
+
+
+def _row(
+    config: Benchmark,
+    trained: Trained,
+    part: str,
+    values: Mapping[str, list[float]],
+    access: hf.Access,
+    factors: Mapping[str, Any],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    return hf.evaluation.results_row(
+        "pgu",
+        [
+            {name: of_all[repeat] for name, of_all in values.items()}
+            for repeat in range(config.repeats)
+        ],
+        dataset=trained.recipe.dataset,
+        model=trained.recipe.model,
+        scenario="speed",
+        request=f"class {config.forget}",
+        access=access,
+        seconds=seconds,
+        factors={"part": part, "aim": AIMS[part], "threads": config.threads}
+        | {"rows": trained.splits.train.y.shape[0]}
+        | dict(factors),
+        over="repeat",
+    )
+
+
+def _tables(rows: list[dict[str, Any]]) -> list[Table]:
+    speed = Table("part", "model", "preset", "rival", "ours, s", "rival, s", "ratio")
+    speed.add_column("aim")
+    phases = Table("model", "rival", *PHASES, title="Seconds by phase: ours, rival")
+    memory = Table("model", "Gram matrices, MiB", "weights, MiB", "ratio")
+    for row in rows:
+        metrics, factors = row["metrics"], row["factors"]
+        if factors["part"] == "c":
+            memory.add_row(
+                row["model"],
+                f"{metrics['gram_bytes']['max'] / 2**20:.1f}",
+                f"{metrics['weight_bytes']['max'] / 2**20:.1f}",
+                f"{metrics['ratio_to_weights']['max']:.1f}",
+            )
+            continue
+        ratio = metrics["ratio_to_rival"]
+        speed.add_row(
+            factors["part"],
+            row["model"],
+            factors["preset"],
+            factors["rival"],
+            _told(metrics["seconds_per_request"]),
+            _told(metrics["rival_seconds"]),
+            f"{metrics['ratio_of_least']['max']:.1f} "
+            f"({ratio['min']:.1f} to {ratio['max']:.1f})",
+            f">= {factors['aim']:g}",
+        )
+        if factors["part"] == "b":
+            phases.add_row(
+                row["model"],
+                factors["rival"],
+                *(
+                    f"{metrics[f'{phase}_seconds']['min']:.3g}, "
+                    f"{metrics[f'rival_{phase}_seconds']['min']:.3g}"
+                    for phase in PHASES
+                ),
+            )
+    return [table for table in (speed, phases, memory) if table.row_count]
+
+
+def _told(metric: Mapping[str, Any]) -> str:
+    """The least, and the most."""
+    if metric["min"] == metric["max"]:
+        return f"{metric['min']:.3g}"
+    return f"{metric['min']:.3g} to {metric['max']:.3g}"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark))
