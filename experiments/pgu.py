@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +135,7 @@ def pgu_methods(
 
     # For wrong labels the published loss is sure of some other label, and its schedule
     # is not stopped; the trainable scales within the subspace are not in it.
-    schedule = {"rounds": rounds}
+    schedule: dict[str, Any] = {"rounds": rounds}
     if poison:
         schedule |= {
             "offset": 0.1,
@@ -155,7 +156,7 @@ def ablations(probe: hf.Examples) -> dict[str, studies.Method]:
     def ours(classifier, **changes):
         return hf.pgu(classifier, probe=probe, **changes)
 
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "nuclear-0.9": {"rank": "nuclear", "threshold": 0.9},
         "energy-0.95": {"rank": "energy", "threshold": 0.95},
         "drift-0.1": {"rank": "drift", "threshold": 0.1},
@@ -210,7 +211,7 @@ def _record(config: PGU):
     preset = PRESETS[config.preset]
     record = studies.record_of(config, preset.memorising)
     record.pop("recipe")
-    fields = dataclasses.asdict(preset)
+    fields: dict[str, Any] = dataclasses.asdict(preset)
     fields["classes"] = [recipe.record() for recipe in preset.classes]
     fields["memorising"] = preset.memorising.record()
     return preset, json.loads(json.dumps(record | {"study": fields}))

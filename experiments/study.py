@@ -145,7 +145,7 @@ class Method(NamedTuple):
     """
 
     make: Callable[..., hf.Unlearner]
-    hyper: dict[str, float]
+    hyper: Mapping[str, Any]
 
     def __call__(self, classifier: hf.Classifier) -> hf.Unlearner:
         return self.make(classifier, **self.hyper)

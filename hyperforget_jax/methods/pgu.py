@@ -4,8 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax import lax
 from jax.sharding import Mesh
 
 from hyperforget_jax import checks, losses, subspace
@@ -19,17 +17,9 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
-from hyperforget_jax.methods.pgu_targets import (
-    Margins,
-    guess,
-    margins_of,
-    published_loss,
-    target_loss,
-)
-from hyperforget_jax.subspace import Grams, Store, Subspace
-from hyperforget_jax.training import descent
+from hyperforget_jax.methods.pgu_rounds import descend_in_rounds, in_batches
+from hyperforget_jax.subspace import Grams, Store, Subspace, margins_of
 from hyperforget_jax.training.fitting import Augment
-from hyperforget_jax.training.minibatches import pass_length
 
 __all__ = ["PGUInfo", "PGUState", "pgu"]
 
@@ -40,13 +30,11 @@ class PGUState(NamedTuple):
     Attributes:
         variables: the current model's variables.
         store: Gram matrices of every layer's inputs on the training data that are
-            left, and which examples those are.
-        margins: how the model answered the training and held-out data at ``init``.
+            left, which examples those are, and how the model once answered.
     """
 
     variables: Variables
     store: Store
-    margins: Margins
 
 
 class PGUInfo(NamedTuple):
@@ -149,18 +137,17 @@ def pgu(
                 f"The classifier ({classifier.description}) has no layer whose inputs "
                 "are known: hf.pgu could not move anything."
             )
-        store = Store(grams, subspace.ledger_of(data))
 
         def answers(examples: Examples) -> Array:
-            logits = _forward(classifier, variables, examples.x, how.batch_size)
+            logits = in_batches(classifier, variables, examples.x, how.batch_size)
             return losses.margin(logits, examples.y)
 
-        unseen = None if probe is None else answers(probe)
-        margins = margins_of(answers(data), data.weight, unseen)
-        return PGUState(variables, store, margins)
+        unseen = (None, None) if probe is None else (answers(probe), probe.weight)
+        margins = margins_of(answers(data), data.weight, *unseen)
+        return PGUState(variables, Store(grams, subspace.ledger_of(data), margins))
 
     def unlearn(key: Array, state: PGUState, request: ForgetRequest):
-        variables, store, margins = state
+        variables, store = state
         checks.check_request(classifier, variables, request)
         subspace.check_held(store.ledger, request.forget)
         ledger, forget, refused = subspace.strike(store.ledger, request.forget)
@@ -173,14 +160,14 @@ def pgu(
         if how.free_columns and head is not None:
             room = room._replace(free={head: request.classes[None]})
         is_class = jnp.any(request.classes)
-        changed, curves, rounds, failed_at = _descend(
+        changed, curves, rounds, failed_at = descend_in_rounds(
             key,
             classifier,
             how,
             variables,
             forget,
             is_class,
-            margins,
+            store.margins,
             left,
             forgotten,
             room,
@@ -199,7 +186,7 @@ def pgu(
             refused,
             failed_at,
         )
-        return PGUState(changed, Store(left, ledger), margins), info
+        return PGUState(changed, Store(left, ledger, store.margins)), info
 
     held = probe is not None  # Then rows and classes are different requests.
     access = Access(
@@ -236,163 +223,3 @@ def _room(how: Recipe, spectrum, params) -> tuple[Subspace, dict[str, Array]]:
         lambda share: jnp.sum(share < 0.5, dtype=jnp.int32), room.share
     )
     return room, protected
-
-
-def _descend(
-    key: Array,
-    classifier: Classifier,
-    how: Recipe,
-    variables: Variables,
-    forget: Examples,
-    is_class: Array,
-    margins: Margins,
-    grams: Grams,
-    forgotten: Grams,
-    room: Subspace,
-):
-    """Rounds of steps, each looked at before the next.
-
-    Returns:
-        The variables, loss and forget accuracy by round, the number of rounds, and
-        the step that failed.
-    """
-    start = variables["params"]
-
-    def forward(variables: Variables) -> Array:
-        return _forward(classifier, variables, forget.x, how.batch_size)
-
-    targets = guess(
-        forward(variables),
-        forget.y,
-        margins,
-        is_class,
-        out=how.out,
-        shrink=how.shrink,
-        temperature=how.temperature,
-    )
-    # The loop draws rows by id: here an id is a row of the targets.
-    rows = forget._replace(id=jnp.arange(forget.id.shape[0], dtype=jnp.int32))
-    answered = jnp.mean((margins.unseen > 0).astype(jnp.float32))
-    accuracy_wanted = jnp.where(is_class, 0, answered)
-
-    def loss(logits: Array, y: Array, id: Array) -> Array:
-        if how.objective == "targets":
-            return target_loss(logits, targets[id])
-        return published_loss(logits, y, how.offset, how.entropy)
-
-    def model(trained: Any) -> Variables:
-        if how.optimizer == "coordinates":
-            trained = subspace.from_coordinates(room, start, trained)
-        return {**variables, "params": trained}
-
-    def loss_fn(key, trained, batches):
-        del key  # Evaluation mode draws nothing.
-        examples = batches[0].examples
-        logits = classifier.apply(model(trained["params"]), examples.x)
-        values = loss(logits, examples.y, examples.id)
-        return losses.weighted_mean(values, examples.weight), trained
-
-    steps = how.round_steps or pass_length(forget.y.shape[0], how.batch_size)
-    last_step = max(how.rounds * steps - 1, 1)
-
-    def rate(step):  # optax.exponential_decay takes no tracers.
-        return how.learning_rate * (how.end_rate / how.learning_rate) ** (
-            step / last_step
-        )
-
-    optimizer = _optimizer(how.optimizer, rate, room, forgotten)
-    trained = start
-    if how.optimizer == "coordinates":
-        trained = subspace.to_coordinates(room, start)
-    begun = descent.start({"params": trained}, optimizer)
-
-    def look(state: descent.DescentState) -> tuple[Array, Array]:
-        logits = forward(model(state.variables["params"]))
-        right = (jnp.argmax(logits, -1) == forget.y).astype(jnp.float32)
-        return (
-            losses.weighted_mean(loss(logits, forget.y, rows.id), forget.weight),
-            losses.weighted_mean(right, forget.weight),
-        )
-
-    def done(value: Array, accuracy: Array) -> Array:
-        if how.stop == "accuracy":
-            return accuracy <= accuracy_wanted
-        if how.stop == "targets":
-            return value <= how.tolerance
-        return jnp.zeros((), bool)
-
-    def one_round(carry, number):
-        state, going, value, accuracy = carry
-
-        def go(state):
-            new, _ = descent.descend(
-                key,
-                loss_fn,
-                state,
-                (rows,),
-                optimizer,
-                steps=steps,
-                batch_size=how.batch_size,
-                first_step=number * steps,
-            )
-            return new, *look(new)
-
-        def stay(state):
-            return state, value, accuracy
-
-        new, new_value, new_accuracy = lax.cond(going, go, stay, state)
-        after = model(new.variables["params"])["params"]
-        change = subspace.protected(room, jax.tree.map(jnp.subtract, after, start))
-        drifts = subspace.relative_drift(grams, start, change)
-        moved = jnp.stack(list(drifts.values()))
-        within = jnp.max(moved) <= how.max_drift
-        stopped = done(new_value, new_accuracy)
-        # Of the two rounds beside the mark, the nearer one.
-        nearer = True
-        if how.stop == "accuracy":
-            nearer = jnp.abs(new_accuracy - accuracy_wanted) <= jnp.abs(
-                accuracy - accuracy_wanted
-            )
-        take = going & within & (~stopped | nearer)
-        state, value, accuracy = jax.tree.map(
-            lambda new, old: jnp.where(take, new, old),
-            (new, new_value, new_accuracy),
-            (state, value, accuracy),
-        )
-        carry = state, going & within & ~stopped, value, accuracy
-        return carry, (value, accuracy, take)
-
-    value, accuracy = look(begun)
-    first = begun, ~done(value, accuracy), value, accuracy
-    (last, *_), (values, accuracies, taken) = lax.scan(
-        one_round, first, jnp.arange(how.rounds, dtype=jnp.int32)
-    )
-    curves = (
-        jnp.concatenate([value[None], values]),
-        jnp.concatenate([accuracy[None], accuracies]),
-    )
-    changed = model(last.variables["params"])
-    return changed, curves, jnp.sum(taken, dtype=jnp.int32), last.failed_at
-
-
-def _optimizer(
-    name: str, rate: Any, room: Subspace, forgotten: Grams
-) -> optax.GradientTransformation:
-    if name == "coordinates":
-        return optax.adam(rate)
-    projection = subspace.project_out(room)
-    if name == "adam":
-        # Before Adam too, lest its second moments be those of directions thrown away.
-        return optax.chain(projection, optax.adam(rate), projection)
-    if name == "sgd":
-        return optax.chain(optax.sgd(rate), projection)
-    return optax.chain(optax.sgd(rate), subspace.by_room(room, forgotten), projection)
-
-
-def _forward(
-    classifier: Classifier, variables: Variables, x: Array, batch_size: int
-) -> Array:
-    """Logits, in microbatches: memory is bounded whatever a request holds."""
-    return lax.map(
-        lambda row: classifier.apply(variables, row[None])[0], x, batch_size=batch_size
-    )

@@ -154,6 +154,17 @@ def recipe(preset: str = "repaired", **changes: Any) -> Recipe:
         round_steps=1 if made.round_steps is None else made.round_steps,
         batch_size=made.batch_size,
     )
+    for name in (
+        "threshold",
+        "learning_rate",
+        "end_rate",
+        "temperature",
+        "out",
+        "entropy",
+    ):
+        value = getattr(made, name)
+        if checks.is_concrete(value) and not np.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}.")
     for name in ("offset", "tolerance"):
         value = getattr(made, name)
         if checks.is_concrete(value) and not (np.isfinite(value) and value >= 0):

@@ -1,55 +1,15 @@
 """What a model that never saw them would answer to the forgotten, as a guess."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hyperforget_jax import losses
 from hyperforget_jax.base import Array
+from hyperforget_jax.subspace import Margins
 
-__all__ = ["Margins", "guess", "margins_of", "published_loss", "target_loss"]
-
-# Fine enough for the few hard examples, on which accuracies turn.
-_LEVELS = 1025
-# Below any margin: nothing held out is answered right.
-_NEVER = -1e4
-
-
-class Margins(NamedTuple):
-    """How a model answers what it was trained on, and what it was not.
-
-    Margins are ``log p_y - log(1 - p_y)``, here at equally spaced quantiles, ascending.
-
-    Attributes:
-        seen: of training examples, float32, ``[1025]``.
-        unseen: of held-out examples, likewise; far below zero if there are none, so
-            that no label keeps any probability.
-    """
-
-    seen: Array
-    unseen: Array
-
-
-def margins_of(seen: Array, weight: Array, unseen: Array | None) -> Margins:
-    """Quantiles of margins.
-
-    Args:
-        seen: margins of training examples, ``[N]``.
-        weight: which of them count, ``[N]``.
-        unseen: margins of held-out examples, ``[M]``, or None.
-    """
-    levels = jnp.linspace(0, 1, _LEVELS)
-    count = jnp.sum(weight > 0)
-    ascending = jnp.sort(jnp.where(weight > 0, seen.astype(jnp.float32), jnp.inf))
-    places = jnp.arange(seen.shape[0]) / jnp.maximum(count - 1, 1)
-    among = jnp.where(
-        jnp.arange(seen.shape[0]) < count, ascending, ascending[count - 1]
-    )
-    of_seen = jnp.interp(levels, places, among)
-    if unseen is None:
-        return Margins(of_seen, jnp.full(_LEVELS, _NEVER))
-    return Margins(of_seen, jnp.quantile(unseen.astype(jnp.float32), levels))
+__all__ = ["guess", "published_loss", "target_loss"]
 
 
 def guess(
@@ -118,7 +78,9 @@ def published_loss(logits: Array, y: Array, offset: Any, entropy: Any) -> Array:
     """
     logits = logits.astype(jnp.float32)
     answers = jax.nn.log_softmax(logits, axis=-1)
-    # 1 - p_y to its own precision: without offset this is the unlikelihood.
-    against = jax.nn.sigmoid(-losses.margin(logits, y))
+    # log(1 - p_y) keeps its precision where p_y is near one, and has no bound if the
+    # offset is zero: then this is the unlikelihood.
+    against = jax.nn.log_sigmoid(-losses.margin(logits, y))
+    against = jnp.logaddexp(jnp.log(jnp.asarray(offset, jnp.float32)), against)
     negative_entropy = jnp.sum(jnp.exp(answers) * answers, axis=-1)
-    return -jnp.log(offset + against) + entropy * negative_entropy
+    return -against + entropy * negative_entropy

@@ -3,6 +3,7 @@
 from hyperforget_jax.subspace.drift import drift, relative_drift
 from hyperforget_jax.subspace.grams import Grams, add, measure, subtract, without_bias
 from hyperforget_jax.subspace.ledger import Ledger, check_held, ledger_of, strike
+from hyperforget_jax.subspace.margins import Margins, margins_of
 from hyperforget_jax.subspace.projection import (
     Subspace,
     by_room,
@@ -21,6 +22,7 @@ from hyperforget_jax.subspace.store import Store, load_store, save_store
 __all__ = [
     "Grams",
     "Ledger",
+    "Margins",
     "RANK_RULES",
     "Spectrum",
     "Store",
@@ -36,6 +38,7 @@ __all__ = [
     "keep",
     "ledger_of",
     "load_store",
+    "margins_of",
     "measure",
     "project",
     "project_out",

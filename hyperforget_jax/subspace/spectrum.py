@@ -49,7 +49,7 @@ def decompose(grams: Grams) -> Spectrum:
         found, vectors = jax.vmap(_eigh)((gram + jnp.swapaxes(gram, -1, -2)) / 2)
         found, basis[path] = found[..., ::-1], vectors[..., ::-1]
         total = jnp.sum(jnp.abs(found))
-        negative = -jnp.sum(jnp.minimum(found, 0))
+        negative = jnp.sum(jnp.maximum(-found, 0))
         clipped[path] = negative / jnp.where(total > 0, total, 1)
         values[path] = jnp.maximum(found, 0)
     return Spectrum(values, basis, clipped)

@@ -8,6 +8,7 @@ from hyperforget_jax import checkpointing
 from hyperforget_jax.base import Classifier, Variables
 from hyperforget_jax.subspace.grams import Grams
 from hyperforget_jax.subspace.ledger import Ledger
+from hyperforget_jax.subspace.margins import Margins
 
 __all__ = ["Store", "load_store", "save_store"]
 
@@ -20,10 +21,12 @@ class Store(NamedTuple):
     Attributes:
         grams: of every layer's inputs.
         ledger: the examples that are in them.
+        margins: how the model answered the data when the matrices were measured.
     """
 
     grams: Grams
     ledger: Ledger
+    margins: Margins
 
 
 def save_store(
@@ -108,5 +111,8 @@ def load_store(
             f"{path} is of data prepared by {config['preprocessing']}, not by {given}: "
             "what is taken out must be prepared as what was added."
         )
-    grams, ledger = loaded["grams"], loaded["ledger"]
-    return Store(Grams(**grams), Ledger(**ledger))
+    return Store(
+        Grams(**loaded["grams"]),
+        Ledger(**loaded["ledger"]),
+        Margins(**loaded["margins"]),
+    )

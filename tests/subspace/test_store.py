@@ -16,7 +16,9 @@ def saved(tmp_path):
     classifier, data = toys.perceptron(), toys.points()
     variables = classifier.init(jax.random.key(0), data.x)
     store = subspace.Store(
-        subspace.measure(classifier, variables, data), subspace.ledger_of(data)
+        subspace.measure(classifier, variables, data),
+        subspace.ledger_of(data),
+        subspace.margins_of(jnp.arange(40.0), data.weight, None),
     )
     path = tmp_path / "store"
     subspace.save_store(path, store, classifier, variables, preprocessing=HOW)

@@ -1,0 +1,147 @@
+"""Draws what projected-gradient unlearning does to one model, beside retraining.
+
+    python experiments/pgu_pictures.py --out runs/pgu-mnist.png
+
+Four panels: the spectra of the Gram matrices and how much of each direction is let
+through; forget and retain accuracy over the steps; and, for rows forgotten by a model
+that memorises, the entropies of its answers beside retrained models'.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pgu as studies
+import tyro
+
+import hyperforget_jax as hf
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Draw what projected-gradient unlearning does."""
+
+    preset: str = "mnist"
+    """As in pgu.py."""
+    label: int = 3
+    """The class that is forgotten."""
+    oracles: int = 5
+    """Retrained models."""
+    out: Path = Path("runs/pgu.png")
+    """The picture."""
+
+
+def main(config: Pictures) -> None:
+    """Trains, forgets and draws."""
+    preset = studies.PRESETS[config.preset]
+    figure, axes = plt.subplots(1, 4, figsize=(16, 3.6), layout="constrained")
+    _class(config, preset.classes[0], axes[:3])
+    _rows(config, preset, axes[3])
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(config.out, dpi=110)
+
+
+def _train(recipe, data, key, members=1):
+    return hf.fit_population(
+        key,
+        recipe.classifier,
+        data,
+        recipe.optimizer(recipe.steps),
+        recipe.steps,
+        members=members,
+        batch_size=recipe.batch_size,
+    ).variables
+
+
+def _first(stacked):
+    return jax.tree.map(lambda leaf: leaf[0], stacked)
+
+
+def _class(config, recipe, axes):
+    classifier, splits = recipe.classifier, recipe.load()
+    variables = _first(_train(recipe, splits.train, jax.random.key(0)))
+    request = hf.forget_classes(splits.train, [config.label])
+    test_forget, test_retain = request.split(splits.test)
+    unlearner = hf.pgu(classifier)
+    state = unlearner.init(jax.random.key(1), variables, splits.train)
+    forgotten = hf.subspace.measure(classifier, variables, request.forget)
+    left = hf.subspace.subtract(state.store.grams, forgotten)
+    spectrum = hf.subspace.decompose(left)
+    for path, values in spectrum.values.items():
+        share = values[0] / values[0, 0]
+        rank = np.arange(1, share.size + 1) / share.size
+        axes[0].plot(rank, np.maximum(share, 1e-9), label=path)
+        room = hf.subspace.soft_complement(spectrum, 0.1).share[path][0]
+        axes[1].plot(rank, room, label=path)
+    axes[0].set(yscale="log", xlabel="direction, share of all", title="spectrum")
+    axes[1].set(xlabel="direction, share of all", title="what is let through")
+    axes[0].legend()
+
+    def accuracy(variables, examples):
+        right = jnp.argmax(classifier.apply(variables, examples.x), -1) == examples.y
+        return hf.losses.weighted_mean(right, examples.weight)
+
+    # The schedule is that of a hundred steps, so its rounds are counted.
+    steps = np.arange(0, 11) * 10
+    curves = []
+    for rounds in range(11):
+        after = variables
+        if rounds:
+            short = hf.pgu(
+                classifier, rounds=rounds, end_rate=8.0 * 0.2 ** (rounds / 10)
+            )
+            after = short.unlearn(jax.random.key(2), state, request)[0].variables
+        curves.append([accuracy(after, test_forget), accuracy(after, test_retain)])
+    curves = np.array(curves)
+    axes[2].plot(steps, curves[:, 0], label=f"class {config.label}, test")
+    axes[2].plot(steps, curves[:, 1], label="other classes, test")
+    axes[2].set(xlabel="steps", title="accuracy", ylim=(-0.02, 1.02))
+    axes[2].legend()
+
+
+def _rows(config, preset, axis):
+    recipe = preset.memorising
+    classifier, splits = recipe.classifier, recipe.load()
+    variables = _first(_train(recipe, splits.train, jax.random.key(3)))
+    count = round(preset.share * splits.train.y.shape[0])
+    request = hf.forget_random(jax.random.key(4), splits.train, count=count)
+    probe = splits.probe.take(jnp.arange(preset.probe))
+    oracles = _train(recipe, request.retain, jax.random.key(5), config.oracles)
+
+    def entropy(variables):
+        there = np.flatnonzero(np.asarray(request.forget.weight))
+        logits = classifier.apply(variables, request.forget.x[there])
+        answers = jax.nn.log_softmax(logits)
+        return -np.sum(np.exp(answers) * answers, axis=-1)
+
+    found = {"original": entropy(variables)}
+    for preset_name, title in (("repaired", "pgu"), ("published", "pgu/published")):
+        unlearner = hf.pgu(classifier, preset_name, probe=probe)
+        state = unlearner.init(jax.random.key(6), variables, splits.train)
+        after = unlearner.unlearn(jax.random.key(7), state, request)[0].variables
+        found[title] = entropy(after)
+    found["retrain"] = np.concatenate(
+        [
+            entropy(jax.tree.map(lambda leaf, at=member: leaf[at], oracles))
+            for member in range(config.oracles)
+        ]
+    )
+    bins = np.linspace(-16, 0.9, 24)
+    for name, values in found.items():
+        weight = np.full(values.size, 1 / values.size)
+        axis.hist(
+            np.log(np.maximum(values, 1e-7)),
+            bins,
+            weights=weight,
+            histtype="step",
+            label=name,
+        )
+    axis.set(xlabel="log entropy of answers to forgotten rows", title="rows")
+    axis.legend()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Pictures))

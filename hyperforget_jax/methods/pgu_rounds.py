@@ -1,0 +1,179 @@
+"""Steps on the forget data in rounds, each of which is looked at before the next."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hyperforget_jax import losses, subspace
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.methods.pgu_recipe import Recipe
+from hyperforget_jax.methods.pgu_targets import guess, published_loss, target_loss
+from hyperforget_jax.subspace import Grams, Margins, Subspace
+from hyperforget_jax.training import descent
+from hyperforget_jax.training.minibatches import pass_length
+
+__all__ = ["descend_in_rounds", "in_batches"]
+
+
+def descend_in_rounds(
+    key: Array,
+    classifier: Classifier,
+    how: Recipe,
+    variables: Variables,
+    forget: Examples,
+    is_class: Array,
+    margins: Margins,
+    grams: Grams,
+    forgotten: Grams,
+    room: Subspace,
+):
+    """Rounds of steps, each looked at before the next.
+
+    Returns:
+        The variables, loss and forget accuracy by round, the number of rounds, and
+        the step that failed.
+    """
+    start = variables["params"]
+
+    def forward(variables: Variables) -> Array:
+        return in_batches(classifier, variables, forget.x, how.batch_size)
+
+    targets = guess(
+        forward(variables),
+        forget.y,
+        margins,
+        is_class,
+        out=how.out,
+        shrink=how.shrink,
+        temperature=how.temperature,
+    )
+    # The loop draws rows by id: here an id is a row of the targets.
+    rows = forget._replace(id=jnp.arange(forget.id.shape[0], dtype=jnp.int32))
+    answered = jnp.mean((margins.unseen > 0).astype(jnp.float32))
+    accuracy_wanted = jnp.where(is_class, 0, answered)
+
+    def loss(logits: Array, y: Array, id: Array) -> Array:
+        if how.objective == "targets":
+            return target_loss(logits, targets[id])
+        return published_loss(logits, y, how.offset, how.entropy)
+
+    def model(trained: Any) -> Variables:
+        if how.optimizer == "coordinates":
+            trained = subspace.from_coordinates(room, start, trained)
+        return {**variables, "params": trained}
+
+    def loss_fn(key, trained, batches):
+        del key  # Evaluation mode draws nothing.
+        examples = batches[0].examples
+        logits = classifier.apply(model(trained["params"]), examples.x)
+        values = loss(logits, examples.y, examples.id)
+        return losses.weighted_mean(values, examples.weight), trained
+
+    steps = how.round_steps or pass_length(forget.y.shape[0], how.batch_size)
+    last_step = max(how.rounds * steps - 1, 1)
+
+    def rate(step):  # optax.exponential_decay takes no tracers.
+        return how.learning_rate * (how.end_rate / how.learning_rate) ** (
+            step / last_step
+        )
+
+    optimizer = _optimizer(how.optimizer, rate, room, forgotten)
+    trained = start
+    if how.optimizer == "coordinates":
+        trained = subspace.to_coordinates(room, start)
+    begun = descent.start({"params": trained}, optimizer)
+
+    def look(state: descent.DescentState) -> tuple[Array, Array]:
+        logits = forward(model(state.variables["params"]))
+        right = (jnp.argmax(logits, -1) == forget.y).astype(jnp.float32)
+        return (
+            losses.weighted_mean(loss(logits, forget.y, rows.id), forget.weight),
+            losses.weighted_mean(right, forget.weight),
+        )
+
+    def done(value: Array, accuracy: Array) -> Array:
+        if how.stop == "accuracy":
+            return accuracy <= accuracy_wanted
+        if how.stop == "targets":
+            return value <= how.tolerance
+        return jnp.zeros((), bool)
+
+    def one_round(carry, number):
+        state, going, value, accuracy, failed_at = carry
+
+        def go(state):
+            new, _ = descent.descend(
+                key,
+                loss_fn,
+                state,
+                (rows,),
+                optimizer,
+                steps=steps,
+                batch_size=how.batch_size,
+                first_step=number * steps,
+            )
+            return new, *look(new)
+
+        def stay(state):
+            return state, value, accuracy
+
+        new, new_value, new_accuracy = lax.cond(going, go, stay, state)
+        after = model(new.variables["params"])["params"]
+        change = subspace.protected(room, jax.tree.map(jnp.subtract, after, start))
+        drifts = subspace.relative_drift(grams, start, change)
+        moved = jnp.stack(list(drifts.values()))
+        failed_at = jnp.where(going, new.failed_at, failed_at)
+        within = (new.failed_at < 0) & (jnp.max(moved) <= how.max_drift)
+        stopped = done(new_value, new_accuracy)
+        # Of the two rounds beside the mark, the nearer one.
+        nearer = True
+        if how.stop == "accuracy":
+            nearer = jnp.abs(new_accuracy - accuracy_wanted) <= jnp.abs(
+                accuracy - accuracy_wanted
+            )
+        take = going & within & (~stopped | nearer)
+        state, value, accuracy = jax.tree.map(
+            lambda new, old: jnp.where(take, new, old),
+            (new, new_value, new_accuracy),
+            (state, value, accuracy),
+        )
+        going = going & within & ~stopped
+        return (state, going, value, accuracy, failed_at), (value, accuracy, take)
+
+    value, accuracy = look(begun)
+    first = begun, ~done(value, accuracy), value, accuracy, begun.failed_at
+    (last, *_, failed_at), (values, accuracies, taken) = lax.scan(
+        one_round, first, jnp.arange(how.rounds, dtype=jnp.int32)
+    )
+    curves = (
+        jnp.concatenate([value[None], values]),
+        jnp.concatenate([accuracy[None], accuracies]),
+    )
+    changed = model(last.variables["params"])
+    return changed, curves, jnp.sum(taken, dtype=jnp.int32), failed_at
+
+
+def _optimizer(
+    name: str, rate: Any, room: Subspace, forgotten: Grams
+) -> optax.GradientTransformation:
+    if name == "coordinates":
+        return optax.adam(rate)
+    projection = subspace.project_out(room)
+    if name == "adam":
+        # Before Adam too, lest its second moments be those of directions thrown away.
+        return optax.chain(projection, optax.adam(rate), projection)
+    if name == "sgd":
+        return optax.chain(optax.sgd(rate), projection)
+    return optax.chain(optax.sgd(rate), subspace.by_room(room, forgotten), projection)
+
+
+def in_batches(
+    classifier: Classifier, variables: Variables, x: Array, batch_size: int
+) -> Array:
+    """Logits, in microbatches: memory is bounded whatever a request holds."""
+    return lax.map(
+        lambda row: classifier.apply(variables, row[None])[0], x, batch_size=batch_size
+    )
