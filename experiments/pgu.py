@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import hyperforget_jax as hf
+from hyperforget_jax.methods.pgu_recipe import PRESETS as PGU_PRESETS
 
 SCENARIOS = ("classes", "rows", "part", "poison")
 
@@ -122,22 +123,27 @@ PRESETS = {
 
 
 def pgu_methods(
-    probe: hf.Examples, rounds: int, *, poison: bool = False
+    probe: hf.Examples | None, rounds: int = 99
 ) -> dict[str, studies.Method]:
-    """Our preset and the published one, with or without held-out rows to learn from."""
-    held_out = None if poison else probe
+    """Our preset and the published one.
+
+    Args:
+        probe: held-out rows to learn from; None for requests whose labels are wrong.
+        rounds: passes of the published schedule.
+    """
 
     def ours(classifier, **changes):
-        return hf.pgu(classifier, probe=held_out, **changes)
+        return hf.pgu(classifier, probe=probe, **changes)
 
     def published(classifier, **changes):
-        return hf.pgu(classifier, "published", probe=held_out, **changes)
+        return hf.pgu(classifier, "published", probe=probe, **changes)
 
     # For wrong labels the published loss is sure of some other label, and its schedule
     # is not stopped; the trainable scales within the subspace are not in it.
     schedule: dict[str, Any] = {"rounds": rounds}
-    if poison:
+    if probe is None:
         schedule |= {
+            "objective": "elsewhere",
             "offset": 0.1,
             "entropy": -0.2,
             "learning_rate": 0.1,
@@ -150,7 +156,7 @@ def pgu_methods(
     }
 
 
-def ablations(probe: hf.Examples) -> dict[str, studies.Method]:
+def ablations(probe: hf.Examples | None) -> dict[str, studies.Method]:
     """One choice of ours undone at a time."""
 
     def ours(classifier, **changes):
@@ -214,7 +220,17 @@ def _record(config: PGU):
     fields: dict[str, Any] = dataclasses.asdict(preset)
     fields["classes"] = [recipe.record() for recipe in preset.classes]
     fields["memorising"] = preset.memorising.record()
-    return preset, json.loads(json.dumps(record | {"study": fields}))
+    # What the methods are made with, so that no run is gone on with by another.
+    presets = {name: dataclasses.asdict(one) for name, one in PGU_PRESETS.items()}
+    hyper = {
+        name: dict(method.hyper)
+        for some in (pgu_methods(None, preset.rounds), ablations(None))
+        for name, method in some.items()
+    }
+    more = {"study": fields, "pgu": presets, "pgu_hyper": hyper}
+    # As JSON gives it back; infinity has no place there.
+    text = json.dumps(record | more).replace("Infinity", '"inf"')
+    return preset, json.loads(text)
 
 
 def _study(config, recipe, name, console, data=None) -> studies.Study:
@@ -247,7 +263,7 @@ def _rows(config, preset, rivals, console):
     probe = _probe(study, preset)
     # A mask of classes does nothing for rows.
     methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= pgu_methods(probe, preset.rounds)
+    methods |= pgu_methods(probe)
     left, states = study.splits.train, {}
     order = jax.random.permutation(jax.random.key(17), left.y.shape[0])
     count = round(preset.share * left.y.shape[0])
@@ -259,21 +275,11 @@ def _rows(config, preset, rivals, console):
             "rows",
             f"rows {number + 1} of 4",
             request,
-            methods,
+            methods | (ablations(probe) if first else {}),
             jax.random.fold_in(jax.random.key(18), number),
             states=states,
             longer=first,
         )
-        if first:
-            # Ablations leave no state for the next request.
-            study.answer(
-                "rows",
-                "rows 1 of 4, ablations",
-                request,
-                ablations(probe),
-                jax.random.fold_in(jax.random.key(18), number),
-                longer=False,
-            )
         left = request.retain
     jax.clear_caches()
     return study.rows
@@ -282,7 +288,7 @@ def _rows(config, preset, rivals, console):
 def _part(config, preset, rivals, console):
     study = _study(config, preset.memorising, "part", console)
     methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= pgu_methods(_probe(study, preset), preset.rounds)
+    methods |= pgu_methods(_probe(study, preset))
     train = study.splits.train
     of_class = np.flatnonzero(np.asarray(train.y) == preset.ablated)[: preset.part]
     study.answer(
@@ -302,7 +308,7 @@ def _poison(config, preset, rivals, console):
     poisoned = hf.data.flip_labels(jax.random.key(20), clean, preset.flipped)
     study = _study(config, preset.memorising, "poison", console, poisoned.data)
     methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= pgu_methods(_probe(study, preset), preset.rounds, poison=True)
+    methods |= pgu_methods(None)
     study.answer(
         "poison",
         f"{preset.flipped} wrong labels a class",

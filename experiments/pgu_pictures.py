@@ -18,6 +18,9 @@ import pgu as studies
 import tyro
 
 import hyperforget_jax as hf
+from hyperforget_jax.methods.pgu_recipe import PRESETS
+
+REPAIRED = PRESETS["repaired"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def _class(config, recipe, axes):
         share = values[0] / values[0, 0]
         rank = np.arange(1, share.size + 1) / share.size
         axes[0].plot(rank, np.maximum(share, 1e-9), label=path)
-        room = hf.subspace.soft_complement(spectrum, 0.1).share[path][0]
+        room = hf.subspace.soft_complement(spectrum, REPAIRED.threshold).share[path][0]
         axes[1].plot(rank, room, label=path)
     axes[0].set(yscale="log", xlabel="direction, share of all", title="spectrum")
     axes[1].set(xlabel="direction, share of all", title="what is let through")
@@ -90,9 +93,10 @@ def _class(config, recipe, axes):
     for rounds in range(11):
         after = variables
         if rounds:
-            short = hf.pgu(
-                classifier, rounds=rounds, end_rate=8.0 * 0.2 ** (rounds / 10)
-            )
+            done = (10 * rounds - 1) / 99
+            rate = REPAIRED.learning_rate
+            end = rate * (REPAIRED.end_rate / rate) ** done
+            short = hf.pgu(classifier, rounds=rounds, end_rate=end)
             after = short.unlearn(jax.random.key(2), state, request)[0].variables
         curves.append([accuracy(after, test_forget), accuracy(after, test_retain)])
     curves = np.array(curves)
@@ -133,7 +137,7 @@ def _rows(config, preset, axis):
     for name, values in found.items():
         weight = np.full(values.size, 1 / values.size)
         axis.hist(
-            np.log(np.maximum(values, 1e-7)),
+            np.maximum(np.log(np.maximum(values, 1e-30)), bins[0]),
             bins,
             weights=weight,
             histtype="step",

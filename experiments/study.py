@@ -382,7 +382,10 @@ class Study:
         if states is not None:
             states[method] = after
             hf.checkpointing.save(
-                path.with_name(path.name + "-state"), after, kind=f"state/{method}"
+                path.with_name(path.name + "-state"),
+                after,
+                kind=f"state/{method}",
+                overwrite=True,  # It may be left of a run that died right here.
             )
         told = _told(info)
         hf.checkpointing.save(
@@ -453,7 +456,8 @@ def _told(info: Any) -> dict[str, np.ndarray]:
     for name in ("relative_drift", "clipped"):
         if hasattr(info, name):  # By layer: the layer that it is worst in.
             told[f"{name}_max"] = np.max([*getattr(info, name).values()], axis=0)
-    return told
+    # What is not finite is no figure; that a method failed is said elsewhere.
+    return {name: each for name, each in told.items() if np.isfinite(each).all()}
 
 
 def _member(index: int, stacked):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from hyperforget_jax import checks, losses, subspace
+from hyperforget_jax import checks, subspace
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -87,14 +87,19 @@ def pgu(
 
     Layers without taps, normalisation parameters and statistics do not move. Gram
     matrices are of the model as it is when they are measured: where a request moves a
-    layer's inputs, the next one's subtraction is off by as much, and ``info.clipped``
-    and ``info.relative_drift`` tell.
+    layer's inputs, the next one's subtraction is off by as much. What moves them is
+    ``info.relative_drift``, layer by layer; ``info.clipped`` tells of gross errors alone.
 
     Args:
         classifier: the model, with taps.
         preset: ``"repaired"``, or ``"published"``: the published loss, rank rule,
-            frozen biases and schedule; it stops at held-out accuracy where a ``probe``
-            is given, else when nothing forgotten is answered right.
+            frozen biases and schedule, 99 passes at most. It stops at held-out accuracy
+            where a ``probe`` is given, and for a class, or without a probe, when
+            nothing forgotten is answered right. Departures: the rate decays by steps
+            and not by passes, minibatches are shuffled and dropout is off, patches have
+            the layer's true strides, ``k`` is without the ``+ 1`` of the code for
+            classes (which stops for retained accuracy alone), and the accuracy that
+            stops is that of the present request.
         probe: held-out examples, read by ``init`` alone. With them, forgotten rows are
             to be answered as held-out rows are. Without, their labels are driven out
             altogether: right for wrong labels, and too much for right ones. A class
@@ -138,12 +143,14 @@ def pgu(
                 "are known: hf.pgu could not move anything."
             )
 
-        def answers(examples: Examples) -> Array:
+        def answers(examples: Examples) -> tuple[Array, Array, Array]:
             logits = in_batches(classifier, variables, examples.x, how.batch_size)
-            return losses.margin(logits, examples.y)
+            return logits, examples.y, examples.weight
 
-        unseen = (None, None) if probe is None else (answers(probe), probe.weight)
-        margins = margins_of(answers(data), data.weight, *unseen)
+        order = subspace.order_of(data)
+        logits, y, weight = (leaf[order] for leaf in answers(data))
+        held_out = None if probe is None else answers(probe)
+        margins = margins_of(logits, y, weight, held_out)
         return PGUState(variables, Store(grams, subspace.ledger_of(data), margins))
 
     def unlearn(key: Array, state: PGUState, request: ForgetRequest):
@@ -167,6 +174,7 @@ def pgu(
             variables,
             forget,
             is_class,
+            store.margins.rows[subspace.places(store.ledger, forget)],
             store.margins,
             left,
             forgotten,
@@ -180,19 +188,23 @@ def pgu(
             *curves,
             rounds,
             subspace.drift(left, moved),
-            subspace.relative_drift(left, before, moved),
+            subspace.relative_drift(left, subspace.protected(room, before), moved),
             protected,
             spectrum.clipped,
             refused,
             failed_at,
         )
-        return PGUState(changed, Store(left, ledger, store.margins)), info
+        # Nothing of an example that is gone.
+        rows = jnp.where(ledger.weight > 0, store.margins.rows, 0)
+        margins = store.margins._replace(rows=rows)
+        return PGUState(changed, Store(left, ledger, margins)), info
 
     held = probe is not None  # Then rows and classes are different requests.
     access = Access(
         init={"retain", "forget", "probe"} if held else {"retain", "forget"},
         unlearn={"forget", "classes"} if held or how.free_columns else {"forget"},
-        remains="the Gram matrices, less the forgotten share; normalisation statistics",
+        remains="the Gram matrices, less the forgotten share; ids; quantiles of margins; "
+        "normalisation statistics",
     )
     return Unlearner(init, unlearn, access)
 
@@ -204,7 +216,8 @@ def _head(classifier: Classifier, variables: Variables, x: Array) -> str | None:
     row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     _, taps = jax.eval_shape(classifier.tapped, variables, row, {})
     for path, calls in taps.items():
-        if calls[-1].gives_logits and calls[-1].kind == "dense":
+        # A head that is called before as well has other outputs to protect.
+        if len(calls) == 1 and calls[0].gives_logits and calls[0].kind == "dense":
             return path
     return None
 

@@ -12,7 +12,7 @@ from hyperforget_jax.subspace import RANK_RULES, check_rank_rule
 
 __all__ = ["PRESETS", "Recipe", "recipe"]
 
-OBJECTIVES = ("targets", "published")
+OBJECTIVES = ("targets", "published", "elsewhere")
 OPTIMIZERS = ("normalised", "sgd", "adam", "coordinates")
 RANKS = (*RANK_RULES, "soft", "none")
 STOPS = ("never", "accuracy", "targets")
@@ -51,7 +51,8 @@ class Recipe:
         free_columns: whether, for a class request, the forgotten classes' columns of
             the head are left unprotected: what they answer to retained data is to
             vanish anyhow.
-        objective: ``"targets"`` or ``"published"``.
+        objective: ``"targets"``; ``"published"``; or ``"elsewhere"``, the published
+            loss for wrong labels, whose entropy is that of the other labels.
         optimizer: ``"normalised"``, gradient descent with steps in units of a layer's
             outputs (:func:`hyperforget_jax.subspace.by_room`), ``"sgd"`` or
             ``"adam"``, each projected last; or ``"coordinates"``, Adam on coordinates
@@ -87,8 +88,7 @@ class Recipe:
 
 
 PRESETS: dict[str, Recipe] = {
-    # As the published code has it, for single rows and for classes: see the docstring
-    # of hyperforget_jax.pgu for what had to be decided.
+    # After the published code, with the departures that hyperforget_jax.pgu names.
     "published": Recipe(
         threshold=0.95,
         learning_rate=0.05,
@@ -140,6 +140,10 @@ def recipe(preset: str = "repaired", **changes: Any) -> Recipe:
             raise ValueError(
                 f"{name} must be one of {allowed}, got {getattr(made, name)!r}."
             )
+    if made.stop == "targets" and made.objective != "targets":
+        raise ValueError(
+            f"stop='targets' needs objective='targets', got {made.objective!r}."
+        )
     if made.rank in RANK_RULES:
         check_rank_rule(made.rank, made.threshold)
     else:

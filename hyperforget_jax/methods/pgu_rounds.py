@@ -25,6 +25,7 @@ def descend_in_rounds(
     variables: Variables,
     forget: Examples,
     is_class: Array,
+    known: Array,
     margins: Margins,
     grams: Grams,
     forgotten: Grams,
@@ -44,6 +45,7 @@ def descend_in_rounds(
     targets = guess(
         forward(variables),
         forget.y,
+        known,
         margins,
         is_class,
         out=how.out,
@@ -52,13 +54,13 @@ def descend_in_rounds(
     )
     # The loop draws rows by id: here an id is a row of the targets.
     rows = forget._replace(id=jnp.arange(forget.id.shape[0], dtype=jnp.int32))
-    answered = jnp.mean((margins.unseen > 0).astype(jnp.float32))
-    accuracy_wanted = jnp.where(is_class, 0, answered)
+    accuracy_wanted = jnp.where(is_class, 0, margins.accuracy)
 
     def loss(logits: Array, y: Array, id: Array) -> Array:
         if how.objective == "targets":
             return target_loss(logits, targets[id])
-        return published_loss(logits, y, how.offset, how.entropy)
+        others = how.objective == "elsewhere"
+        return published_loss(logits, y, how.offset, how.entropy, others=others)
 
     def model(trained: Any) -> Variables:
         if how.optimizer == "coordinates":
@@ -123,7 +125,7 @@ def descend_in_rounds(
         new, new_value, new_accuracy = lax.cond(going, go, stay, state)
         after = model(new.variables["params"])["params"]
         change = subspace.protected(room, jax.tree.map(jnp.subtract, after, start))
-        drifts = subspace.relative_drift(grams, start, change)
+        drifts = subspace.relative_drift(grams, subspace.protected(room, start), change)
         moved = jnp.stack(list(drifts.values()))
         failed_at = jnp.where(going, new.failed_at, failed_at)
         within = (new.failed_at < 0) & (jnp.max(moved) <= how.max_drift)

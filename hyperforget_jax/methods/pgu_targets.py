@@ -15,6 +15,7 @@ __all__ = ["guess", "published_loss", "target_loss"]
 def guess(
     logits: Array,
     y: Array,
+    known: Array,
     margins: Margins,
     is_class: Array,
     *,
@@ -32,6 +33,8 @@ def guess(
     Args:
         logits: the model's, ``[F, C]``.
         y: labels, ``[F]``.
+        known: margins of these examples when ``margins`` were taken, ``[F]``: earlier
+            requests have moved those of today.
         margins: of what the model saw and did not see.
         is_class: whether a class is to be forgotten, bool, ``[]``.
         out: the margin of a label that is driven out.
@@ -43,7 +46,7 @@ def guess(
     """
     logits = logits.astype(jnp.float32)
     margin = losses.margin(logits, y)
-    wanted = shrink * jnp.interp(margin, margins.seen, margins.unseen)
+    wanted = shrink * jnp.interp(known, margins.seen, margins.unseen)
     wanted = jnp.minimum(margin, jnp.where(is_class, out, jnp.maximum(wanted, out)))
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     others = jnp.where(is_y, -jnp.inf, logits / temperature)
@@ -65,8 +68,10 @@ def target_loss(logits: Array, targets: Array) -> Array:
     return jnp.sum(jnp.exp(targets) * (targets - answers), axis=-1)
 
 
-def published_loss(logits: Array, y: Array, offset: Any, entropy: Any) -> Array:
-    """``-log(1 + o - p_y) - w H(p)``, as published, ``[N]``.
+def published_loss(
+    logits: Array, y: Array, offset: Any, entropy: Any, *, others: bool = False
+) -> Array:
+    """``-log(1 + o - p_y) - w H``, as published, ``[N]``.
 
     The offset bounds it, and takes the gradient away where ``p_y`` is near one.
 
@@ -75,12 +80,17 @@ def published_loss(logits: Array, y: Array, offset: Any, entropy: Any) -> Array:
         y: labels, ``[N]``.
         offset: ``o``.
         entropy: ``w``.
+        others: whether ``H`` is the entropy over the other labels alone (for wrong
+            labels, with a negative weight: to be sure of some other one) or over all.
     """
     logits = logits.astype(jnp.float32)
-    answers = jax.nn.log_softmax(logits, axis=-1)
     # log(1 - p_y) keeps its precision where p_y is near one, and has no bound if the
     # offset is zero: then this is the unlikelihood.
     against = jax.nn.log_sigmoid(-losses.margin(logits, y))
     against = jnp.logaddexp(jnp.log(jnp.asarray(offset, jnp.float32)), against)
-    negative_entropy = jnp.sum(jnp.exp(answers) * answers, axis=-1)
-    return -against + entropy * negative_entropy
+    is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
+    left_out = is_y & others
+    answers = jax.nn.log_softmax(jnp.where(left_out, -jnp.inf, logits), axis=-1)
+    answers = jnp.where(left_out, 0, answers)
+    terms = jnp.where(left_out, 0, jnp.exp(answers) * answers)
+    return -against + entropy * jnp.sum(terms, axis=-1)

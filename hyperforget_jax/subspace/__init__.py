@@ -2,7 +2,14 @@
 
 from hyperforget_jax.subspace.drift import drift, relative_drift
 from hyperforget_jax.subspace.grams import Grams, add, measure, subtract, without_bias
-from hyperforget_jax.subspace.ledger import Ledger, check_held, ledger_of, strike
+from hyperforget_jax.subspace.ledger import (
+    Ledger,
+    check_held,
+    ledger_of,
+    order_of,
+    places,
+    strike,
+)
 from hyperforget_jax.subspace.margins import Margins, margins_of
 from hyperforget_jax.subspace.projection import (
     Subspace,
@@ -40,6 +47,8 @@ __all__ = [
     "load_store",
     "margins_of",
     "measure",
+    "order_of",
+    "places",
     "project",
     "project_out",
     "protected",

@@ -49,7 +49,8 @@ def relative_drift(grams: Grams, params: Any, changes: Any) -> dict[str, Array]:
         changes: like them.
 
     Returns:
-        By layer, float32, ``[]``; zero for a layer whose outputs are all zero.
+        By layer, float32, ``[]``; the drift's own root for a layer whose outputs were
+        all zero.
     """
     moved, size = drift(grams, changes), drift(grams, params)
     return {

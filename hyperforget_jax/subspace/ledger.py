@@ -9,7 +9,7 @@ import numpy as np
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Examples
 
-__all__ = ["Ledger", "check_held", "ledger_of", "strike"]
+__all__ = ["Ledger", "check_held", "ledger_of", "order_of", "places", "strike"]
 
 
 class Ledger(NamedTuple):
@@ -41,9 +41,29 @@ def ledger_of(data: Examples) -> Ledger:
                 f"data.id must name every example once, got id {unique[counts > 1][0]} "
                 f"in {counts.max()} rows: an example that counts twice has weight 2."
             )
-    # Among rows of one id, the one that counts comes first: padding shares id -1.
-    order = jnp.lexsort((-data.weight, data.id))
+    order = order_of(data)
     return Ledger(data.id[order], data.weight[order])
+
+
+def order_of(data: Examples) -> Array:
+    """The rows in the order of their ledger, int32, ``[N]``.
+
+    Args:
+        data: as for :func:`ledger_of`.
+    """
+    # Among rows of one id, the one that counts comes first: padding shares id -1.
+    return jnp.lexsort((-data.weight, data.id))
+
+
+def places(ledger: Ledger, examples: Examples) -> Array:
+    """Where in the ledger examples are, int32, ``[F]``; anywhere if they are not.
+
+    Args:
+        ledger: what is in.
+        examples: ``[F]`` of them.
+    """
+    place = jnp.searchsorted(ledger.id, examples.id)
+    return jnp.minimum(place, ledger.id.shape[0] - 1)
 
 
 def strike(ledger: Ledger, examples: Examples) -> tuple[Ledger, Examples, Array]:
@@ -57,8 +77,7 @@ def strike(ledger: Ledger, examples: Examples) -> tuple[Ledger, Examples, Array]
         The ledger without them; the same examples, those that are not in (any more, or
         that often) weightless; and how many those are, int32, ``[]``.
     """
-    place = jnp.searchsorted(ledger.id, examples.id)
-    place = jnp.minimum(place, ledger.id.shape[0] - 1)
+    place = places(ledger, examples)
     known = ledger.id[place] == examples.id
     asked = jnp.where(known, examples.weight, 0)
     total = jnp.zeros_like(ledger.weight).at[place].add(asked)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from hyperforget_jax import losses
 from hyperforget_jax.base import Array
 
 __all__ = ["Margins", "margins_of"]
@@ -15,35 +16,48 @@ _NEVER = -1e4
 
 
 class Margins(NamedTuple):
-    """Quantiles of margins, ``log p_y - log(1 - p_y)``, equally spaced and ascending.
+    """Margins, ``log p_y - log(1 - p_y)``, of one model.
 
     Attributes:
-        seen: of training examples, float32, ``[1025]``.
+        rows: of each training example, float32, ``[N]``.
+        seen: of training examples, at equally spaced quantiles, ascending, ``[1025]``.
         unseen: of held-out examples, likewise; far below zero if there are none, so
             that no label keeps any probability.
+        accuracy: on the held-out examples, float32, ``[]``; zero if there are none.
     """
 
+    rows: Array
     seen: Array
     unseen: Array
+    accuracy: Array
 
 
 def margins_of(
-    seen: Array, weight: Array, unseen: Array | None, unseen_weight: Array | None = None
+    logits: Array,
+    y: Array,
+    weight: Array,
+    held_out: tuple[Array, Array, Array] | None = None,
 ) -> Margins:
-    """The quantiles of a model's margins.
+    """A model's margins, and their quantiles. A row counts or does not, but not twice.
 
     Args:
-        seen: margins of training examples, ``[N]``.
+        logits: of training examples, ``[N, C]``.
+        y: labels, ``[N]``.
         weight: which of them count, ``[N]``.
-        unseen: margins of held-out examples, ``[M]``, or None.
-        unseen_weight: which of those count, ``[M]``; by default all.
+        held_out: the same three of held-out examples, or None.
     """
-    of_seen = _quantiles(seen, weight)
-    if unseen is None:
-        return Margins(of_seen, jnp.full(_LEVELS, _NEVER, jnp.float32))
-    if unseen_weight is None:
-        unseen_weight = jnp.ones(unseen.shape, jnp.int32)
-    return Margins(of_seen, _quantiles(unseen, unseen_weight))
+    seen = losses.margin(logits.astype(jnp.float32), y)
+    rows = jnp.where(weight > 0, seen, 0)
+    unseen = jnp.full(_LEVELS, _NEVER, jnp.float32)
+    accuracy = jnp.zeros((), jnp.float32)
+    if held_out is not None:
+        others, labels, counts = held_out
+        there = jnp.any(counts > 0)
+        found = _quantiles(losses.margin(others.astype(jnp.float32), labels), counts)
+        unseen = jnp.where(there, found, unseen)
+        right = (jnp.argmax(others, axis=-1) == labels).astype(jnp.float32)
+        accuracy = losses.weighted_mean(right, counts > 0)
+    return Margins(rows, _quantiles(seen, weight), unseen, accuracy)
 
 
 def _quantiles(values: Array, weight: Array) -> Array:

@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 _EXACT = lax.Precision.HIGHEST
+# Less room than this share of an input is rounding, and not to be blown up.
+_LEAST_ROOM = 1e-4
 
 
 class Subspace(NamedTuple):
@@ -173,7 +175,8 @@ def by_room(subspace: Subspace, grams: Grams) -> optax.GradientTransformation:
     Each layer's change is divided by the mean of ``r^T P r`` over the examples of
     ``grams``, with ``P`` the projector: what an example's output moves by if the change
     is its own projected gradient. So a learning rate means the same whatever the scale
-    of a layer's inputs and however little room they have. Free columns have ``P = I``.
+    of a layer's inputs and however little room they have (down to 1e-4 of the inputs'
+    own mean square norm). Free columns have ``P = I``.
 
     Args:
         subspace: where parameters may move.
@@ -194,8 +197,10 @@ def by_room(subspace: Subspace, grams: Grams) -> optax.GradientTransformation:
         gram = grams.values[path]
         # Where biases are frozen the projector has no row for the constant.
         gram = gram[:, : projector.shape[1], : projector.shape[1]]
-        room[path] = inverse(jnp.sum(projector * gram) / n)
-        free[path] = inverse(jnp.sum(jnp.trace(gram, axis1=-2, axis2=-1)) / n)
+        whole = jnp.sum(jnp.trace(gram, axis1=-2, axis2=-1)) / n
+        left = jnp.sum(projector * gram) / n
+        room[path] = inverse(jnp.maximum(left, _LEAST_ROOM * whole))
+        free[path] = inverse(whole)
 
     def scale(path: str, matrix: Array) -> Array:
         protected = matrix * room[path]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array
@@ -13,6 +14,7 @@ __all__ = ["RANK_RULES", "check_rank_rule", "keep"]
 
 # The relative precision of float32.
 _EPSILON = 2.0**-23
+_EXACT = lax.Precision.HIGHEST
 
 RANK_RULES = ("nuclear", "energy", "noise_floor", "drift")
 
@@ -77,7 +79,9 @@ def keep(
             continue
         if rule == "drift":
             matrix = layer_matrix(layer_at(params, path), values)
-            seen = jnp.einsum("gij,gio->gjo", spectrum.basis[path], matrix)
+            seen = jnp.einsum(
+                "gij,gio->gjo", spectrum.basis[path], matrix, precision=_EXACT
+            )
             moved = jnp.sum(values[..., None] * jnp.square(seen))
             size = jnp.sum(jnp.square(matrix))
             kept[path] = values > threshold**2 * moved / jnp.where(size > 0, size, 1)

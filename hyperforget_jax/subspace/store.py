@@ -21,7 +21,8 @@ class Store(NamedTuple):
     Attributes:
         grams: of every layer's inputs.
         ledger: the examples that are in them.
-        margins: how the model answered the data when the matrices were measured.
+        margins: how the model answered the data when the matrices were measured; rows
+            in the order of the ledger.
     """
 
     grams: Grams
