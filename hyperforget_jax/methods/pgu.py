@@ -87,8 +87,8 @@ def pgu(
 
     Layers without taps, normalisation parameters and statistics do not move. Gram
     matrices are of the model as it is when they are measured: where a request moves a
-    layer's inputs, the next one's subtraction is off by as much. What moves them is
-    ``info.relative_drift``, layer by layer; ``info.clipped`` tells of gross errors alone.
+    layer's inputs, the next one's subtraction is off by as much. How far is
+    ``info.relative_drift``, layer by layer; ``info.clipped`` tells gross errors alone.
 
     Args:
         classifier: the model, with taps.
@@ -203,8 +203,8 @@ def pgu(
     access = Access(
         init={"retain", "forget", "probe"} if held else {"retain", "forget"},
         unlearn={"forget", "classes"} if held or how.free_columns else {"forget"},
-        remains="the Gram matrices, less the forgotten share; ids; quantiles of margins; "
-        "normalisation statistics",
+        remains="the Gram matrices, less the forgotten share; ids and quantiles of "
+        "margins; normalisation statistics",
     )
     return Unlearner(init, unlearn, access)
 

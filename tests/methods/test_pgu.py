@@ -347,7 +347,9 @@ def test_the_certificate_is_the_drift_of_the_retained_data(free):
     for path, (tap,) in classifier.taps(variables, data.x[retained]).items():
         given, layer = np.asarray(tap.input, np.float64), variables["params"][path]
         moved = given @ change[path]["kernel"] + change[path]["bias"]
-        own = given @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+        own = np.array(given @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]))
+        if free and path == "Dense_1":
+            own[:, 1] = 0
         expected = np.square(moved).sum(axis=1).mean()
         assert expected > 1e-4
         # Differences of float32 numbers: some digits are gone.
@@ -437,7 +439,10 @@ def test_it_stops_at_held_out_accuracy_on_the_nearer_side():
     def stopped_at(share):
         """As if this share of held-out examples were answered right."""
         unseen = np.where(np.arange(levels) < round((1 - share) * levels), -1.0, 1.0)
-        margins = state.store.margins._replace(unseen=jnp.asarray(unseen, jnp.float32))
+        margins = state.store.margins._replace(
+            unseen=jnp.asarray(unseen, jnp.float32),
+            accuracy=jnp.float32((unseen > 0).mean()),
+        )
         after, info = answer(
             world,
             state._replace(store=state.store._replace(margins=margins)),

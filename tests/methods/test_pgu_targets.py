@@ -7,7 +7,8 @@ import pytest
 import scipy.special
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_targets import guess, published_loss, target_loss
+from hyperforget_jax.methods import pgu_targets
+from hyperforget_jax.methods.pgu_targets import published_loss, target_loss
 from hyperforget_jax.subspace import Margins, margins_of
 
 OUT, SHRINK, TEMPERATURE = -10.0, 0.7, 0.8
@@ -27,6 +28,24 @@ def _margin(logits, y):
     return logits[is_y] - others
 
 
+def guess(logits, y, margins, is_class, **how):
+    """For rows whose margins are still those that were kept."""
+    known = hf.losses.margin(logits, y)
+    return pgu_targets.guess(logits, y, known, margins, is_class, **how)
+
+
+def _of(margins):
+    """Logits and labels that have these margins."""
+    margins = jnp.asarray(margins, jnp.float32)
+    zeros = jnp.zeros(margins.shape, jnp.int32)
+    return jnp.stack([margins, jnp.zeros_like(margins)], axis=-1), zeros
+
+
+def _held_out(margins, weight=None):
+    logits, y = _of(margins)
+    return logits, y, jnp.ones_like(y) if weight is None else jnp.asarray(weight)
+
+
 def _logits(seed, rows=12, classes=5, scale=3.0):
     rng = np.random.default_rng(seed)
     logits = jnp.asarray(scale * rng.normal(size=(rows, classes)), jnp.float32)
@@ -42,9 +61,7 @@ def _world(seed=0):
     rng = np.random.default_rng(seed)
     seen = rng.normal(4, 4, SEEN).astype(np.float32)
     unseen = rng.normal(1, 6, UNSEEN).astype(np.float32)
-    found = margins_of(
-        jnp.asarray(seen), jnp.ones(SEEN, jnp.int32), jnp.asarray(unseen)
-    )
+    found = margins_of(*_of(seen), jnp.ones(SEEN, jnp.int32), _held_out(unseen))
     return seen, unseen, found
 
 
@@ -53,8 +70,8 @@ def test_margins_are_quantiles_of_what_counts():
     seen, unseen = rng.normal(size=50), rng.normal(size=31)
     weight = rng.integers(0, 2, 50)
     # Whatever stands in rows that do not count.
-    given = np.where(weight > 0, seen, np.where(np.arange(50) % 2, np.nan, -1e30))
-    found = margins_of(*map(jnp.asarray, (np.float32(given), weight)), unseen=unseen)
+    given = np.where(weight > 0, seen, np.where(np.arange(50) % 2, 1e30, -1e30))
+    found = margins_of(*_of(given), jnp.asarray(weight), _held_out(unseen))
     levels = np.linspace(0, 1, found.seen.size)
     assert 0 < weight.sum() < 50
     # Places between two values, in float32.
@@ -64,14 +81,46 @@ def test_margins_are_quantiles_of_what_counts():
     np.testing.assert_allclose(found.unseen, np.quantile(unseen, levels), atol=1e-5)
 
 
+def test_held_out_rows_count_by_weight_and_their_accuracy_is_kept():
+    logits = jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 0.5], [9.0, 0.0, 0.0]])
+    y, weight = jnp.array([0, 2, 1]), jnp.array([1, 1, 0])
+    found = margins_of(logits, y, weight, (logits, y, weight))
+    np.testing.assert_array_equal(found.seen, found.unseen)
+    # Right by the largest logit, though below one half in the first row's company.
+    assert found.accuracy == 0.5
+    np.testing.assert_allclose(found.rows, [*_margin(logits, y)[:2], 0], rtol=1e-5)
+
+
+def test_held_out_rows_that_all_weigh_nothing_are_none():
+    seen, unseen, _ = _world()
+    ones, nothing = jnp.ones(SEEN, jnp.int32), jnp.zeros(UNSEEN, jnp.int32)
+    found = margins_of(*_of(seen), ones, _held_out(unseen, nothing))
+    none = margins_of(*_of(seen), ones)
+    np.testing.assert_array_equal(found.unseen, none.unseen)
+    assert found.accuracy == none.accuracy == 0
+
+
+def test_ranks_are_those_of_old():
+    """What earlier requests did to a row's margin does not make it harder."""
+    _, _, margins = _world()
+    logits, y = _logits(6, rows=40, scale=6.0)
+    known = hf.losses.margin(logits, y)
+    wanted = _margin(pgu_targets.guess(logits, y, known, margins, ROWS, **HOW), y)
+    lower = logits.at[jnp.arange(40), y].add(-1.0)
+    moved = _margin(pgu_targets.guess(lower, y, known, margins, ROWS, **HOW), y)
+    np.testing.assert_allclose(
+        moved, np.minimum(wanted, _margin(lower, y)), rtol=1e-4, atol=1e-4
+    )
+
+
 def test_one_example_is_every_quantile():
-    found = margins_of(jnp.array([3.0, -2.0, 5.0]), jnp.array([0, 1, 0]), None)
+    found = margins_of(*_of([3.0, -2.0, 5.0]), jnp.array([0, 1, 0]))
     assert (found.seen == -2).all()
 
 
 def test_without_held_out_examples_every_label_is_driven_out():
     seen, _, _ = _world()
-    margins = margins_of(jnp.asarray(seen), jnp.ones(SEEN, jnp.int32), None)
+    margins = margins_of(*_of(seen), jnp.ones(SEEN, jnp.int32))
     assert margins.unseen.shape == margins.seen.shape
     # Below what any shrinking makes a label's own margin.
     assert (margins.unseen < -1e3).all()
@@ -250,3 +299,19 @@ def test_without_offset_it_is_finite_where_the_label_is_surer_still():
     found = published_loss(logits, y, 0.0, 0.0)
     np.testing.assert_allclose(found, hf.losses.unlikelihood(logits, y), rtol=1e-5)
     assert jnp.isfinite(_slope(published_loss, logits, y, 0.0, 0.0)).all()
+
+
+def test_elsewhere_is_sure_of_another_label():
+    """The published loss for wrong labels, in float64 from its definition."""
+    logits, y = _logits(12)
+    found = published_loss(logits, y, 0.1, -0.2, others=True)
+    z = np.asarray(logits, np.float64)
+    is_y = np.arange(z.shape[1])[None, :] == np.asarray(y)[:, None]
+    p = scipy.special.softmax(z, axis=1)[is_y]
+    others = scipy.special.softmax(np.where(is_y, -np.inf, z), axis=1)
+    entropy = scipy.special.entr(others).sum(axis=1)
+    np.testing.assert_allclose(
+        found, -np.log(1.1 - p) + 0.2 * entropy, rtol=1e-5, atol=1e-6
+    )
+    slope = _slope(lambda z, y: published_loss(z, y, 0.1, -0.2, others=True), logits, y)
+    assert jnp.isfinite(slope).all()

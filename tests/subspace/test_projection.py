@@ -262,3 +262,34 @@ def test_least_squares_equals_retraining():
     np.testing.assert_allclose(
         answer["A"]["kernel"], trained(retained, y[:7]), atol=2e-6
     )
+
+
+def test_steps_where_nothing_is_left_to_move_are_not_blown_up():
+    """Rounding is all the room there is: dividing by it would be ruin."""
+    rng = np.random.default_rng(0)
+    basis = rng.normal(size=(10, 40))
+    x = jnp.asarray(rng.normal(size=(60, 10)) @ basis, jnp.float32)
+    whole = subspace.Grams({"A": (x.T @ x)[None]}, jnp.float32(60))
+    part = subspace.Grams({"A": (x[:8].T @ x[:8])[None]}, jnp.float32(8))
+    room = _room(whole, threshold=10.0)
+    params = {"A": {"kernel": jnp.zeros((40, 3))}}
+    chain = optax.chain(subspace.by_room(room, part), subspace.project_out(room))
+    gradient = {"A": {"kernel": x[:8].T @ jnp.ones((8, 3)) / 8}}
+    update, _ = chain.update(gradient, chain.init(params), params)
+    # In units of outputs: next to nothing, of a gradient of size one.
+    assert float(jnp.abs(x @ update["A"]["kernel"]).max()) < 1e-2
+
+
+def test_steps_are_in_units_of_outputs():
+    """An example's own projected gradient moves its output by one."""
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 12)), jnp.float32)
+    gram = subspace.Grams({"A": (x.T @ x)[None]}, jnp.float32(1))
+    spectrum = subspace.decompose(
+        subspace.Grams({"A": jnp.diag(jnp.arange(12.0))[None]}, jnp.float32(1))
+    )
+    room = subspace.soft_complement(spectrum, 1.0)
+    chain = optax.chain(subspace.by_room(room, gram), subspace.project_out(room))
+    params = {"A": {"kernel": jnp.zeros((12, 2))}}
+    gradient = {"A": {"kernel": x.T @ jnp.array([[1.0, -2.0]])}}
+    update, _ = chain.update(gradient, chain.init(params), params)
+    np.testing.assert_allclose(x @ update["A"]["kernel"], [[1.0, -2.0]], rtol=1e-4)

@@ -18,7 +18,7 @@ def saved(tmp_path):
     store = subspace.Store(
         subspace.measure(classifier, variables, data),
         subspace.ledger_of(data),
-        subspace.margins_of(jnp.arange(40.0), data.weight, None),
+        subspace.margins_of(classifier.apply(variables, data.x), data.y, data.weight),
     )
     path = tmp_path / "store"
     subspace.save_store(path, store, classifier, variables, preprocessing=HOW)
