@@ -68,6 +68,28 @@ def test_a_graph_forgets_as_the_readme_says(tmp_path, monkeypatch, capsys):
     assert hf.inheritance.load("runs/graph").id("r4") == names["forgetful"].id("r4")
 
 
+def test_rows_are_forgotten_and_grams_kept_as_the_readme_says(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    splits = hf.data.load("digits")
+    classifier = hf.from_linen(hf.models.MLP((32,)))
+    keys = jax.random.split(jax.random.key(0), 4)
+    names = {
+        "hf": hf,
+        "jax": jax,
+        "splits": splits,
+        "classifier": classifier,
+        "variables": hf.fit(keys[3], classifier, splits.train, optax.adam(5e-3), 200),
+        "keys": keys,
+    }
+    exec(BLOCKS[3], names)
+    assert "Dense_0" in capsys.readouterr().out
+    held = names["state"].store.ledger
+    gone = held.id[held.weight == 0]
+    assert sorted(gone.tolist()) == sorted(names["request"].forget.id[:3].tolist())
+
+
 def test_models_of_all_three_kinds_are_taken():
     class MyLinenNetwork(nn.Module):
         @nn.compact
@@ -82,7 +104,7 @@ def test_models_of_all_three_kinds_are_taken():
             return self.head(x)
 
     params, logits = {"w": jnp.zeros(1)}, jnp.zeros((2, 3))
-    lines = [line for line in BLOCKS[3].splitlines() if line.startswith("hf.")]
+    lines = [line for line in BLOCKS[4].splitlines() if line.startswith("hf.")]
     assert len(lines) == 3
     for line in lines:
         classifier = eval(line, {**globals(), **locals()})
