@@ -45,10 +45,11 @@ def test_it_leaves_results_checkpoints_and_a_report(finished):
     assert all(row["n"] == 2 for row in document["rows"])
     page = (out / "report.html").read_text()
     assert page.startswith("<!DOCTYPE html>") and "<script" not in page
-    variables = hf.checkpointing.load(
-        out / "class-3" / "ascent", kind="variables/ascent"
+    unlearned = hf.checkpointing.load(
+        out / "class-3" / "ascent", kind="unlearned/ascent"
     )
-    assert variables["params"]["Dense_0"]["kernel"].shape == (2, 64, 64)
+    kernel = unlearned["variables"]["params"]["Dense_0"]["kernel"]
+    assert kernel.shape == (2, 64, 64)
     assert "smoke run" in printed and "ascent" in printed
 
 
