@@ -534,6 +534,27 @@ def networks_benchmark() -> str:
     )
 
 
+def pgu_benchmark() -> str:
+    """One request beside retraining, and the algorithm beside plain PyTorch."""
+    document = hf.evaluation.read(RESULTS / "pgu-benchmark.json", references=False)
+    lines = []
+    for row in document["rows"]:
+        factors, metrics = row["factors"], row["metrics"]
+        if "ratio_to_rival" not in metrics:
+            continue
+        ratio = metrics["ratio_to_rival"]
+        lines.append(
+            [
+                f"`{factors['preset']}`, {row['model']}",
+                f"{np.median(metrics['seconds_per_request']['values']):.2f}",
+                factors["rival"],
+                f"{np.median(ratio['values']):.1f} "
+                f"({ratio['min']:.1f} to {ratio['max']:.1f})",
+            ]
+        )
+    return _table(["what", "seconds", "rival", "ratio: median (range)"], lines)
+
+
 BLOCKS = {
     "methods": methods,
     "classes-digits": lambda: classes("digits"),
@@ -542,6 +563,7 @@ BLOCKS = {
     "mask-mnist": lambda: against_mask("mnist"),
     "requests-mnist": lambda: other_requests("mnist"),
     "networks-benchmark": networks_benchmark,
+    "pgu-benchmark": pgu_benchmark,
     "pgu-classes": lambda: pgu_classes("mnist"),
     "pgu-rows": lambda: pgu_rows("mnist"),
     "pgu-poison": lambda: pgu_poison("mnist"),
