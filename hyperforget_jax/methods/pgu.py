@@ -82,8 +82,8 @@ def pgu(
 
     ``init`` sums the Gram matrix of every layer's inputs over the training data, which
     may then be thrown away. A request's own Gram matrices are subtracted from them:
-    what is left is exactly that of the retained data, and its main directions are
-    protected in every layer.
+    what is left is that of the retained data, and its main directions are protected in
+    every layer.
 
     Layers without taps, normalisation parameters and statistics do not move. Gram
     matrices are of the model as it is when they are measured: where a request moves a
