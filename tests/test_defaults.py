@@ -73,4 +73,7 @@ def test_committed_results_are_clean_and_seeded():
     for path in paths:
         document = hf.evaluation.read(path, references=False)
         assert document["dirty"] is False, path
-        assert all(row["n"] >= 5 for row in document["rows"]), path
+        # Timings are repeated over runs of one machine, everything else over seeds.
+        seeded = [row for row in document["rows"] if row["over"] == "training_seed"]
+        assert all(row["n"] >= 5 for row in seeded), path
+        assert seeded or "benchmark" in path.name, path
