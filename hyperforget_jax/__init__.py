@@ -4,8 +4,10 @@ from hyperforget_jax import (
     checkpointing,
     checks,
     data,
+    diffusion,
     evaluation,
     fisher,
+    hypernet,
     inheritance,
     losses,
     models,
@@ -23,6 +25,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.evaluation import evaluate
 from hyperforget_jax.methods.ascent import ascent
+from hyperforget_jax.methods.dihyfo import DiHyFoState, dihyfo
 from hyperforget_jax.methods.finetune import finetune
 from hyperforget_jax.methods.fiun import fiun
 from hyperforget_jax.methods.identity import identity
@@ -54,6 +57,7 @@ from hyperforget_jax.training import (
 __all__ = [
     "Access",
     "Classifier",
+    "DiHyFoState",
     "Examples",
     "ForgetRequest",
     "NonFiniteLossError",
@@ -65,6 +69,8 @@ __all__ = [
     "checkpointing",
     "checks",
     "data",
+    "diffusion",
+    "dihyfo",
     "evaluate",
     "evaluation",
     "finetune",
@@ -81,6 +87,7 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "hypernet",
     "identity",
     "inheritance",
     "logit_mask",

@@ -16,12 +16,15 @@ import pytest
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
-jax.config.update(
-    "jax_compilation_cache_dir",
-    str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"),
-)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+CACHE = {
+    "jax_compilation_cache_dir": pathlib.Path(__file__).parents[1]
+    / ".pytest_cache/jax",
+    "jax_persistent_cache_min_compile_time_secs": 0.2,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
+}
+for name, value in CACHE.items():
+    jax.config.update(name, str(value) if name.endswith("dir") else value)
+    os.environ[name.upper()] = str(value)  # For the scripts that tests run.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

@@ -19,8 +19,8 @@ FLOORS = (
     {"checks"},
     {"requests", "losses", "files", "sharding", "checkpointing"},
     {"models", "data"},
-    {"training", "fisher", "subspace"},
-    {"inheritance"},
+    {"training", "fisher", "subspace", "diffusion"},
+    {"inheritance", "hypernet"},
     {"methods", "evaluation"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}

@@ -10,7 +10,11 @@ from hyperforget_jax.training.descent import (
     start,
 )
 from hyperforget_jax.training.fitting import NonFiniteLossError, fit
-from hyperforget_jax.training.population import Population, fit_population
+from hyperforget_jax.training.population import (
+    Objective,
+    Population,
+    fit_population,
+)
 from hyperforget_jax.training.statistics import refresh_statistics
 
 __all__ = [
@@ -19,6 +23,7 @@ __all__ = [
     "DescentState",
     "LossFn",
     "NonFiniteLossError",
+    "Objective",
     "Population",
     "descend",
     "fit",

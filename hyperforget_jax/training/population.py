@@ -9,7 +9,7 @@ is :func:`hyperforget_jax.training.descent.descend`, and what is on disk belongs
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +25,18 @@ from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.training import descent, resuming
 from hyperforget_jax.training.fitting import Augment, training_loss
 
-__all__ = ["Population", "fit_population"]
+__all__ = ["Objective", "Population", "fit_population"]
+
+Objective = Callable[[Any, Any], descent.LossFn]
+"""``(a member's condition, what all share) -> loss``, as ``descend`` takes it."""
 
 # What a chunk of members may occupy, by an estimate from above. It bounds the memory;
 # populations of small networks were about as fast in chunks of 16 as in one of 256.
 _CHUNK_BYTES = {"cpu": 256 * 2**20}
 _CHUNK_BYTES_ACCELERATOR = 4 * 2**30
+
+# A segment of as many strides spends little on the way to the device and back.
+_MOST_STRIDES = 16
 
 
 class Population(NamedTuple):
@@ -67,6 +73,9 @@ def fit_population(
     starts: Variables | None = None,
     batch_size: int = 128,
     augment: Augment | None = None,
+    objective: Objective | None = None,
+    conditions: Any = (),
+    shared: Any = (),
     checkpoint_steps: Sequence[int] = (),
     chunk_size: int | None = None,
     segment_steps: int | None = None,
@@ -93,6 +102,12 @@ def fit_population(
         starts: variables to start from, leaves ``[P, ...]``; by default fresh ones.
         batch_size: rows a minibatch.
         augment: as for ``fit``.
+        objective: ``(condition, shared) -> loss_fn``, what each member minimises, as
+            :func:`hyperforget_jax.training.descend` takes it; by default the mean
+            cross-entropy of a minibatch. It takes care of augmentation itself.
+        conditions: arrays that make one member's objective differ from another's,
+            leaves ``[P, ...]``.
+        shared: arrays that the objectives of all members read.
         checkpoint_steps: steps, in ``[1, steps]``, after which variables are kept.
         chunk_size: members trained at once; by default as many as the memory budget
             of the device holds.
@@ -119,7 +134,9 @@ def fit_population(
     )
     num_classes = checks.check_classifier(classifier, one_start, data.x)
     checks.check_examples(data, num_classes=num_classes)
-    _check_stacked(members, data, weights, starts)
+    _check_stacked(members, data, weights, starts, conditions)
+    if objective is not None and augment is not None:
+        raise ValueError("augment goes unused with an objective: let that augment.")
     if key.shape not in ((), (members,)):
         raise ValueError(
             f"key must be one typed key or one for each of {members} members, got "
@@ -128,16 +145,21 @@ def fit_population(
     weights = None if weights is None else jnp.asarray(weights, jnp.int32)
     checkpoint_steps = _checked_steps(checkpoint_steps, steps)
     begin = functools.partial(_begin, classifier, optimizer, data.x)
-    advance = functools.partial(_advance, classifier, optimizer, augment, batch_size)
+    conditions, shared = jax.tree.map(jnp.asarray, (conditions, shared))
+    if objective is None:
+        objective = _cross_entropy(classifier, augment)
+    advance = functools.partial(_advance, optimizer, objective, batch_size)
     if key.ndim:
         keys = key
     else:
         number = jnp.arange(members)
         keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(number)
-    shapes = (*jax.eval_shape(begin, keys[0], one_start), data.weight, data)
+    one_condition = jax.tree.map(lambda leaf: leaf[0], conditions)
+    begun = jax.eval_shape(begin, keys[0], one_start)
+    shapes = (*begun, one_condition, data.weight, data, shared)
 
-    def one_step(key, state, weight, data):
-        return advance(1, key, state, weight, data, 0)
+    def one_step(key, state, condition, weight, data, shared):
+        return advance(1, key, state, condition, weight, data, shared, 0)
 
     devices = 1 if mesh is None else mesh.shape["population"]
     stored = resuming.stored_recipe(directory)
@@ -153,6 +175,8 @@ def fit_population(
             "data": checkpointing.digest(data),
             "weights": weights if weights is None else checkpointing.digest(weights),
             "starts": starts if starts is None else checkpointing.digest(starts),
+            "conditions": checkpointing.digest(conditions),
+            "shared": checkpointing.digest(shared),
             "steps": steps,
             "members": members,
             "batch_size": batch_size,
@@ -167,15 +191,18 @@ def fit_population(
     def place(tree):
         return tree if mesh is None else sharding.shard(tree, mesh, "population")
 
-    data = data if mesh is None else sharding.replicate(data, mesh)
+    if mesh is not None:
+        data, shared = sharding.replicate((data, shared), mesh)
     ends = sorted({*range(0, steps, segment_steps), *checkpoint_steps, steps} - {0})
+    stride = _stride(ends)
 
     def run_chunk(index: int, advanced) -> tuple[resuming.Chunk, Variables | None]:
         # The last chunk is filled up with members of the first, dropped afterwards, so
         # that all chunks share a compilation.
         chosen = (index * chunk_size + np.arange(chunk_size)) % members
-        chunk_keys, start, weight = place(
-            jax.tree.map(lambda leaf: leaf[chosen], (keys, starts, weights))
+        stacked = (keys, starts, conditions, weights)
+        chunk_keys, start, condition, weight = place(
+            jax.tree.map(lambda leaf: leaf[chosen], stacked)
         )
         descent_keys, state = _begin_all(
             classifier, optimizer, data.x, chunk_keys, start
@@ -190,20 +217,24 @@ def fit_population(
         chunk = chunk._replace(state=place(chunk.state))
         advanced(begun)
         for end in [end for end in ends if end > begun]:
-            chunk = resuming.Chunk(
-                *_advance_all(
-                    classifier,
+            losses = []
+            for first in range(begun, end, stride or end - begun):
+                state, loss = _advance_all(
                     optimizer,
-                    augment,
+                    objective,
                     batch_size,
-                    end - begun,
+                    stride or end - begun,
                     descent_keys,
                     chunk.state,
+                    condition,
                     weight,
                     data,
-                    begun,
+                    shared,
+                    first,
                 )
-            )
+                chunk = chunk._replace(state=state)
+                losses.append(loss)
+            chunk = chunk._replace(loss=jnp.mean(jnp.stack(losses), axis=0))
             if end in checkpoint_steps:
                 kept.append(chunk.state.variables)
                 resuming.save_kept(directory, index, kept[-1], end, recipe)
@@ -247,13 +278,29 @@ def _begin(classifier, optimizer, x, key, start):
     return key_descend, descent.start(variables, optimizer)
 
 
+# The same function for the same arguments, since compilations are kept by function.
+@functools.lru_cache(maxsize=64)
+def _cross_entropy(classifier: Classifier, augment: Augment | None) -> Objective:
+    return lambda condition, shared: training_loss(classifier, augment)
+
+
 def _advance(
-    classifier, optimizer, augment, batch_size, steps, key, state, weight, data, first
+    optimizer,
+    objective,
+    batch_size,
+    steps,
+    key,
+    state,
+    condition,
+    weight,
+    data,
+    shared,
+    first,
 ):
     """A member some steps further, and its mean loss over them."""
     state, losses = descent.descend(
         key,
-        training_loss(classifier, augment),
+        objective(condition, shared),
         state,
         (data if weight is None else data._replace(weight=weight),),
         optimizer,
@@ -272,15 +319,37 @@ def _begin_all(classifier, optimizer, x, keys, starts):
     return jax.vmap(begin, (0, None if starts is None else 0))(keys, starts)
 
 
-@functools.partial(jax.jit, static_argnums=range(5), donate_argnums=6)
+@functools.partial(jax.jit, static_argnums=range(4), donate_argnums=5)
 def _advance_all(
-    classifier, optimizer, augment, batch_size, steps, keys, state, weights, data, first
+    optimizer,
+    objective,
+    batch_size,
+    steps,
+    keys,
+    state,
+    conditions,
+    weights,
+    data,
+    shared,
+    first,
 ):
-    advance = functools.partial(
-        _advance, classifier, optimizer, augment, batch_size, steps
+    advance = functools.partial(_advance, optimizer, objective, batch_size, steps)
+    axes = (0, 0, 0, None if weights is None else 0, None, None, None)
+    return jax.vmap(advance, axes)(
+        keys, state, conditions, weights, data, shared, first
     )
-    axes = (0, 0, None if weights is None else 0, None, None)
-    return jax.vmap(advance, axes)(keys, state, weights, data, first)
+
+
+def _stride(ends: Sequence[int]) -> int | None:
+    """Steps of one program that all segments are made of; None for one each.
+
+    Every length of segment is compiled on its own, which takes longer than many a
+    segment runs. Where a common divisor is not much shorter than the longest, it alone
+    is compiled.
+    """
+    gaps = {end - begun for begun, end in zip([0, *ends], ends, strict=False)}
+    common = math.gcd(*gaps)
+    return common if len(gaps) > 1 and max(gaps) <= _MOST_STRIDES * common else None
 
 
 def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ...]:
@@ -292,7 +361,9 @@ def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ..
     return given
 
 
-def _check_stacked(members: int, data: Examples, weights: Any, starts: Any) -> None:
+def _check_stacked(
+    members: int, data: Examples, weights: Any, starts: Any, conditions: Any
+) -> None:
     if weights is not None:
         shape = (members, data.y.shape[0])
         if jnp.shape(weights) != shape:
@@ -313,12 +384,13 @@ def _check_stacked(members: int, data: Examples, weights: Any, starts: Any) -> N
                 "weights must leave each member an example; all are zero for members "
                 f"{empty[:10].tolist()}."
             )
-    for path, leaf in jax.tree.leaves_with_path(starts):
-        if leaf.shape[:1] != (members,):
-            raise ValueError(
-                f"starts must be stacked [members={members}, ...]; leaf "
-                f"{jax.tree_util.keystr(path)} has shape {leaf.shape}."
-            )
+    for name, tree in (("starts", starts), ("conditions", conditions)):
+        for path, leaf in jax.tree.leaves_with_path(tree):
+            if jnp.shape(leaf)[:1] != (members,):
+                raise ValueError(
+                    f"{name} must be stacked [members={members}, ...]; leaf "
+                    f"{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}."
+                )
 
 
 def _chunk_size(one_step, shapes, members: int, devices: int) -> int:

@@ -1,9 +1,30 @@
 """Every method, once: the conformance and guarantee tests run down this table."""
 
+import jax
+import jax.numpy as jnp
 import optax
 
 import hyperforget_jax as hf
+from hyperforget_jax import hypernet
 from tests import toys
+
+
+def _hypernetwork(classifier, **changes):
+    """One whose weights are noise: it changes models, and that is all."""
+    recipe = hypernet.Recipe(width=8, heads=2, depth=1, chunk_size=20, **changes)
+    built = hypernet.build(classifier, toys.points().x, recipe)
+    learnt = hypernet.network.untrained(built, toys.NUM_CLASSES)
+    leaves, structure = jax.tree.flatten(learnt.weights)
+    keys = jax.random.split(jax.random.key(3), len(leaves))
+    noisy = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    eye = jnp.eye(toys.NUM_CLASSES)
+    profiles = hypernet.Profiles(eye > 0, 0.1 + 5 * eye, 6 * jnp.ones(4))
+    learnt = learnt._replace(weights=structure.unflatten(noisy), profiles=profiles)
+    return built._replace(learnt=learnt)
+
 
 METHODS = {
     "identity": hf.identity,
@@ -25,6 +46,10 @@ METHODS = {
         c, probe=toys.points(seed=8), learning_rate=1.0, rounds=2, round_steps=2
     ),
     "pgu_published": lambda c: hf.pgu(c, "published", rounds=3, batch_size=16),
+    "dihyfo": lambda c: hf.dihyfo(c, _hypernetwork(c)),
+    "dihyfo_sequence": lambda c: hf.dihyfo(
+        c, _hypernetwork(c, prompt="dihyfo_1"), sets="sequence", steps=3, eta=1.0
+    ),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

@@ -17,6 +17,8 @@ variables = classifier.init(jax.random.key(0), data.x)
 request = hf.forget_classes(data, [2])
 covered = np.asarray(request.covers(data))
 for name, method in METHODS.items():
+    if "_" in name and name != "logit_mask" and name != "neggrad_plus":
+        continue  # Variants read what their method reads, and compile for long.
     unlearner = method(classifier)
     unlearn = jax.jit(unlearner.unlearn)
     state = unlearner.init(jax.random.key(1), variables, data)

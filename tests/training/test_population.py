@@ -54,6 +54,57 @@ def test_members_are_fits_of_their_own_key():
         )
 
 
+def test_members_may_minimise_what_their_conditions_say():
+    """A member each for minus, for one and for three times the cross-entropy."""
+
+    def objective(scale, shared):
+        def loss_fn(key, variables, batches):
+            del key
+            rows = batches[0].examples
+            logits = toys.perceptron().apply(variables, rows.x)
+            loss = hf.losses.cross_entropy(logits, rows.y)
+            return shared["half"] * scale * jnp.mean(loss), variables
+
+        return loss_fn
+
+    scales = jnp.array([-1.0, 1.0, 3.0])
+    population = train(
+        members=3,
+        optimizer=optax.sgd(0.1),
+        objective=objective,
+        conditions=scales,
+        shared={"half": jnp.array(0.5)},
+    )
+    for index, scale in enumerate(scales):
+        alone = hf.fit(
+            jax.random.fold_in(jax.random.key(3), index),
+            toys.perceptron(),
+            toys.points(),
+            optax.sgd(0.1 * 0.5 * float(scale)),
+            12,
+            batch_size=16,
+        )
+        chex.assert_trees_all_close(
+            member(population.variables, index), alone, atol=1e-5
+        )
+    with pytest.raises(ValueError, match="conditions must be stacked"):
+        train(members=2, objective=objective, conditions=scales)
+    with pytest.raises(ValueError, match="augment goes unused"):
+        train(objective=objective, augment=lambda x, id, passed: x)
+
+
+def test_segments_of_a_common_length_end_where_one_long_one_does():
+    whole = train(steps=12, segment_steps=12)
+    parts = train(steps=12, checkpoint_steps=(2, 8))
+    # Another program, of two steps, that is run six times.
+    chex.assert_trees_all_close(parts.variables, whole.variables, atol=1e-5)
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: leaf[:, 1], parts.checkpoints),
+        train(steps=8).variables,
+        atol=1e-5,
+    )
+
+
 @pytest.mark.parametrize("options", [{"chunk_size": 2}, {"segment_steps": 5}])
 def test_chunks_and_segments_change_nothing_but_bits(options):
     chex.assert_trees_all_close(

@@ -1,0 +1,43 @@
+"""Diffusion over pytrees: noise schedules, what networks predict, and samplers."""
+
+from hyperforget_jax.diffusion.parameterisation import (
+    PREDICTIONS,
+    check_prediction,
+    target,
+    to_noise,
+    to_x0,
+)
+from hyperforget_jax.diffusion.samplers import (
+    DenoiseFn,
+    Trajectory,
+    guided,
+    sample,
+    step,
+    trajectory,
+)
+from hyperforget_jax.diffusion.schedules import (
+    SCHEDULES,
+    Schedule,
+    diffuse,
+    mix,
+    schedule,
+)
+
+__all__ = [
+    "DenoiseFn",
+    "PREDICTIONS",
+    "SCHEDULES",
+    "Schedule",
+    "Trajectory",
+    "check_prediction",
+    "diffuse",
+    "guided",
+    "mix",
+    "sample",
+    "schedule",
+    "step",
+    "target",
+    "to_noise",
+    "to_x0",
+    "trajectory",
+]

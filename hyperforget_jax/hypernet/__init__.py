@@ -1,0 +1,82 @@
+"""Hypernetworks that sample the parameters of classifiers: zoos, tokens, training."""
+
+from hyperforget_jax.hypernet.denoiser import Denoiser
+from hyperforget_jax.hypernet.fitting import Course, fit_hypernetwork
+from hyperforget_jax.hypernet.labels import ClassScores, class_scores, score_all
+from hyperforget_jax.hypernet.matching import canonicalise, match, permute_all
+from hyperforget_jax.hypernet.network import (
+    Hypernetwork,
+    Learnt,
+    build,
+    load_hypernetwork,
+    save_hypernetwork,
+)
+from hyperforget_jax.hypernet.prompts import Profiles, features, profile
+from hyperforget_jax.hypernet.recipe import Recipe
+from hyperforget_jax.hypernet.sampling import (
+    SETS,
+    Sampler,
+    forget_set,
+    sample_params,
+)
+from hyperforget_jax.hypernet.scales import (
+    power_of_two_scales,
+    scale_down,
+    scale_up,
+)
+from hyperforget_jax.hypernet.tokens import (
+    Group,
+    Tokenizer,
+    chunk_tokens,
+    tokenizer,
+    unit_tokens,
+)
+from hyperforget_jax.hypernet.zoo import (
+    Training,
+    Zoo,
+    anchored_zoo,
+    distillation,
+    free_zoo,
+    oracle_answers,
+    retrained_answers,
+)
+
+__all__ = [
+    "SETS",
+    "ClassScores",
+    "Course",
+    "Denoiser",
+    "Group",
+    "Hypernetwork",
+    "Learnt",
+    "Profiles",
+    "Recipe",
+    "Sampler",
+    "Tokenizer",
+    "Training",
+    "Zoo",
+    "anchored_zoo",
+    "build",
+    "canonicalise",
+    "chunk_tokens",
+    "class_scores",
+    "distillation",
+    "features",
+    "fit_hypernetwork",
+    "forget_set",
+    "free_zoo",
+    "load_hypernetwork",
+    "match",
+    "oracle_answers",
+    "permute_all",
+    "retrained_answers",
+    "power_of_two_scales",
+    "profile",
+    "sample_params",
+    "save_hypernetwork",
+    "scale_down",
+    "scale_up",
+    "score_all",
+    "tokenizer",
+    "unit_tokens",
+]

@@ -1,0 +1,402 @@
+"""Training a hypernetwork on a zoo: one scan of denoising steps a segment."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.progress import Progress
+
+from hyperforget_jax import checkpointing, checks, diffusion, sharding
+from hyperforget_jax.base import Array, Classifier, Examples
+from hyperforget_jax.hypernet import network, prompts
+from hyperforget_jax.hypernet.network import Hypernetwork, Learnt
+from hyperforget_jax.hypernet.pairs import (
+    Lessons,
+    Pair,
+    draw,
+    lessons_of,
+    profiles_of,
+)
+from hyperforget_jax.hypernet.scales import power_of_two_scales
+from hyperforget_jax.hypernet.zoo import Zoo
+
+__all__ = ["Course", "Progressed", "fit_hypernetwork"]
+
+_KIND = "hypernetwork-training"
+
+
+class Course(NamedTuple):
+    """How a hypernetwork is trained.
+
+    Attributes:
+        steps: of training.
+        batch_size: pairs a step.
+        learning_rate: the largest; it warms up over 100 steps and falls to 2 % along
+            a cosine.
+        weight_decay: as AdamW's.
+        clip: the largest norm of a gradient.
+        functional: weight of the functional loss beside the denoising loss; 0 for
+            denoising alone.
+        per_class: weight, within the functional loss, of the losses on single classes,
+            compared on the scales of prompts: what is asked is what is trained.
+        functional_rows: training rows a step on which made and true models are
+            compared.
+        ema: the largest decay of the moving average of the weights.
+        ema_warmup: whether the decay grows from small values, ``(1 + i) / (10 + i)``;
+            without it the average keeps the weights that the training began with.
+    """
+
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    functional: float = 4.0
+    per_class: float = 4.0
+    functional_rows: int = 64
+    ema: float = 0.998
+    ema_warmup: bool = True
+
+
+class Progressed(NamedTuple):
+    """Where a training stands.
+
+    Attributes:
+        weights: of the denoiser.
+        average: their moving average, which is what is used in the end.
+        opt_state: the optimiser's state.
+        trace: loss of every step taken, zero beyond, ``[steps]``.
+    """
+
+    weights: Any
+    average: Any
+    opt_state: Any
+    trace: Array
+
+
+def fit_hypernetwork(
+    key: Array,
+    hypernetwork: Hypernetwork,
+    classifier: Classifier,
+    zoo: Zoo | Sequence[Zoo],
+    train: Examples,
+    course: Course,
+    *,
+    directory: str | Path | None = None,
+    segment_steps: int = 250,
+    mesh: jax.sharding.Mesh | None = None,
+    progress: bool = True,
+) -> tuple[Hypernetwork, np.ndarray]:
+    """Trains a hypernetwork by denoising, and by what the made models answer.
+
+    The functional loss is the divergence of a made model's answers from those of the
+    checkpoint that it is to be, on training rows; its gradient goes through the
+    classifier into the hypernetwork. Without it a mean of many models that all answer
+    alike is as good as one of them, and answers like none.
+
+    Args:
+        key: a typed key, consumed.
+        hypernetwork: from :func:`build`, or an earlier training's, which is not read.
+        classifier: the model it is for.
+        zoo: what it learns from; or zoos by turns, one a segment, each of which is
+            read when it is needed (they may be on disk and too many for the memory).
+        train: training rows for the functional loss, ``[N]``.
+        course: how.
+        directory: where to keep the state after each segment; a call that was killed
+            goes on from there, to the same result.
+        segment_steps: steps between two returns to the host.
+        mesh: with an ``examples`` axis, along which the pairs of a step are split.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The hypernetwork that has learnt, and the loss of every step, ``[steps]``.
+
+    Raises:
+        ValueError: malformed arguments, another classifier, or a ``directory`` that
+            holds a training begun with other ones.
+        ArithmeticError: the loss was not finite.
+    """
+    checks.check_positive(
+        steps=course.steps,
+        batch_size=course.batch_size,
+        functional_rows=course.functional_rows,
+        segment_steps=segment_steps,
+    )
+    if hypernetwork.classifier != classifier.description:
+        raise ValueError(
+            f"hypernetwork is for the classifier {hypernetwork.classifier!r}, not "
+            f"{classifier.description!r}."
+        )
+    zoos = [zoo] if isinstance(zoo, Zoo) else zoo
+    first = zoos[0]
+    anchored = hypernetwork.recipe.mode == "anchored"
+    if anchored != (first.starts is not None):
+        raise ValueError(
+            f"The {hypernetwork.recipe.mode} mode learns from "
+            f"{'an anchored' if anchored else 'a free'} zoo."
+        )
+    key_init, key_train = jax.random.split(key)
+    lessons = lessons_of(first)
+    learnt = Learnt(
+        hypernetwork.init(key_init), *_scales(lessons, anchored), profiles_of(first)
+    )
+    optimizer = _optimizer(course)
+    state = Progressed(
+        learnt.weights,
+        jax.tree.map(jnp.copy, learnt.weights),  # Both are given away to each segment.
+        optimizer.init(learnt.weights),
+        jnp.zeros(course.steps),
+    )
+    recipe = {
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "recipe": hypernetwork.recipe,
+        "course": course._asdict(),
+        "zoos": len(zoos),
+        "zoo": checkpointing.digest(first),
+        "train": checkpointing.digest(train),
+        "segment_steps": segment_steps,
+    }
+    begun, state = _resume(directory, state, recipe)
+    batch = None
+    if mesh is not None:
+        state, train = sharding.replicate((state, train), mesh)
+        batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("examples"))
+
+    with Progress(disable=not progress, transient=True) as bar:
+        task = bar.add_task("hypernetwork", total=course.steps, completed=begun)
+        while begun < course.steps:
+            segment = begun // segment_steps
+            count = min(segment_steps, course.steps - begun)
+            if len(zoos) > 1:
+                lessons = lessons_of(zoos[segment % len(zoos)])
+            state = _advance(
+                hypernetwork._replace(learnt=None),
+                classifier,
+                course,
+                count,
+                batch,
+                key_train,
+                state,
+                learnt._replace(weights=None),
+                lessons,
+                train,
+                begun,
+            )
+            begun += count
+            recent = float(jnp.mean(state.trace[begun - count : begun]))
+            if not np.isfinite(recent):
+                raise ArithmeticError(
+                    f"The loss is not finite before step {begun}: a smaller "
+                    "course.learning_rate may help."
+                )
+            _keep(directory, state, recipe, begun)
+            bar.update(task, completed=begun, description=f"loss {recent:.4f}")
+    learnt = learnt._replace(weights=jax.tree.map(jnp.asarray, state.average))
+    return hypernetwork._replace(learnt=learnt), np.asarray(state.trace)
+
+
+@functools.partial(jax.jit, static_argnums=range(5), donate_argnums=6)
+def _advance(
+    hypernetwork: Hypernetwork,
+    classifier: Classifier,
+    course: Course,
+    steps: int,
+    batch: Any,
+    key: Array,
+    state: Progressed,
+    learnt: Learnt,
+    lessons: Lessons,
+    train: Examples,
+    first: Array,
+) -> Progressed:
+    """Some more steps."""
+    optimizer = _optimizer(course)
+
+    def body(state, step):
+        key_rows, key_pairs = jax.random.split(jax.random.fold_in(key, step))
+        places = jax.random.randint(
+            key_rows, (course.functional_rows,), 0, train.y.shape[0]
+        )
+        x = train.x[places]
+        keys = jax.random.split(key_pairs, course.batch_size)
+        if batch is not None:
+            keys = jax.lax.with_sharding_constraint(keys, batch)
+
+        def objective(weights):
+            def one(key):
+                return _loss(
+                    key,
+                    hypernetwork,
+                    classifier,
+                    course,
+                    learnt._replace(weights=weights),
+                    lessons,
+                    x,
+                    train.y[places],
+                )
+
+            return jnp.mean(jax.vmap(one)(keys))
+
+        loss, grads = jax.value_and_grad(objective)(state.weights)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.weights)
+        weights = optax.apply_updates(state.weights, updates)
+        decay = jnp.asarray(course.ema)
+        if course.ema_warmup:
+            decay = jnp.minimum(decay, (1 + step) / (10 + step))
+        average = optax.incremental_update(weights, state.average, 1 - decay)
+        trace = state.trace.at[step].set(loss)
+        return Progressed(weights, average, opt_state, trace), None
+
+    numbers = first + jnp.arange(steps, dtype=jnp.int32)
+    return jax.lax.scan(body, state, numbers)[0]
+
+
+def _loss(
+    key: Array,
+    hypernetwork: Hypernetwork,
+    classifier: Classifier,
+    course: Course,
+    learnt: Learnt,
+    lessons: Lessons,
+    x: Array,
+    y: Array,
+) -> Array:
+    """Denoising and functional loss of one pair."""
+    recipe = hypernetwork.recipe
+    key_pair, key_permute, key_t, key_noise, key_hide = jax.random.split(key, 5)
+    pair = draw(key_pair, lessons)
+    pair = _permuted(key_permute, hypernetwork, pair)
+    x0 = network.to_variable(hypernetwork, learnt, pair.params, pair.anchor)
+    # More of the training at high noise, where samples are decided.
+    t = jnp.sqrt(jax.random.uniform(key_t))
+    noise = optax.tree.random_like(key_noise, x0, jax.random.normal)
+    alpha, sigma = diffusion.schedule(recipe.schedule)(t)
+    noised = jax.tree.map(lambda own, other: alpha * own + sigma * other, x0, noise)
+    prompt = prompts.features(recipe.prompt, pair.loss, pair.classes)
+    hidden = jax.random.bernoulli(key_hide, recipe.free_prompts)
+    predicted = hypernetwork.denoise(learnt, noised, pair.anchor, t, prompt, hidden)
+    wanted = diffusion.target(recipe.prediction, x0, noise, alpha, sigma)
+    errors = jax.tree.map(
+        lambda own, other: jnp.mean(jnp.square(own - other)), predicted, wanted
+    )
+    # A mean over layers, since most numbers are the first layer's.
+    loss = jnp.mean(jnp.stack(jax.tree.leaves(errors)))
+    if not course.functional:
+        return loss
+    estimate = diffusion.to_x0(recipe.prediction, predicted, noised, alpha, sigma)
+    made = network.to_params(hypernetwork, learnt, estimate, pair.anchor)
+    others = {} if lessons.others is None else _first(lessons.others)
+
+    def answers(params):
+        logits = classifier.apply({**others, "params": params}, x)
+        return jax.nn.log_softmax(logits.astype(jnp.float32))
+
+    true, own = answers(pair.params), answers(made)
+    divergence = jnp.mean(jnp.sum(jnp.exp(true) * (true - own), -1))
+    # Small answers weigh nothing in a divergence, and forgetting is about them.
+    apart = jnp.mean(jnp.square(true - own))
+    return loss + course.functional * (
+        divergence + 0.02 * apart + course.per_class * _class_error(true, own, y)
+    )
+
+
+def _class_error(true: Array, own: Array, y: Array) -> Array:
+    """How far the mean losses on each class are apart, on the scales of prompts."""
+    of_class = jax.nn.one_hot(y, true.shape[-1])
+    count = jnp.maximum(jnp.sum(of_class, axis=0), 1)
+
+    def asked(logs):
+        return prompts.both_scales(-jnp.sum(of_class * logs, axis=0) / count)
+
+    return jnp.mean(jnp.square(asked(true) - asked(own)))
+
+
+def _permuted(key: Array, hypernetwork: Hypernetwork, pair: Pair) -> Pair:
+    """The pair with its hidden units in another order, the same in both models.
+
+    With one hidden layer the denoiser does not see the order; with more it sees it in
+    the entries of tokens.
+    """
+    tokenizer = hypernetwork.tokenizer
+    if tokenizer.permute is None or len(tokenizer.hidden) < 2:
+        return pair
+    keys = jax.random.split(key, len(tokenizer.hidden))
+    orders = tuple(
+        jax.random.permutation(own, count)
+        for own, count in zip(keys, tokenizer.hidden, strict=True)
+    )
+    anchor = pair.anchor
+    return pair._replace(
+        anchor=None if anchor is None else tokenizer.permute(anchor, orders),
+        params=tokenizer.permute(pair.params, orders),
+    )
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def _optimizer(course: Course) -> optax.GradientTransformation:
+    warm = min(100, max(course.steps // 10, 1))
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0,
+        course.learning_rate,
+        warm,
+        max(course.steps, warm + 1),
+        0.02 * course.learning_rate,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(course.clip),
+        optax.adamw(rate, b2=0.99, weight_decay=course.weight_decay),
+    )
+
+
+def _scales(lessons: Lessons, anchored: bool) -> tuple[Any, Any]:
+    """Of parameters, and of what is predicted."""
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lessons.params)
+    scales = power_of_two_scales(flat)
+    if not anchored:
+        return scales, scales
+    begins, runs = lessons.pairs.T
+    # A few hundred pairs are enough for a scale.
+    chosen = np.linspace(0, len(runs) - 1, min(len(runs), 512)).astype(int)
+    changes = jax.tree.map(
+        lambda end, begin: end[runs[chosen], -1] - begin[begins[chosen]],
+        lessons.params,
+        lessons.anchors,
+    )
+    return scales, power_of_two_scales(changes)
+
+
+def _resume(directory, fresh: Progressed, recipe: dict) -> tuple[int, Progressed]:
+    if directory is None or not (Path(directory) / "manifest.json").exists():
+        return 0, fresh
+    manifest = checkpointing.read_manifest(directory)
+    given = checkpointing.config_hash(recipe)
+    if manifest.config["recipe_hash"] != given:
+        raise ValueError(
+            f"directory={str(directory)!r} holds a training begun with other "
+            "arguments: choose another directory, or delete it to begin anew."
+        )
+    state = checkpointing.load(directory, kind=_KIND, like=fresh)
+    return manifest.config["step"], state
+
+
+def _keep(directory, state: Progressed, recipe: dict, step: int) -> None:
+    if directory is not None:
+        checkpointing.save(
+            directory,
+            state,
+            kind=_KIND,
+            config={
+                "recipe": recipe,
+                "recipe_hash": checkpointing.config_hash(recipe),
+                "step": step,
+            },
+            overwrite=True,
+        )

@@ -1,0 +1,80 @@
+"""What a checkpoint of a zoo is labelled with: loss and accuracy, class by class."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax import losses
+from hyperforget_jax.base import Classifier, Examples, Variables
+
+__all__ = ["ClassScores", "class_scores", "score_all"]
+
+
+class ClassScores(NamedTuple):
+    """How a model does on each class.
+
+    Attributes:
+        loss: mean cross-entropy, nats, ``[..., C]``; zero for classes without rows.
+        accuracy: share of rows answered rightly, ``[..., C]``; likewise.
+    """
+
+    loss: Any
+    accuracy: Any
+
+
+def class_scores(
+    classifier: Classifier, variables: Variables, examples: Examples
+) -> ClassScores:
+    """Loss and accuracy of one model on each class.
+
+    Args:
+        classifier: the model.
+        variables: its variables.
+        examples: the probe, ``[N]``.
+    """
+    logits = classifier.apply(variables, examples.x)
+    num_classes = logits.shape[-1]
+    of_class = examples.y[None] == jnp.arange(num_classes)[:, None]
+    weight = of_class * examples.weight[None]
+    right = (jnp.argmax(logits, -1) == examples.y).astype(jnp.float32)
+    mean = jax.vmap(losses.weighted_mean, (None, 0))
+    return ClassScores(
+        mean(losses.cross_entropy(logits, examples.y), weight), mean(right, weight)
+    )
+
+
+def score_all(
+    classifier: Classifier,
+    variables: Variables,
+    examples: Examples,
+    batch_size: int = 64,
+) -> ClassScores:
+    """:func:`class_scores` of many models, on the host.
+
+    Args:
+        classifier: the model.
+        variables: leaves ``[P, ...]``, in host memory if they are many.
+        examples: the probe, ``[N]``.
+        batch_size: models at once.
+
+    Returns:
+        NumPy arrays, ``[P, C]``.
+    """
+    count = jax.tree.leaves(variables)[0].shape[0]
+    size = min(batch_size, count)
+    found = []
+    for first in range(0, count, size):
+        # The last batch is filled up, so that all share a compilation.
+        rows = np.minimum(np.arange(first, first + size), count - 1)
+        chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], variables)
+        scores = _score_batch(classifier, chosen, examples)
+        found.append(jax.tree.map(lambda leaf: np.asarray(leaf), scores))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *found)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score_batch(classifier, variables, examples):
+    return jax.vmap(lambda own: class_scores(classifier, own, examples))(variables)

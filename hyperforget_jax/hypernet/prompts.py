@@ -1,0 +1,85 @@
+"""What is asked of a hypernetwork: the loss wanted on every class.
+
+The losses of a model that has forgotten cannot be had in any combination: to ask for
+each class's best at once is to ask for what no model is. So a prompt is by default an
+attainable profile, the mean losses of those checkpoints of the zoo that forgot the
+same classes.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from hyperforget_jax.base import Array
+
+__all__ = ["Profiles", "both_scales", "features", "profile"]
+
+
+class Profiles(NamedTuple):
+    """What models are like that have forgotten.
+
+    Attributes:
+        masks: which classes they forgot, bool, ``[M, C]``, without repetition. Every
+            single class is among them.
+        loss: their mean loss on every class of the probe, ``[M, C]``.
+        largest: of each class, the 95th percentile of its loss over the checkpoints of
+            the runs that forget it alone, ``[C]``.
+    """
+
+    masks: Array
+    loss: Array
+    largest: Array
+
+
+def features(kind: str, loss: Array, classes: Array) -> Array:
+    """A prompt as the denoiser reads it, float32.
+
+    Args:
+        kind: ``"dihyfo_1"`` or ``"dihyfo_2"``.
+        loss: the mean loss wanted on every class, nats, ``[C]``.
+        classes: the classes that are to be forgotten, bool, ``[C]``.
+
+    Returns:
+        ``dihyfo_2``: every class's loss, ``[2 C]``. ``dihyfo_1``: the loss of what is
+        forgotten and of the rest, with the forgotten classes, ``[4 + C]``.
+    """
+    if kind == "dihyfo_2":
+        return both_scales(loss)
+    forgotten = jnp.sum(jnp.where(classes, loss, 0)) / jnp.maximum(classes.sum(), 1)
+    kept = jnp.sum(jnp.where(classes, 0, loss)) / jnp.maximum((~classes).sum(), 1)
+    two = jnp.stack([forgotten, kept])
+    return jnp.concatenate([both_scales(two), classes.astype(jnp.float32)])
+
+
+def profile(profiles: Profiles, classes: Array) -> Array:
+    """The losses that a model without these classes can have, ``[C]``.
+
+    Those of the zoo's models that forgot just these classes. For a set that the zoo
+    does not have: of each forgotten class the loss after it alone was forgotten, of
+    each retained class the mean over these.
+
+    Args:
+        profiles: what the zoo knows.
+        classes: the classes to forget, bool, ``[C]``.
+    """
+    same = jnp.all(profiles.masks == classes[None], axis=1)
+    known = jnp.sum(jnp.where(same[:, None], profiles.loss, 0), axis=0)
+    alone = profiles.masks & (jnp.sum(profiles.masks, axis=1, keepdims=True) == 1)
+    # [C, C]: the losses of the models that forgot class c and nothing else.
+    single = alone.astype(jnp.float32).T @ profiles.loss
+    count = jnp.maximum(jnp.sum(classes), 1)
+    kept = jnp.sum(jnp.where(classes[:, None], single, 0), axis=0) / count
+    composed = jnp.where(classes, jnp.diagonal(single), kept)
+    return jnp.where(jnp.any(same), known, composed)
+
+
+def both_scales(loss: Array) -> Array:
+    """Logarithm and value: the one resolves small losses, the other large ones.
+
+    Args:
+        loss: ``[K]``.
+
+    Returns:
+        Both, of the order of one for losses from 0.02 to 10, float32, ``[2 K]``.
+    """
+    return jnp.concatenate([jnp.log(loss + 0.02) / 2, loss / 4]).astype(jnp.float32)

@@ -1,0 +1,240 @@
+"""A diffusion hypernetwork that samples the model that has forgotten."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hyperforget_jax import checks, hypernet, losses
+from hyperforget_jax.base import (
+    Access,
+    Array,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Unlearner,
+    Variables,
+)
+
+__all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
+
+
+class DiHyFoState(NamedTuple):
+    """The model, and the hypernetwork that can change it.
+
+    Attributes:
+        variables: the current model's variables.
+        learnt: what the hypernetwork has learnt.
+        forgotten: the classes forgotten so far, bool, ``[C]``.
+        probe: held-out rows to choose and to report by, or None.
+        nearest: flat parameters of checkpoints of the zoo, ``[R, D]``, or None.
+    """
+
+    variables: Variables
+    learnt: hypernet.Learnt
+    forgotten: Array
+    probe: Examples | None
+    nearest: Array | None
+
+
+class DiHyFoInfo(NamedTuple):
+    """What was asked, and what came of it.
+
+    Attributes:
+        prompt: the loss that was asked for on every class, nats, ``[C]``.
+        achieved: the loss of the chosen sample on every class of the probe, ``[C]``;
+            None without a probe.
+        retained_accuracy: of every sample, the mean over the retained classes of the
+            probe, ``[n]``; None without a probe.
+        chosen: which sample was kept, int32, ``[]``.
+        distance: from the chosen sample to the nearest checkpoint of the zoo, in the
+            Euclidean norm of all parameters, ``[]``; None where no zoo was given.
+        refused: whether the request named no class, and the model stayed as it was.
+    """
+
+    prompt: Array
+    achieved: Array | None
+    retained_accuracy: Array | None
+    chosen: Array
+    distance: Array | None
+    refused: Array
+
+
+def dihyfo(
+    classifier: Classifier,
+    hypernetwork: hypernet.Hypernetwork,
+    *,
+    prompt: str | Sequence[float] | Array = "profile",
+    steps: int = 1,
+    eta: float = 0.0,
+    guidance: float = 1.0,
+    dose: float = 1.0,
+    sets: str = "sum",
+    best_of: int = 1,
+    probe: Examples | None = None,
+    zoo: hypernet.Zoo | None = None,
+) -> Unlearner:
+    """Samples, from the classes to forget alone, a model that has forgotten them.
+
+    Our reading of HyperForget and its diffusion hypernetworks DiHyFo-1 and DiHyFo-2
+    (Lara Rangel et al., Learning to forget using hypernetworks, arXiv 2412.00761),
+    whose details are not published, on the machinery of G.pt (Peebles et al., arXiv
+    2209.12892). An anchored hypernetwork reads the parameters of the model at hand and
+    samples their change; a free one samples a whole model, and the model at hand goes.
+
+    The hypernetwork was trained on models that knew the classes: what it makes can be
+    audited, but nothing about it is certified. Normalisation statistics stay.
+
+    Args:
+        classifier: the model.
+        hypernetwork: trained for this classifier by
+            :func:`hyperforget_jax.hypernet.fit_hypernetwork`.
+        prompt: the losses to ask for: ``"profile"``, those that models of the zoo have
+            that forgot the same classes; or the loss wanted on every class, nats,
+            ``[C]``.
+        steps: calls of the denoiser a sample, static.
+        eta: 0 for DDIM, 1 for ancestral sampling.
+        guidance: scale of classifier-free guidance, static; 1 for none. Other values
+            need a hypernetwork with ``free_prompts``.
+        dose: factor on the change, in the anchored mode.
+        sets: how several classes are forgotten by one request: ``"sum"``,
+            ``"sequence"`` or ``"direct"``, as for
+            :class:`hyperforget_jax.hypernet.Sampler`. The free mode is always direct.
+        best_of: samples, of which the one with the smallest mean loss over the
+            retained classes of the probe is kept.
+        probe: rows held out of training, ``[M]``, for ``best_of`` and for ``info``.
+        zoo: for the distance to the nearest of its last checkpoints in ``info``.
+
+    Returns:
+        An unlearner for class requests, with or without data. One that names no class,
+        for single rows, is refused: with an error where its values are known, under
+        ``jit`` by leaving the model as it is and saying so in ``info``.
+
+    Raises:
+        ValueError: malformed arguments, an untrained hypernetwork or another
+            classifier's, or ``best_of`` without a probe.
+    """
+    checks.check_positive(steps=steps, best_of=best_of)
+    learnt = _check(classifier, hypernetwork, sets, guidance)
+    num_classes = hypernetwork.num_classes
+    if best_of > 1 and probe is None:
+        raise ValueError(f"best_of={best_of} needs a probe to choose by.")
+    if probe is not None:
+        checks.check_examples(probe, num_classes=num_classes, name="probe")
+    asked = None if isinstance(prompt, str) else jnp.asarray(prompt, jnp.float32)
+    if asked is None and prompt != "profile":
+        raise ValueError(f"prompt must be 'profile' or losses, got {prompt!r}.")
+    if asked is not None and asked.shape != (num_classes,):
+        raise ValueError(
+            f"prompt must have a loss for each of {num_classes} classes, got shape "
+            f"{asked.shape}."
+        )
+    if checks.is_concrete(asked) and asked is not None and not (asked >= 0).all():
+        raise ValueError(f"prompt must hold losses, which are not negative: {asked}.")
+    sampler = hypernet.Sampler(steps, eta, guidance, dose, sets)
+    ends = None if zoo is None else jax.vmap(_flat)(_last(zoo))
+
+    def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
+        del key  # Nothing is drawn before the request.
+        checks.check_classifier(classifier, variables, data.x, num_classes=num_classes)
+        nobody = jnp.zeros(num_classes, bool)
+        return DiHyFoState(variables, learnt, nobody, probe, ends)
+
+    def unlearn(key: Array, state: DiHyFoState, request: ForgetRequest):
+        _check_classes(classifier, state, request, num_classes)
+        classes = request.classes
+        gone = classes | state.forgotten
+        wanted = hypernet.profile(state.learnt.profiles, gone)
+        wanted = wanted if asked is None else asked
+        anchor = state.variables["params"]
+
+        def one(key):
+            return hypernet.forget_set(
+                key,
+                hypernetwork,
+                state.learnt,
+                anchor,
+                classes,
+                state.forgotten,
+                wanted,
+                sampler,
+            )
+
+        samples = jax.vmap(one)(jax.random.split(key, best_of))
+        chosen, achieved, accuracy = jnp.zeros((), jnp.int32), None, None
+        if state.probe is not None:
+            scores = jax.vmap(
+                lambda params: hypernet.class_scores(
+                    classifier, {**state.variables, "params": params}, state.probe
+                )
+            )(samples)
+            kept = jnp.broadcast_to(~gone, scores.loss.shape)
+            mean = jax.vmap(losses.weighted_mean)
+            chosen = jnp.argmin(mean(scores.loss, kept)).astype(jnp.int32)
+            achieved = scores.loss[chosen]
+            accuracy = mean(scores.accuracy, kept)
+        params = jax.tree.map(lambda leaf: leaf[chosen], samples)
+        distance = None
+        if state.nearest is not None:
+            apart = jnp.square(state.nearest - _flat(params)[None])
+            distance = jnp.sqrt(jnp.min(jnp.sum(apart, axis=1)))
+        info = DiHyFoInfo(
+            wanted, achieved, accuracy, chosen, distance, ~jnp.any(classes)
+        )
+        variables = {**state.variables, "params": params}
+        return state._replace(variables=variables, forgotten=gone), info
+
+    reads = {"classes"} if probe is None else {"classes", "probe"}
+    access = Access(
+        before={"retain", "forget", "classes", "probe"},
+        unlearn=reads,
+        remains="a hypernetwork that was trained on models that knew everything",
+    )
+    return Unlearner(init, unlearn, access)
+
+
+def _check(classifier, hypernetwork, sets, guidance) -> hypernet.Learnt:
+    if not isinstance(hypernetwork, hypernet.Hypernetwork):
+        raise TypeError(
+            "hypernetwork must be a hf.hypernet.Hypernetwork, as fit_hypernetwork or "
+            f"load_hypernetwork gives; got {type(hypernetwork).__name__}."
+        )
+    if hypernetwork.learnt is None:
+        raise ValueError("hypernetwork has learnt nothing yet: fit it first.")
+    if hypernetwork.classifier != classifier.description:
+        raise ValueError(
+            f"hypernetwork was trained for {hypernetwork.classifier!r}, not for "
+            f"{classifier.description!r}."
+        )
+    if sets not in hypernet.SETS:
+        raise ValueError(f"sets must be one of {list(hypernet.SETS)}, got {sets!r}.")
+    if guidance != 1 and not hypernetwork.recipe.free_prompts:
+        raise ValueError(
+            f"guidance={guidance} needs a hypernetwork that was trained with some of "
+            "its prompts hidden (free_prompts)."
+        )
+    return hypernetwork.learnt
+
+
+def _check_classes(classifier, state, request, num_classes: int) -> None:
+    checks.check_request(classifier, state.variables, request)
+    if request.classes.shape != (num_classes,):
+        raise ValueError(
+            f"The classifier has {num_classes} logits, but the request is made for "
+            f"{request.classes.shape[0]} classes: they must match."
+        )
+    if checks.is_concrete(request.classes) and not request.classes.any():
+        raise ValueError(
+            "request names no class: a hypernetwork forgets whole classes, not single "
+            "rows (hf.pgu does)."
+        )
+
+
+def _last(zoo: hypernet.Zoo) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[:, -1]), zoo.variables["params"])
+
+
+def _flat(params: Any) -> Array:
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(params)]
+    return jnp.concatenate(leaves).astype(jnp.float32)

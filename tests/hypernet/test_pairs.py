@@ -1,0 +1,108 @@
+"""Lessons: which pairs are drawn, and what profiles are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperforget_jax import hypernet
+from hyperforget_jax.hypernet import pairs
+from tests.hypernet import worlds
+
+
+def test_pairs_lead_from_starts_and_from_models_that_forgot_less():
+    zoo = worlds.zoo("anchored")
+    lessons = pairs.lessons_of(zoo)
+    expected = {(zoo.start[run], run) for run in range(30)}
+    for a in range(30):
+        for b in range(30):
+            below = set(np.flatnonzero(zoo.masks[a])) < set(
+                np.flatnonzero(zoo.masks[b])
+            )
+            if zoo.start[a] == zoo.start[b] and below:
+                expected.add((6 + a, b))
+    found = [tuple(map(int, pair)) for pair in lessons.pairs]
+    assert len(found) == len(set(found)) and set(found) == expected
+    assert len(found) == 30 + 6 * 2  # Only [0, 1] has smaller sets: [0] and [1].
+    begin = jax.tree.leaves(lessons.anchors)[0]
+    np.testing.assert_array_equal(begin[:6], jax.tree.leaves(zoo.starts["params"])[0])
+    end = jax.tree.leaves(zoo.variables["params"])[0]
+    np.testing.assert_array_equal(begin[6:], end[:, -1])
+
+
+def test_what_is_drawn_belongs_together():
+    zoo = worlds.zoo("anchored")
+    lessons = jax.tree.map(jnp.asarray, pairs.lessons_of(zoo))
+    keys = jax.random.split(jax.random.key(0), 300)
+    drawn = jax.vmap(lambda key: pairs.draw(key, lessons))(keys)
+    kernel = zoo.variables["params"]["Dense_0"]["kernel"]
+    begin = np.concatenate([zoo.starts["params"]["Dense_0"]["kernel"], kernel[:, -1]])
+    loss_of = {kernel[r, k].tobytes(): (r, k) for r in range(30) for k in range(3)}
+    stayed = 0
+    for own in range(300):
+        anchor, params = (
+            np.asarray(tree["Dense_0"]["kernel"][own])
+            for tree in (drawn.anchor, drawn.params)
+        )
+        assert any((anchor == other).all() for other in begin)
+        if (anchor == params).all():
+            stayed += 1
+            continue
+        run, checkpoint = loss_of[params.tobytes()]
+        np.testing.assert_array_equal(drawn.loss[own], zoo.loss[run, checkpoint])
+        np.testing.assert_array_equal(drawn.classes[own], zoo.masks[run])
+    # One of four choices; five standard deviations.
+    assert abs(stayed / 300 - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 300)
+
+
+def test_profiles_are_the_means_of_the_last_checkpoints():
+    zoo = worlds.zoo("anchored")
+    profiles = pairs.profiles_of(zoo)
+    assert profiles.masks.shape == (5, 4)
+    for mask, loss in zip(np.asarray(profiles.masks), profiles.loss, strict=True):
+        own = (zoo.masks == mask).all(1)
+        np.testing.assert_allclose(loss, zoo.loss[own, -1].mean(0), rtol=1e-6)
+        np.testing.assert_array_equal(
+            hypernet.profile(profiles, jnp.asarray(mask)), loss
+        )
+
+
+def test_unknown_sets_are_composed_of_single_classes():
+    profiles = pairs.profiles_of(worlds.zoo("anchored"))
+    masks, loss = np.asarray(profiles.masks), np.asarray(profiles.loss)
+    single = {
+        c: loss[np.flatnonzero((masks == (np.arange(4) == c)).all(1))[0]]
+        for c in range(4)
+    }
+    asked = hypernet.profile(profiles, jnp.array([False, True, False, True]))
+    expected = [
+        (single[1][0] + single[3][0]) / 2,
+        single[1][1],
+        (single[1][2] + single[3][2]) / 2,
+        single[3][3],
+    ]
+    np.testing.assert_allclose(asked, expected, rtol=1e-6)
+
+
+def test_a_zoo_must_know_each_class_alone():
+    zoo = worlds.zoo("anchored")
+    some = ~((zoo.masks.sum(1) == 1) & zoo.masks[:, 2])
+    lacking = zoo._replace(masks=zoo.masks[some], loss=zoo.loss[some])
+    with pytest.raises(ValueError, match=r"none for \[2\]"):
+        pairs.profiles_of(lacking)
+
+
+@pytest.mark.parametrize("kind", ["dihyfo_1", "dihyfo_2"])
+def test_prompts_tell_losses_apart_and_are_finite(kind):
+    classes = jnp.array([True, False, False])
+    asked = [
+        hypernet.features(kind, jnp.array([forget, 0.1, 0.2]), classes)
+        for forget in (0.0, 1e-3, 0.1, 5.0, 30.0)
+    ]
+    assert len({tuple(np.asarray(own).tolist()) for own in asked}) == 5
+    assert all(np.isfinite(own).all() for own in asked)
+    if kind == "dihyfo_1":  # Two losses and the classes: retained classes as a mean.
+        other = hypernet.features(kind, jnp.array([5.0, 0.2, 0.1]), classes)
+        np.testing.assert_allclose(other, asked[3], rtol=1e-6)
+        unlike = hypernet.features(kind, jnp.array([5.0, 0.1, 0.2]), ~classes)
+        assert (np.asarray(unlike) != np.asarray(asked[3])).any()

@@ -1,0 +1,166 @@
+"""Zoos: who trained on what, how checkpoints are labelled, and what is refused."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperforget_jax as hf
+from hyperforget_jax import hypernet
+from tests import toys
+from tests.hypernet import worlds
+
+
+def test_an_anchored_zoo_has_a_run_for_every_start_and_mask():
+    zoo = worlds.zoo("anchored")
+    sets = np.zeros((5, 4), bool)
+    for row, classes in enumerate(worlds.MASKS):
+        sets[row, classes] = True
+    np.testing.assert_array_equal(zoo.masks, np.tile(sets, (6, 1)))
+    np.testing.assert_array_equal(zoo.start, np.repeat(np.arange(6), 5))
+    np.testing.assert_array_equal(zoo.steps, [8, 16, 64])
+    assert zoo.loss.shape == zoo.accuracy.shape == (30, 3, 4)
+    chex.assert_tree_shape_prefix(zoo.variables, (30, 3))
+    chex.assert_tree_shape_prefix(zoo.starts, (6,))
+
+
+def test_labels_are_class_means_on_the_probe():
+    zoo, probe = worlds.zoo("anchored"), worlds.probe()
+    classifier = toys.perceptron()
+    own = jax.tree.map(lambda leaf: leaf[7, 1], zoo.variables)
+    logits = np.float64(classifier.apply(own, probe.x))
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    for label in range(4):
+        rows = np.flatnonzero(np.asarray(probe.y) == label)
+        # Float32 means of ten rows.
+        np.testing.assert_allclose(
+            zoo.loss[7, 1, label], -logs[rows, label].mean(), rtol=1e-5
+        )
+        right = (logits[rows].argmax(1) == label).mean()
+        np.testing.assert_allclose(zoo.accuracy[7, 1, label], right, rtol=1e-6)
+
+
+def test_runs_forget_what_their_masks_say_and_little_else():
+    zoo = worlds.zoo("anchored")
+    last = zoo.accuracy[:, -1]
+    assert last[zoo.masks].mean() < 0.1 < 0.75 < last[~zoo.masks].mean()
+    # The dose grows along a run.
+    grown = np.where(zoo.masks[:, None], zoo.loss, np.nan)
+    mean = np.nanmean(grown, axis=(0, 2))
+    assert mean[0] < mean[1] < mean[2]
+
+
+def test_runs_end_nearer_to_the_retrained_answers_than_they_began():
+    classifier, train = toys.perceptron(), worlds.train()
+    zoo = worlds.zoo("anchored")
+    retrained = hf.fit_population(
+        jax.random.key(9),
+        classifier,
+        train,
+        worlds.START.optimizer,
+        worlds.START.steps,
+        members=4,
+        weights=np.tile(np.asarray(train.y != 0).astype(np.int32), (4, 1)),
+        batch_size=16,
+        progress=False,
+    )
+    answers = hypernet.oracle_answers(classifier, retrained, train, 1)[0]
+
+    def divergence(variables):
+        logs = jax.nn.log_softmax(classifier.apply(variables, train.x))
+        return float(jnp.mean(jnp.sum(jnp.exp(answers) * (answers - logs), -1)))
+
+    for start in range(3):
+        before = jax.tree.map(lambda leaf, at=start: leaf[at], zoo.starts)
+        after = jax.tree.map(lambda leaf, at=start: leaf[5 * at, -1], zoo.variables)
+        assert divergence(after) < 0.5 * divergence(before)
+
+
+def test_oracle_answers_are_the_mean_and_failed_members_do_not_count():
+    classifier, train = toys.perceptron(), worlds.train()
+    population = hf.fit_population(
+        jax.random.key(9),
+        classifier,
+        train,
+        worlds.START.optimizer,
+        5,
+        members=4,
+        batch_size=16,
+        progress=False,
+    )
+    probabilities = jax.vmap(
+        lambda variables: jax.nn.softmax(classifier.apply(variables, train.x))
+    )(population.variables)
+    population = population._replace(failed_at=jnp.array([-1, 3, -1, -1]))
+    answers = jnp.exp(hypernet.oracle_answers(classifier, population, train, 2))
+    chex.assert_trees_all_close(answers[0], probabilities[0], rtol=1e-5)
+    chex.assert_trees_all_close(answers[1], probabilities[2:].mean(0), rtol=1e-5)
+
+
+def test_rows_of_forgotten_classes_do_not_reach_a_free_zoo():
+    """Models of a mask are equal to the bit whatever the masked rows hold."""
+    gone = jnp.asarray(np.flatnonzero(np.asarray(worlds.train().y) == 2))
+    noisy = worlds.train()
+    noise = 100 * jax.random.normal(jax.random.key(3), noisy.x.shape)
+    noisy = noisy._replace(x=noisy.x.at[gone].set(noise[gone]))
+    zoos = [
+        hypernet.free_zoo(
+            jax.random.key(1),
+            toys.perceptron(),
+            train,
+            worlds.probe(),
+            masks=[[2], [1, 2]],
+            runs=2,
+            training=worlds.START,
+            progress=False,
+        )
+        for train in (worlds.train(), noisy)
+    ]
+    chex.assert_trees_all_equal(zoos[0].variables, zoos[1].variables)
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    whole = worlds.zoo("anchored")
+    real, calls = hf.checkpointing.save, []
+
+    def save(*args, **options):
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(hf.checkpointing, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        worlds.make_anchored(directory=tmp_path)
+    again = worlds.make_anchored(directory=tmp_path)
+    chex.assert_trees_all_equal(again.variables, whole.variables)
+    chex.assert_trees_all_equal(again.loss, whole.loss)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"masks": []}, "masks must be sets"),
+        ({"masks": [[0, 1, 2, 3]]}, "none of them of all classes"),
+        ({"masks": [[0], [0]]}, "must not repeat"),
+        ({"masks": [[4]]}, r"classes in \[0, 4\)"),
+        ({"starts": 0}, "starts must be positive"),
+        ({"oracles": 0}, "oracles must be positive"),
+    ],
+)
+def test_malformed_arguments_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        worlds.make_anchored(**changes)
+
+
+def test_the_probe_is_held_out_and_whole():
+    classifier, train = toys.perceptron(), worlds.train()
+    options = dict(masks=[[0]], runs=1, training=worlds.START, progress=False)
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="held out of training"):
+        hypernet.free_zoo(key, classifier, train, train, **options)
+    probe = worlds.probe()
+    some = probe._replace(weight=(probe.y != 3).astype(jnp.int32))
+    with pytest.raises(ValueError, match=r"no row of \[3\]"):
+        hypernet.free_zoo(key, classifier, train, some, **options)

@@ -1,0 +1,191 @@
+"""The hypernetwork as an unlearner: what it reads, tells and refuses."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperforget_jax as hf
+from hyperforget_jax import hypernet
+from tests import toys
+from tests.hypernet import worlds
+
+CLASSES = toys.NUM_CLASSES
+
+
+def prepared(mode="anchored", **options):
+    classifier = toys.perceptron()
+    unlearner = hf.dihyfo(classifier, worlds.fitted(mode)[0], **options)
+    starts = worlds.zoo("anchored").starts
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), starts)
+    state = unlearner.init(jax.random.key(0), variables, worlds.train())
+    return classifier, unlearner, jax.jit(unlearner.unlearn), state
+
+
+def ask(*labels):
+    return hf.forget_labels(list(labels), num_classes=CLASSES)
+
+
+@pytest.mark.parametrize("mode", ["anchored", "free"])
+def test_labels_alone_are_enough_and_the_classes_are_remembered(mode):
+    _, _, unlearn, state = prepared(mode)
+    after, info = unlearn(jax.random.key(1), state, ask(2))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    np.testing.assert_array_equal(after.forgotten, [False, False, True, False])
+    profile = hypernet.profile(state.learnt.profiles, after.forgotten)
+    chex.assert_trees_all_equal(info.prompt, profile)
+    assert info.achieved is None and info.distance is None and not info.refused
+    again, info = unlearn(jax.random.key(2), after, ask(0))
+    np.testing.assert_array_equal(again.forgotten, [True, False, True, False])
+    assert info.prompt[0] > 1 and info.prompt[2] > 1
+
+
+def test_the_free_mode_does_not_read_the_model():
+    _, _, unlearn, state = prepared("free")
+    other = state._replace(
+        variables=jax.tree.map(lambda leaf: leaf + 1, state.variables)
+    )
+    answers = [unlearn(jax.random.key(1), own, ask(2))[0] for own in (state, other)]
+    chex.assert_trees_all_equal(answers[0].variables, answers[1].variables)
+
+
+def test_keys_make_different_samples_and_equal_keys_equal_ones():
+    _, _, unlearn, state = prepared("free", steps=4)
+    first, same, other = (
+        unlearn(jax.random.key(seed), state, ask(1))[0].variables for seed in (1, 1, 2)
+    )
+    chex.assert_trees_all_equal(first, same)
+    kernels = [own["params"]["Dense_0"]["kernel"] for own in (first, other)]
+    assert (kernels[0] != kernels[1]).all()
+
+
+def test_the_dose_scales_the_change():
+    changes = []
+    for dose in (0.0, 1.0, 2.0):
+        _, _, unlearn, state = prepared(dose=dose)
+        after = unlearn(jax.random.key(1), state, ask(3))[0].variables
+        changes.append(jax.tree.map(jnp.subtract, after, state.variables))
+    chex.assert_trees_all_equal(changes[0], jax.tree.map(jnp.zeros_like, changes[0]))
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, changes[1])
+    chex.assert_trees_all_close(doubled, changes[2], atol=1e-5)
+
+
+def test_sets_are_the_sum_of_what_single_classes_change():
+    _, _, unlearn, state = prepared(sets="sum")
+    before = state.variables
+
+    def change(key, *labels):
+        after = unlearn(key, state, ask(*labels))[0].variables
+        return jax.tree.map(jnp.subtract, after, before)
+
+    key = jax.random.key(1)
+    together = change(key, 0, 3)
+    alone = jax.tree.map(jnp.add, change(key, 0), change(key, 3))
+    chex.assert_trees_all_close(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("sets", ["sequence", "direct"])
+def test_sets_may_be_forgotten_in_other_ways(sets):
+    _, _, unlearn, state = prepared(sets=sets)
+    after, info = unlearn(jax.random.key(1), state, ask(0, 1))
+    np.testing.assert_array_equal(after.forgotten, [True, True, False, False])
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    summed = prepared()[2](jax.random.key(1), state, ask(0, 1))[0]
+    own = jax.tree.leaves(after.variables)[1]
+    assert (own != jax.tree.leaves(summed.variables)[1]).any()
+
+
+def test_the_best_sample_is_that_with_the_least_loss_on_retained_probe_rows():
+    probe = worlds.probe()
+    classifier, unlearner, unlearn, state = prepared(
+        "free", steps=3, best_of=5, probe=probe
+    )
+    assert unlearner.access.unlearn == {"classes", "probe"}
+    key = jax.random.key(4)
+    after, info = unlearn(key, state, ask(1))
+    assert info.retained_accuracy.shape == (5,)
+    _, _, raw, plain = prepared("free", steps=3)
+    scores, accuracies = [], []
+    for own in jax.random.split(key, 5):
+        params = hypernet.sample_params(
+            own,
+            worlds.fitted("free")[0],
+            state.learnt,
+            plain.variables["params"],
+            info.prompt,
+            jnp.arange(CLASSES) == 1,
+            hypernet.Sampler(steps=3),
+        )
+        logits = classifier.apply({"params": params}, probe.x)
+        loss = np.asarray(hf.losses.cross_entropy(logits, probe.y))
+        right = np.asarray(logits.argmax(1) == probe.y)
+        # Classes count alike, however many rows they have.
+        for values, into in ((loss, scores), (right, accuracies)):
+            classes = [values[np.asarray(probe.y) == c].mean() for c in (0, 2, 3)]
+            into.append(np.mean(classes))
+    assert int(info.chosen) == int(np.argmin(scores))
+    np.testing.assert_allclose(info.retained_accuracy, accuracies, atol=1e-6)
+    best = hypernet.class_scores(classifier, after.variables, probe)
+    chex.assert_trees_all_close(info.achieved, best.loss, rtol=1e-5)
+
+
+def test_the_forgotten_probe_rows_do_not_matter():
+    probe = worlds.probe()
+    gone = jnp.asarray(np.flatnonzero(np.asarray(probe.y) == 1))
+    noise = 100 * jax.random.normal(jax.random.key(3), probe.x.shape)
+    noisy = probe._replace(x=probe.x.at[gone].set(noise[gone]))
+    answers = []
+    for own in (probe, noisy):
+        unlearner = hf.dihyfo(
+            toys.perceptron(), worlds.fitted("free")[0], best_of=4, probe=own
+        )
+        state = prepared()[3]
+        state = unlearner.init(jax.random.key(0), state.variables, worlds.train())
+        answers.append(unlearner.unlearn(jax.random.key(1), state, ask(1))[0].variables)
+    chex.assert_trees_all_equal(*answers)
+
+
+def test_the_distance_is_that_to_the_nearest_last_checkpoint():
+    zoo = worlds.zoo("anchored")
+    unlearner = hf.dihyfo(toys.perceptron(), worlds.fitted("anchored")[0], zoo=zoo)
+    variables = prepared()[3].variables
+    state = unlearner.init(jax.random.key(0), variables, worlds.train())
+    after, info = unlearner.unlearn(jax.random.key(1), state, ask(1))
+    own = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(after.variables)])
+    ends = np.concatenate(
+        [leaf[:, -1].reshape(30, -1) for leaf in jax.tree.leaves(zoo.variables)], 1
+    )
+    nearest = np.sqrt(((ends - own) ** 2).sum(1)).min()
+    np.testing.assert_allclose(info.distance, nearest, rtol=1e-5)
+
+
+def test_requests_for_rows_are_refused():
+    _, unlearner, unlearn, state = prepared()
+    request = hf.forget_rows(worlds.train(), [1, 2])
+    with pytest.raises(ValueError, match="names no class"):
+        unlearner.unlearn(jax.random.key(0), state, request)
+    after, info = unlearn(jax.random.key(0), state, request)
+    chex.assert_trees_all_equal(after, state)
+    assert info.refused
+
+
+def test_malformed_arguments_are_named():
+    classifier, network = toys.perceptron(), worlds.fitted("anchored")[0]
+    for options, message in (
+        ({"prompt": "best"}, "prompt must be 'profile'"),
+        ({"prompt": [1.0, 2.0]}, "a loss for each of 4 classes"),
+        ({"prompt": [1.0, 2.0, -1.0, 0.0]}, "not negative"),
+        ({"sets": "product"}, "sets must be one of"),
+        ({"best_of": 3}, "needs a probe"),
+        ({"guidance": 2.0}, "prompts hidden"),
+        ({"steps": 0}, "steps must be positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hf.dihyfo(classifier, network, **options)
+    with pytest.raises(ValueError, match="was trained for"):
+        hf.dihyfo(toys.softmax_regression(), network)
+    with pytest.raises(ValueError, match="learnt nothing"):
+        hf.dihyfo(classifier, network._replace(learnt=None))
+    with pytest.raises(TypeError, match="fit_hypernetwork"):
+        hf.dihyfo(classifier, classifier)
