@@ -127,6 +127,7 @@ NETWORKS: dict[str, Callable[[], hf.Classifier]] = {
     "cnn-16-32-64": lambda: hf.from_linen(_SmallCNN()),
     "small-vgg": lambda: _normalised(hf.models.SmallVGG()),
     "all-cnn": lambda: _normalised(hf.models.AllCNN()),
+    "gpt-cnn": lambda: hf.from_linen(hf.models.GptCNN()),
     "resnet-18": lambda: _normalised(hf.models.ResNet18()),
 }
 

@@ -24,6 +24,7 @@ from hyperforget_jax.hypernet.scales import (
     scale_down,
     scale_up,
 )
+from hyperforget_jax.hypernet.storage import load_zoo, save_zoo, stored_zoo
 from hyperforget_jax.hypernet.tokens import (
     Group,
     Tokenizer,
@@ -66,6 +67,7 @@ __all__ = [
     "forget_set",
     "free_zoo",
     "load_hypernetwork",
+    "load_zoo",
     "match",
     "oracle_answers",
     "permute_all",
@@ -74,9 +76,11 @@ __all__ = [
     "profile",
     "sample_params",
     "save_hypernetwork",
+    "save_zoo",
     "scale_down",
     "scale_up",
     "score_all",
+    "stored_zoo",
     "tokenizer",
     "unit_tokens",
 ]

@@ -1,5 +1,6 @@
 """Training a hypernetwork on a zoo: one scan of denoising steps a segment."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +37,8 @@ class Course(NamedTuple):
     Attributes:
         steps: of training.
         batch_size: pairs a step.
-        learning_rate: the largest; it warms up over 100 steps and falls to 2 % along
-            a cosine.
+        learning_rate: the largest; it warms up over a tenth of the steps, 100 at
+            most, and falls to 2 % along a cosine.
         weight_decay: as AdamW's.
         clip: the largest norm of a gradient.
         functional: weight of the functional loss beside the denoising loss; 0 for
@@ -104,7 +105,8 @@ def fit_hypernetwork(
         hypernetwork: from :func:`build`, or an earlier training's, which is not read.
         classifier: the model it is for.
         zoo: what it learns from; or zoos by turns, one a segment, each of which is
-            read when it is needed (they may be on disk and too many for the memory).
+            read when it is needed (:func:`stored_zoo` gives such). Scales and profiles
+            are the first one's.
         train: training rows for the functional loss, ``[N]``.
         course: how.
         directory: where to keep the state after each segment; a call that was killed
@@ -132,6 +134,7 @@ def fit_hypernetwork(
             f"hypernetwork is for the classifier {hypernetwork.classifier!r}, not "
             f"{classifier.description!r}."
         )
+    checks.check_examples(train, num_classes=hypernetwork.num_classes, name="train")
     zoos = [zoo] if isinstance(zoo, Zoo) else zoo
     first = zoos[0]
     anchored = hypernetwork.recipe.mode == "anchored"
@@ -142,6 +145,8 @@ def fit_hypernetwork(
         )
     key_init, key_train = jax.random.split(key)
     lessons = lessons_of(first)
+    if len(zoos) == 1:  # Goes to the device once, and not with every segment.
+        lessons = jax.tree.map(jnp.asarray, lessons)
     learnt = Learnt(
         hypernetwork.init(key_init), *_scales(lessons, anchored), profiles_of(first)
     )
@@ -152,15 +157,20 @@ def fit_hypernetwork(
         optimizer.init(learnt.weights),
         jnp.zeros(course.steps),
     )
-    recipe = {
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "recipe": hypernetwork.recipe,
-        "course": course._asdict(),
-        "zoos": len(zoos),
-        "zoo": checkpointing.digest(first),
-        "train": checkpointing.digest(train),
-        "segment_steps": segment_steps,
-    }
+    recipe = {}
+    if directory is not None:
+        recipe = {
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "classifier": hypernetwork.classifier,
+            "network": dataclasses.asdict(hypernetwork.recipe),
+            "course": course._asdict(),
+            "zoos": [checkpointing.digest(one) for one in zoos],
+            "train": checkpointing.digest(train),
+            "segment_steps": segment_steps,
+            "device": jax.devices()[0].device_kind,
+            "devices": 1 if mesh is None else mesh.size,
+        }
+    del first
     begun, state = _resume(directory, state, recipe)
     batch = None
     if mesh is not None:
@@ -196,7 +206,11 @@ def fit_hypernetwork(
                 )
             _keep(directory, state, recipe, begun)
             bar.update(task, completed=begun, description=f"loss {recent:.4f}")
-    learnt = learnt._replace(weights=jax.tree.map(jnp.asarray, state.average))
+    # By way of the host: what was trained on a mesh is not bound to it.
+    weights = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state.average)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
+        raise ArithmeticError("The last updates were not finite.")
+    learnt = learnt._replace(weights=weights)
     return hypernetwork._replace(learnt=learnt), np.asarray(state.trace)
 
 
@@ -219,9 +233,10 @@ def _advance(
 
     def body(state, step):
         key_rows, key_pairs = jax.random.split(jax.random.fold_in(key, step))
-        places = jax.random.randint(
-            key_rows, (course.functional_rows,), 0, train.y.shape[0]
-        )
+        # In proportion to weight, and never a row that weighs nothing.
+        ends = jnp.cumsum(train.weight.astype(jnp.int32))
+        drawn = jax.random.randint(key_rows, (course.functional_rows,), 0, ends[-1])
+        places = jnp.searchsorted(ends, drawn, side="right")
         x = train.x[places]
         keys = jax.random.split(key_pairs, course.batch_size)
         if batch is not None:
@@ -276,7 +291,7 @@ def _loss(
     t = jnp.sqrt(jax.random.uniform(key_t))
     noise = optax.tree.random_like(key_noise, x0, jax.random.normal)
     alpha, sigma = diffusion.schedule(recipe.schedule)(t)
-    noised = jax.tree.map(lambda own, other: alpha * own + sigma * other, x0, noise)
+    noised = diffusion.mix(x0=(alpha, x0), noise=(sigma, noise))
     prompt = prompts.features(recipe.prompt, pair.loss, pair.classes)
     hidden = jax.random.bernoulli(key_hide, recipe.free_prompts)
     predicted = hypernetwork.denoise(learnt, noised, pair.anchor, t, prompt, hidden)
@@ -288,12 +303,11 @@ def _loss(
     loss = jnp.mean(jnp.stack(jax.tree.leaves(errors)))
     if not course.functional:
         return loss
-    estimate = diffusion.to_x0(recipe.prediction, predicted, noised, alpha, sigma)
+    estimate = network.clean(recipe, predicted, noised, alpha, sigma)
     made = network.to_params(hypernetwork, learnt, estimate, pair.anchor)
-    others = {} if lessons.others is None else _first(lessons.others)
 
     def answers(params):
-        logits = classifier.apply({**others, "params": params}, x)
+        logits = classifier.apply({**pair.others, "params": params}, x)
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 
     true, own = answers(pair.params), answers(made)
@@ -320,25 +334,21 @@ def _permuted(key: Array, hypernetwork: Hypernetwork, pair: Pair) -> Pair:
     """The pair with its hidden units in another order, the same in both models.
 
     With one hidden layer the denoiser does not see the order; with more it sees it in
-    the entries of tokens.
+    the entries of tokens. In the free mode the order is the zoo's, which may have been
+    brought into one.
     """
-    tokenizer = hypernetwork.tokenizer
-    if tokenizer.permute is None or len(tokenizer.hidden) < 2:
+    tokenizer, anchored = hypernetwork.tokenizer, pair.anchor is not None
+    if tokenizer.permute is None or len(tokenizer.hidden) < 2 or not anchored:
         return pair
     keys = jax.random.split(key, len(tokenizer.hidden))
     orders = tuple(
         jax.random.permutation(own, count)
         for own, count in zip(keys, tokenizer.hidden, strict=True)
     )
-    anchor = pair.anchor
     return pair._replace(
-        anchor=None if anchor is None else tokenizer.permute(anchor, orders),
+        anchor=tokenizer.permute(pair.anchor, orders),
         params=tokenizer.permute(pair.params, orders),
     )
-
-
-def _first(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def _optimizer(course: Course) -> optax.GradientTransformation:
@@ -358,17 +368,15 @@ def _optimizer(course: Course) -> optax.GradientTransformation:
 
 def _scales(lessons: Lessons, anchored: bool) -> tuple[Any, Any]:
     """Of parameters, and of what is predicted."""
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lessons.params)
-    scales = power_of_two_scales(flat)
-    if not anchored:
-        return scales, scales
-    begins, runs = lessons.pairs.T
+    begins, runs = np.asarray(lessons.pairs).T
     # A few hundred pairs are enough for a scale.
     chosen = np.linspace(0, len(runs) - 1, min(len(runs), 512)).astype(int)
+    ends = jax.tree.map(lambda leaf: leaf[runs[chosen], -1], lessons.params)
+    scales = power_of_two_scales(ends)
+    if not anchored:
+        return scales, scales
     changes = jax.tree.map(
-        lambda end, begin: end[runs[chosen], -1] - begin[begins[chosen]],
-        lessons.params,
-        lessons.anchors,
+        lambda end, begin: end - begin[begins[chosen]], ends, lessons.anchors
     )
     return scales, power_of_two_scales(changes)
 
@@ -377,12 +385,17 @@ def _resume(directory, fresh: Progressed, recipe: dict) -> tuple[int, Progressed
     if directory is None or not (Path(directory) / "manifest.json").exists():
         return 0, fresh
     manifest = checkpointing.read_manifest(directory)
-    given = checkpointing.config_hash(recipe)
-    if manifest.config["recipe_hash"] != given:
+    if manifest.kind != _KIND:
         raise ValueError(
-            f"directory={str(directory)!r} holds a training begun with other "
-            "arguments: choose another directory, or delete it to begin anew."
+            f"directory={str(directory)!r} holds {manifest.kind!r}, not {_KIND!r}."
         )
+    for name, value in manifest.config["recipe"].items():
+        if recipe.get(name) != value:
+            raise ValueError(
+                f"directory={str(directory)!r} holds a training begun with "
+                f"{name}={value}, not {recipe.get(name)}: choose another directory, or "
+                "delete it to begin anew."
+            )
     state = checkpointing.load(directory, kind=_KIND, like=fresh)
     return manifest.config["step"], state
 
@@ -393,10 +406,6 @@ def _keep(directory, state: Progressed, recipe: dict, step: int) -> None:
             directory,
             state,
             kind=_KIND,
-            config={
-                "recipe": recipe,
-                "recipe_hash": checkpointing.config_hash(recipe),
-                "step": step,
-            },
+            config={"recipe": recipe, "step": step},
             overwrite=True,
         )

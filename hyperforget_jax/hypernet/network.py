@@ -1,5 +1,7 @@
 """A hypernetwork: what it is, what it has learnt, and how it is kept."""
 
+import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 _KIND = "hypernetwork"
+_BOUND = 16.0
 
 
 class Learnt(NamedTuple):
@@ -81,7 +84,15 @@ def build(
         ValueError: ``recipe.tokens`` is "units" and the classifier is no plain chain of
             layers; or the free mode for a classifier with other variables than params.
     """
-    one: Any = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    # One function for one network: programs are compiled and kept by function.
+    return _build(classifier, tuple(x.shape[1:]), str(x.dtype), recipe)
+
+
+@functools.lru_cache(maxsize=64)
+def _build(
+    classifier: Classifier, shape: tuple[int, ...], kind: str, recipe: Recipe
+) -> Hypernetwork:
+    one: Any = jax.ShapeDtypeStruct((1, *shape), kind)
     num_classes = checks.check_classifier(classifier, None, one)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(classifier.init, key, one)
@@ -131,7 +142,7 @@ def build(
         tokens,
         init,
         denoise,
-        tuple(x.shape[1:]),
+        shape,
         num_classes,
     )
 
@@ -175,7 +186,10 @@ def save_hypernetwork(
         kind=_KIND,
         model=hypernetwork.classifier,
         config={
-            "recipe": hypernetwork.recipe,
+            # "auto" might mean something else where it is loaded.
+            "recipe": dataclasses.replace(
+                hypernetwork.recipe, tokens=hypernetwork.tokenizer.kind
+            ),
             "input_shape": hypernetwork.input_shape,
             "masks": hypernetwork.learnt.profiles.masks.shape[0],
         },
@@ -200,14 +214,17 @@ def load_hypernetwork(
     manifest = checkpointing.read_manifest(path)
     if manifest.kind != _KIND:
         raise ValueError(f"{os.fspath(path)} holds {manifest.kind!r}, not {_KIND!r}.")
+    if manifest.model != classifier.description:
+        raise ValueError(
+            f"{os.fspath(path)} belongs to the model {manifest.model!r}, not "
+            f"{classifier.description!r}."
+        )
     config = manifest.config
     recipe = Recipe(**config["recipe"])
     one = jax.ShapeDtypeStruct((1, *config["input_shape"]), jnp.float32)
     hypernetwork = build(classifier, one, recipe)
     like = jax.eval_shape(lambda: untrained(hypernetwork, config["masks"]))
-    learnt = checkpointing.load(
-        path, kind=_KIND, like=like, model=classifier.description
-    )
+    learnt = checkpointing.load(path, kind=_KIND, like=like)
     return hypernetwork._replace(learnt=learnt)
 
 
@@ -245,4 +262,16 @@ def estimate(
     recipe = hypernetwork.recipe
     predicted = hypernetwork.denoise(learnt, noised, anchor, t, prompt, hidden)
     alpha, sigma = diffusion.schedule(recipe.schedule)(t)
-    return diffusion.to_x0(recipe.prediction, predicted, noised, alpha, sigma)
+    return clean(recipe, predicted, noised, alpha, sigma)
+
+
+def clean(
+    recipe: Recipe, predicted: Any, noised: Any, alpha: Array, sigma: Array
+) -> Any:
+    """The clean variable that a prediction stands for, within bounds.
+
+    At high noise a small error of predicted noise is a large one of what is under it.
+    The variable is of the order of one, so that the bound touches nothing else.
+    """
+    x0 = diffusion.to_x0(recipe.prediction, predicted, noised, alpha, sigma)
+    return jax.tree.map(lambda leaf: jnp.clip(leaf, -_BOUND, _BOUND), x0)

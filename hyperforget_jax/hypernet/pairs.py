@@ -24,7 +24,9 @@ class Lessons(NamedTuple):
             checkpoints of all runs. None in the free mode.
         anchor_loss: their losses, ``[A, C]``; None in the free mode.
         pairs: ``(anchor, run)`` of every pair, int32, ``[Q, 2]``.
-        others: the other variables of a start, which are the anchor's own.
+        start: the start of every run, int32, ``[R]``.
+        others: the starts' other variables, leaves ``[S, ...]``, such as normalisation
+            statistics; empty if there are none.
     """
 
     params: Variables
@@ -33,7 +35,8 @@ class Lessons(NamedTuple):
     anchors: Variables | None
     anchor_loss: Any
     pairs: Any
-    others: Variables | None
+    start: Any
+    others: Variables
 
 
 class Pair(NamedTuple):
@@ -44,12 +47,14 @@ class Pair(NamedTuple):
         params: the params to end at.
         loss: what these lose on every class: the prompt, ``[C]``.
         classes: what they forget, bool, ``[C]``.
+        others: the other variables that go with both.
     """
 
     anchor: Variables | None
     params: Variables
     loss: Array
     classes: Array
+    others: Variables
 
 
 def lessons_of(zoo: Zoo) -> Lessons:
@@ -64,7 +69,14 @@ def lessons_of(zoo: Zoo) -> Lessons:
     if zoo.starts is None or zoo.start_loss is None:
         pairs = np.stack([np.zeros(num_runs), np.arange(num_runs)], 1)
         return Lessons(
-            params, zoo.loss, zoo.masks, None, None, pairs.astype(np.int32), None
+            params,
+            zoo.loss,
+            zoo.masks,
+            None,
+            None,
+            pairs.astype(np.int32),
+            zoo.start,
+            {},
         )
     num_starts = zoo.start_loss.shape[0]
     pairs = [(zoo.start[run], run) for run in range(num_runs)]
@@ -86,7 +98,8 @@ def lessons_of(zoo: Zoo) -> Lessons:
         ),
         np.concatenate([zoo.start_loss, zoo.loss[:, -1]]),
         np.asarray(pairs, np.int32),
-        others or None,
+        zoo.start,
+        others,
     )
 
 
@@ -119,7 +132,9 @@ def draw(key: Array, lessons: Lessons) -> Pair:
     """One pair at random; the checkpoint at random too.
 
     In the anchored mode the anchor itself is one of the checkpoints: whoever asks for
-    the losses that a model has is to get that model.
+    the losses that a model has is to get that model. From a model that has already
+    forgotten only the end of a run is shown: its earlier checkpoints still know what
+    that model does not, and no request is to bring it back.
     """
     key_pair, key_checkpoint = jax.random.split(key)
     row = jax.random.randint(key_pair, (), 0, lessons.pairs.shape[0])
@@ -129,8 +144,10 @@ def draw(key: Array, lessons: Lessons) -> Pair:
     if lessons.anchors is None:
         at = jax.random.randint(key_checkpoint, (), 0, checkpoints)
         params = jax.tree.map(lambda leaf: leaf[run, at], lessons.params)
-        return Pair(None, params, lessons.loss[run, at], classes)
+        return Pair(None, params, lessons.loss[run, at], classes, {})
     at = jax.random.randint(key_checkpoint, (), -1, checkpoints)
+    num_starts = lessons.anchor_loss.shape[0] - lessons.loss.shape[0]
+    at = jnp.where((anchor >= num_starts) & (at >= 0), checkpoints - 1, at)
     begin = jax.tree.map(lambda leaf: leaf[anchor], lessons.anchors)
     end = jax.tree.map(lambda leaf: leaf[run, at], lessons.params)
     none = at < 0
@@ -143,4 +160,5 @@ def draw(key: Array, lessons: Lessons) -> Pair:
         jax.tree.map(choose, begin, end),
         choose(lessons.anchor_loss[anchor], lessons.loss[run, at]),
         classes,
+        jax.tree.map(lambda leaf: leaf[lessons.start[run]], lessons.others),
     )

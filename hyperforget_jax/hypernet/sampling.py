@@ -92,10 +92,12 @@ def forget_set(
     anchor: Any,
     classes: Array,
     forgotten: Array,
-    loss: Array,
+    asked: Array | None,
     sampler: Sampler,
 ) -> Any:
     """Params of one model that has forgotten a set of classes.
+
+    In the anchored mode classes that were forgotten before are not forgotten again.
 
     Args:
         key: a typed key, consumed.
@@ -104,11 +106,16 @@ def forget_set(
         anchor: the params to change.
         classes: what is to be forgotten now, bool, ``[C]``.
         forgotten: what the anchor has forgotten before, bool, ``[C]``.
-        loss: the loss wanted on every class once all of it is forgotten, ``[C]``.
+        asked: the loss wanted on every class once all of it is forgotten, ``[C]``, or
+            None for attainable profiles. Where classes are forgotten one by one, each
+            is asked for with its own profile on what it leaves.
         sampler: how.
     """
+    if hypernetwork.recipe.mode == "anchored":
+        classes = classes & ~forgotten
     if hypernetwork.recipe.mode == "free" or sampler.sets == "direct":
         gone = classes | forgotten
+        loss = prompts.profile(learnt.profiles, gone) if asked is None else asked
         made = sample_params(key, hypernetwork, learnt, anchor, loss, gone, sampler)
         return jax.tree.map(
             lambda new, old: jnp.where(jnp.any(classes), new, old), made, anchor
@@ -119,8 +126,9 @@ def forget_set(
     def one(carry, label):
         now, total, gone = carry
         after = gone | (jnp.arange(classes.shape[0]) == label)
-        # One class: the prompt as it was given. Of a set, each class's own.
-        own = jnp.where(alone, loss, prompts.profile(learnt.profiles, after))
+        own = prompts.profile(learnt.profiles, after)
+        if asked is not None:
+            own = jnp.where(alone | after, asked, own)
         begin = now if sampler.sets == "sequence" else anchor
         made = sample_params(
             jax.random.fold_in(key, label),
@@ -138,13 +146,16 @@ def forget_set(
             after if sampler.sets == "sequence" else gone,
         )
 
-    def body(carry, label):
-        carry = lax.cond(classes[label], one, lambda carry, label: carry, carry, label)
-        return carry, None
+    def body(at):
+        left, carry = at
+        label = jnp.argmax(left)
+        return left.at[label].set(False), one(carry, label)
 
+    # As many rounds as the largest set has classes, also where requests are vmapped: a
+    # branch for each class would then be taken for all of them.
     nothing = jax.tree.map(jnp.zeros_like, anchor)
-    (now, total, _), _ = lax.scan(
-        body, (anchor, nothing, forgotten), jnp.arange(classes.shape[0])
+    _, (now, total, _) = lax.while_loop(
+        lambda at: jnp.any(at[0]), body, (classes, (anchor, nothing, forgotten))
     )
     if sampler.sets == "sequence":
         return now

@@ -8,6 +8,7 @@ retrained models themselves.
 """
 
 import functools
+import numbers
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.hypernet.labels import ClassScores, score_all
+from hyperforget_jax.hypernet.labels import ClassScores, logits_of, score_all
 from hyperforget_jax.training import Objective, fit_population
 
 __all__ = [
@@ -124,7 +125,7 @@ def anchored_zoo(
     checks.check_positive(oracles=oracles)
     key_start, key_oracle, key_forget = jax.random.split(key, 3)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
-    if isinstance(starts, int):
+    if isinstance(starts, numbers.Integral):
         checks.check_positive(starts=starts)
         trained = populate(
             key_start,
@@ -140,6 +141,8 @@ def anchored_zoo(
         begun = jax.tree.map(lambda leaf: np.asarray(leaf)[well], trained.variables)
     else:
         begun = jax.tree.map(np.asarray, starts)
+        one = jax.tree.map(lambda leaf: leaf[0], begun)
+        checks.check_classifier(classifier, one, train.x)
     if answers is None:
         answers = retrained_answers(
             key_oracle,
@@ -292,8 +295,8 @@ def oracle_answers(
 
     def one_mask(argument):
         variables, failed_at = argument
-        logits = jax.vmap(classifier.apply, (0, None))(variables, train.x)
-        logs = jax.nn.log_softmax(logits.astype(jnp.float32))
+        logits = jax.vmap(lambda own: logits_of(classifier, own, train.x))(variables)
+        logs = jax.nn.log_softmax(logits)
         well = (failed_at < 0)[:, None, None]
         # All members failed: their last finite variables answer.
         well = jnp.where(jnp.any(well), well, True)
@@ -317,7 +320,8 @@ def distillation(classifier: Classifier) -> Objective:
             del key  # Evaluation mode: normalisation statistics stay the start's.
             rows = batches[0].examples
             wanted = answers[mask, rows.id]
-            logs = jax.nn.log_softmax(classifier.apply(variables, rows.x))
+            logits = classifier.apply(variables, rows.x)
+            logs = jax.nn.log_softmax(logits.astype(jnp.float32))
             return jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - logs), -1)), variables
 
         return loss_fn
@@ -343,7 +347,9 @@ def _without_classes(populate, key, classifier, train, sets, each, training, dir
 
 def _labelled(classifier, population, masks, start, probe) -> Zoo:
     well = np.flatnonzero(np.asarray(population.failed_at) < 0)
-    kept = jax.tree.map(lambda leaf: leaf[well], population.checkpoints)
+    kept = population.checkpoints
+    if len(well) < len(masks):  # No copy of what may fill the memory otherwise.
+        kept = jax.tree.map(lambda leaf: leaf[well], kept)
     runs, checkpoints = jax.tree.leaves(kept)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), kept)
     scores: ClassScores = jax.tree.map(

@@ -42,9 +42,10 @@ class DiHyFoInfo(NamedTuple):
     """What was asked, and what came of it.
 
     Attributes:
-        prompt: the loss that was asked for on every class, nats, ``[C]``.
-        achieved: the loss of the chosen sample on every class of the probe, ``[C]``;
-            None without a probe.
+        prompt: the loss that was asked for on every class, nats, ``[C]``. Where several
+            classes are forgotten one by one, each was asked for with its own profile.
+        achieved: the loss of the chosen sample on every class of the probe, ``[C]``,
+            zero for classes that the probe lacks; None without a probe.
         retained_accuracy: of every sample, the mean over the retained classes of the
             probe, ``[n]``; None without a probe.
         chosen: which sample was kept, int32, ``[]``.
@@ -130,8 +131,11 @@ def dihyfo(
             f"prompt must have a loss for each of {num_classes} classes, got shape "
             f"{asked.shape}."
         )
-    if checks.is_concrete(asked) and asked is not None and not (asked >= 0).all():
-        raise ValueError(f"prompt must hold losses, which are not negative: {asked}.")
+    if asked is not None and checks.is_concrete(asked):
+        if not (jnp.isfinite(asked) & (asked >= 0)).all():
+            raise ValueError(
+                f"prompt must hold losses, finite and not negative; got {asked}."
+            )
     sampler = hypernet.Sampler(steps, eta, guidance, dose, sets)
     ends = None if zoo is None else jax.vmap(_flat)(_last(zoo))
 
@@ -145,8 +149,8 @@ def dihyfo(
         _check_classes(classifier, state, request, num_classes)
         classes = request.classes
         gone = classes | state.forgotten
-        wanted = hypernet.profile(state.learnt.profiles, gone)
-        wanted = wanted if asked is None else asked
+        profile = hypernet.profile(state.learnt.profiles, gone)
+        wanted = profile if asked is None else asked
         anchor = state.variables["params"]
 
         def one(key):
@@ -157,7 +161,7 @@ def dihyfo(
                 anchor,
                 classes,
                 state.forgotten,
-                wanted,
+                asked,
                 sampler,
             )
 
@@ -169,9 +173,13 @@ def dihyfo(
                     classifier, {**state.variables, "params": params}, state.probe
                 )
             )(samples)
-            kept = jnp.broadcast_to(~gone, scores.loss.shape)
+            there = jnp.zeros(num_classes).at[state.probe.y].add(state.probe.weight)
+            kept = jnp.broadcast_to(~gone & (there > 0), scores.loss.shape)
             mean = jax.vmap(losses.weighted_mean)
-            chosen = jnp.argmin(mean(scores.loss, kept)).astype(jnp.int32)
+            loss = mean(scores.loss, kept)
+            # A sample that is not finite is not the best.
+            loss = jnp.where(jnp.isfinite(loss), loss, jnp.inf)
+            chosen = jnp.argmin(loss).astype(jnp.int32)
             achieved = scores.loss[chosen]
             accuracy = mean(scores.accuracy, kept)
         params = jax.tree.map(lambda leaf: leaf[chosen], samples)
@@ -189,7 +197,8 @@ def dihyfo(
     access = Access(
         before={"retain", "forget", "classes", "probe"},
         unlearn=reads,
-        remains="a hypernetwork that was trained on models that knew everything",
+        remains="a hypernetwork that was trained on models that knew everything; "
+        "rows of the probe, if one is given",
     )
     return Unlearner(init, unlearn, access)
 

@@ -14,7 +14,22 @@ from jax import lax
 from hyperforget_jax.base import Array, Examples, Variables
 from hyperforget_jax.training.minibatches import pass_length, pass_order
 
-__all__ = ["Batch", "DescentInfo", "DescentState", "LossFn", "descend", "run", "start"]
+__all__ = [
+    "Batch",
+    "DescentInfo",
+    "DescentState",
+    "LossFn",
+    "Orders",
+    "descend",
+    "descend_on",
+    "run",
+    "start",
+    "unfilled",
+]
+
+Orders = tuple[tuple[Array, Array], ...]
+"""Of each source: the rows of every minibatch of a pass, and how often the source had
+been gone through before, int32, ``[batches, batch size]`` both."""
 
 
 class Batch(NamedTuple):
@@ -126,6 +141,61 @@ def descend(
     Returns:
         The state after the last step, and the loss before each step, ``[steps]``.
     """
+    orders = unfilled(sources, batch_size)
+    (state, _), losses = descend_on(
+        key,
+        loss_fn,
+        state,
+        orders,
+        sources,
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        first_step=first_step,
+        is_dealt=False,
+    )
+    return state, losses
+
+
+def unfilled(sources: tuple[Examples, ...], batch_size: int) -> Orders:
+    """Room for the orders of :func:`descend_on`, to begin with."""
+    lengths = [pass_length(source.y.shape[0], batch_size) for source in sources]
+    return tuple(
+        (jnp.zeros((length, batch_size), jnp.int32),) * 2 for length in lengths
+    )
+
+
+def descend_on(
+    key: Array,
+    loss_fn: LossFn,
+    state: DescentState,
+    orders: Orders,
+    sources: tuple[Examples, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    batch_size: int,
+    first_step: int | Array,
+    is_dealt: bool | Array,
+) -> tuple[tuple[DescentState, Orders], Array]:
+    """:func:`descend` in short segments, which need not order a pass anew each.
+
+    Args:
+        key: as for ``descend``, like all that is not named here.
+        loss_fn: likewise.
+        state: likewise.
+        orders: the rows of the current pass, as the last segment gave them.
+        sources: likewise.
+        optimizer: likewise.
+        steps: likewise.
+        batch_size: likewise.
+        first_step: likewise.
+        is_dealt: whether ``orders`` are those of the pass of the first step. If not
+            they are made again. Under ``vmap`` leave it unbatched too.
+
+    Returns:
+        The state and the orders after the last step, and the losses.
+    """
     key_draw, key_step = jax.random.split(key)
     lengths = [pass_length(source.y.shape[0], batch_size) for source in sources]
 
@@ -146,7 +216,7 @@ def descend(
             # The schedule is the same for every member of a population, so that
             # under vmap this stays a branch and does not sort at every step.
             dealt = lax.cond(
-                (within == 0) | (step == first_step),
+                (within == 0) | ((step == first_step) & ~is_dealt),
                 lambda index=index, passed=passed: order(index, passed),
                 lambda index=index: orders[index],
             )
@@ -180,10 +250,6 @@ def descend(
         state = DescentState(variables, opt_state, failed_at)
         return (state, tuple(next_orders)), loss
 
-    # Filled at the first step, wherever in a pass that is.
-    unfilled = tuple(
-        (jnp.zeros((length, batch_size), jnp.int32),) * 2 for length in lengths
-    )
+    is_dealt = jnp.asarray(is_dealt)
     numbers = first_step + jnp.arange(steps, dtype=jnp.int32)
-    (state, _), losses = lax.scan(body, (state, unfilled), numbers)
-    return state, losses
+    return lax.scan(body, (state, orders), numbers)

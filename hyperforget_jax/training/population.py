@@ -154,12 +154,13 @@ def fit_population(
     else:
         number = jnp.arange(members)
         keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(number)
+    orders = descent.unfilled((data,), batch_size)
     one_condition = jax.tree.map(lambda leaf: leaf[0], conditions)
     begun = jax.eval_shape(begin, keys[0], one_start)
-    shapes = (*begun, one_condition, data.weight, data, shared)
+    shapes = (*begun, orders, one_condition, data.weight, data, shared)
 
-    def one_step(key, state, condition, weight, data, shared):
-        return advance(1, key, state, condition, weight, data, shared, 0)
+    def one_step(key, state, orders, condition, weight, data, shared):
+        return advance(1, key, state, orders, condition, weight, data, shared, 0, False)
 
     devices = 1 if mesh is None else mesh.shape["population"]
     stored = resuming.stored_recipe(directory)
@@ -216,23 +217,26 @@ def fit_population(
         ]
         chunk = chunk._replace(state=place(chunk.state))
         advanced(begun)
+        dealt, is_dealt = place(_for_all(orders, chunk_size)), False
         for end in [end for end in ends if end > begun]:
             losses = []
             for first in range(begun, end, stride or end - begun):
-                state, loss = _advance_all(
+                (state, dealt), loss = _advance_all(
                     optimizer,
                     objective,
                     batch_size,
                     stride or end - begun,
                     descent_keys,
                     chunk.state,
+                    dealt,
                     condition,
                     weight,
                     data,
                     shared,
                     first,
+                    is_dealt,
                 )
-                chunk = chunk._replace(state=state)
+                chunk, is_dealt = chunk._replace(state=state), True
                 losses.append(loss)
             chunk = chunk._replace(loss=jnp.mean(jnp.stack(losses), axis=0))
             if end in checkpoint_steps:
@@ -291,24 +295,32 @@ def _advance(
     steps,
     key,
     state,
+    orders,
     condition,
     weight,
     data,
     shared,
     first,
+    is_dealt,
 ):
-    """A member some steps further, and its mean loss over them."""
-    state, losses = descent.descend(
+    """A member some steps further, its current pass, and its mean loss over them."""
+    further, losses = descent.descend_on(
         key,
         objective(condition, shared),
         state,
+        orders,
         (data if weight is None else data._replace(weight=weight),),
         optimizer,
         steps=steps,
         batch_size=batch_size,
         first_step=first,
+        is_dealt=is_dealt,
     )
-    return state, jnp.mean(losses)
+    return further, jnp.mean(losses)
+
+
+def _for_all(tree, count: int):
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, axis=0), tree)
 
 
 # Jitted once for the module: two populations of one classifier and one optimiser (the
@@ -319,7 +331,7 @@ def _begin_all(classifier, optimizer, x, keys, starts):
     return jax.vmap(begin, (0, None if starts is None else 0))(keys, starts)
 
 
-@functools.partial(jax.jit, static_argnums=range(4), donate_argnums=5)
+@functools.partial(jax.jit, static_argnums=range(4), donate_argnums=(5, 6))
 def _advance_all(
     optimizer,
     objective,
@@ -327,16 +339,18 @@ def _advance_all(
     steps,
     keys,
     state,
+    orders,
     conditions,
     weights,
     data,
     shared,
     first,
+    is_dealt,
 ):
     advance = functools.partial(_advance, optimizer, objective, batch_size, steps)
-    axes = (0, 0, 0, None if weights is None else 0, None, None, None)
+    axes = (0, 0, 0, 0, None if weights is None else 0, None, None, None, None)
     return jax.vmap(advance, axes)(
-        keys, state, conditions, weights, data, shared, first
+        keys, state, orders, conditions, weights, data, shared, first, is_dealt
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
+from hyperforget_jax.hypernet import pairs
 from tests import toys
 from tests.hypernet import worlds
 
@@ -101,7 +102,7 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypat
     again, other = worlds.fit(segment_steps=10, directory=tmp_path / "training")
     chex.assert_trees_all_equal(again.learnt, whole.learnt)
     np.testing.assert_array_equal(other, trace)
-    with pytest.raises(ValueError, match="begun with other arguments"):
+    with pytest.raises(ValueError, match="begun with segment_steps=10, not 15"):
         worlds.fit(segment_steps=15, directory=tmp_path / "training")
 
 
@@ -135,6 +136,129 @@ def test_zoos_by_turns_of_equal_content_are_one_zoo():
     assert reads[1:] == [0, 1, 0]
 
 
+def test_weightless_rows_are_as_good_as_absent():
+    course = worlds.COURSE._replace(steps=5)
+    gone = jnp.asarray(np.flatnonzero(np.asarray(worlds.train().y) == 2))
+    answers = []
+    for train in (
+        worlds.train(),
+        toys.scribble(jax.random.key(4), worlds.train(), gone),
+    ):
+        classifier = toys.perceptron()
+        network, _ = hypernet.fit_hypernetwork(
+            jax.random.key(2),
+            hypernet.build(classifier, train.x, worlds.fitted("anchored")[0].recipe),
+            classifier,
+            worlds.zoo("anchored"),
+            train.without(gone),
+            course,
+            progress=False,
+        )
+        answers.append(network.learnt)
+    chex.assert_trees_all_equal(*answers)
+
+
+def test_every_start_keeps_its_own_normalisation_statistics():
+    classifier = toys.normalised()
+    zoo = hypernet.anchored_zoo(
+        jax.random.key(0),
+        classifier,
+        worlds.train(),
+        worlds.probe(),
+        masks=[[0], [1], [2], [3], [0, 1]],
+        starts=3,
+        start=worlds.START,
+        forget=worlds.FORGET._replace(steps=4),
+        checkpoint_steps=(),
+        oracles=2,
+        progress=False,
+    )
+    lessons = jax.tree.map(jnp.asarray, pairs.lessons_of(zoo))
+    drawn = jax.vmap(lambda key: pairs.draw(key, lessons))(
+        jax.random.split(jax.random.key(1), 60)
+    )
+    means = np.asarray(zoo.starts["batch_stats"]["BatchNorm_0"]["mean"])
+    biases = np.asarray(zoo.starts["params"]["Dense_0"]["kernel"])
+    for own in range(60):
+        begin = np.asarray(drawn.anchor["Dense_0"]["kernel"][own])
+        start = np.flatnonzero((biases == begin[None]).all((1, 2)))
+        if start.size:
+            mean = drawn.others["batch_stats"]["BatchNorm_0"]["mean"][own]
+            np.testing.assert_array_equal(mean, means[start[0]])
+    network, trace = hypernet.fit_hypernetwork(
+        jax.random.key(2),
+        hypernet.build(classifier, worlds.train().x, hypernet.Recipe(width=16)),
+        classifier,
+        zoo,
+        worlds.train(),
+        worlds.COURSE._replace(steps=5),
+        progress=False,
+    )
+    assert network.tokenizer.kind == "chunks" and np.isfinite(trace).all()
+
+
+def test_networks_with_several_hidden_layers_train():
+    classifier = hf.from_linen(hf.models.MLP((6, 5), 4))
+    zoo = hypernet.anchored_zoo(
+        jax.random.key(0),
+        classifier,
+        worlds.train(),
+        worlds.probe(),
+        masks=[[0], [1], [2], [3]],
+        starts=3,
+        start=worlds.START,
+        forget=worlds.FORGET,
+        checkpoint_steps=(),
+        oracles=2,
+        progress=False,
+    )
+    network, trace = hypernet.fit_hypernetwork(
+        jax.random.key(2),
+        hypernet.build(
+            classifier, worlds.train().x, hypernet.Recipe(width=16, dtype="bfloat16")
+        ),
+        classifier,
+        zoo,
+        worlds.train(),
+        worlds.COURSE._replace(steps=100),
+        progress=False,
+    )
+    assert network.tokenizer.hidden == (6, 5)
+    assert trace[-20:].mean() < 0.8 * trace[:20].mean()
+
+
+def test_parts_that_are_there_are_not_made_again(tmp_path):
+    made = []
+
+    def make(part):
+        made.append(part)
+        if made == [0, 1]:
+            raise KeyboardInterrupt
+        return worlds.zoo("free")._replace(start=np.full(20, part, np.int32))
+
+    with pytest.raises(KeyboardInterrupt):
+        hypernet.stored_zoo(tmp_path, 3, make)
+    parts = hypernet.stored_zoo(tmp_path, 3, make)
+    assert made == [0, 1, 1, 2] and len(parts) == 3
+    assert [int(zoo.start[0]) for zoo in parts] == [0, 1, 2]
+    chex.assert_trees_all_equal(parts[2].variables, worlds.zoo("free").variables)
+    with pytest.raises(IndexError):
+        parts[3]
+    network, trace = hypernet.fit_hypernetwork(
+        jax.random.key(2),
+        hypernet.build(
+            toys.perceptron(), worlds.train().x, worlds.fitted("free")[0].recipe
+        ),
+        toys.perceptron(),
+        parts,
+        worlds.train(),
+        worlds.COURSE,
+        segment_steps=10,
+        progress=False,
+    )
+    assert np.isfinite(trace).all()
+
+
 def test_eight_devices_equal_one():
     mesh = hf.sharding.make_mesh(examples=8)
     course = worlds.COURSE._replace(steps=5)
@@ -143,13 +267,21 @@ def test_eight_devices_equal_one():
     # Gradients are summed in another order, and Adam divides by small numbers.
     np.testing.assert_allclose(other, trace, rtol=1e-3)
     chex.assert_trees_all_close(sharded.learnt.weights, alone.learnt.weights, atol=1e-3)
+    # It is not bound to the mesh: it works with what lives on another device.
+    starts = jax.tree.map(lambda leaf: leaf[0], worlds.zoo("anchored").starts)
+    starts = jax.device_put(starts, jax.devices()[1])
+    unlearner = hf.dihyfo(toys.perceptron(), sharded)
+    state = unlearner.init(jax.random.key(0), starts, worlds.train())
+    request = hf.forget_labels([1], num_classes=4)
+    jax.jit(unlearner.unlearn)(jax.random.key(1), state, request)
 
 
 def test_a_hypernetwork_round_trips_through_its_checkpoint(tmp_path):
     network, _ = worlds.fitted("anchored")
     hypernet.save_hypernetwork(tmp_path / "network", network)
     loaded = hypernet.load_hypernetwork(tmp_path / "network", toys.perceptron())
-    assert loaded.recipe == network.recipe
+    # What "auto" found is written down.
+    assert loaded.recipe == dataclasses.replace(network.recipe, tokens="units")
     chex.assert_trees_all_equal(loaded.learnt, network.learnt)
     with pytest.raises(ValueError, match="belongs to the model"):
         other = hf.from_linen(hf.models.MLP((6,), 4))

@@ -85,6 +85,26 @@ def test_sets_are_the_sum_of_what_single_classes_change():
     chex.assert_trees_all_close(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("sets", hypernet.SETS)
+def test_losses_that_are_asked_for_are_asked_for_of_sets_too(sets):
+    asked = np.full(CLASSES, 0.1, np.float32)
+    answers = []
+    for dose in (2.0, 6.0):
+        asked[[0, 1]] = dose
+        _, _, unlearn, state = prepared(prompt=list(map(float, asked)), sets=sets)
+        after, info = unlearn(jax.random.key(1), state, ask(0, 1))
+        np.testing.assert_array_equal(info.prompt, asked)
+        answers.append(after.variables["params"]["Dense_0"]["kernel"])
+    assert (answers[0] != answers[1]).any()
+
+
+def test_what_is_forgotten_is_not_forgotten_twice():
+    _, _, unlearn, state = prepared()
+    after, _ = unlearn(jax.random.key(1), state, ask(2))
+    again, _ = unlearn(jax.random.key(2), after, ask(2))
+    chex.assert_trees_all_equal(again, after)
+
+
 @pytest.mark.parametrize("sets", ["sequence", "direct"])
 def test_sets_may_be_forgotten_in_other_ways(sets):
     _, _, unlearn, state = prepared(sets=sets)
@@ -175,7 +195,8 @@ def test_malformed_arguments_are_named():
     for options, message in (
         ({"prompt": "best"}, "prompt must be 'profile'"),
         ({"prompt": [1.0, 2.0]}, "a loss for each of 4 classes"),
-        ({"prompt": [1.0, 2.0, -1.0, 0.0]}, "not negative"),
+        ({"prompt": [1.0, 2.0, -1.0, 0.0]}, "finite and not negative"),
+        ({"prompt": [1.0, np.inf, 1.0, 0.0]}, "finite and not negative"),
         ({"sets": "product"}, "sets must be one of"),
         ({"best_of": 3}, "needs a probe"),
         ({"guidance": 2.0}, "prompts hidden"),

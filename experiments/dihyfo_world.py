@@ -1,0 +1,330 @@
+"""What the study of hypernetworks is made of: presets, zoos and trained networks.
+
+Zoos, answers of retrained models and hypernetworks are checkpoints under the study's
+folder, so that a run that was stopped goes on from there.
+"""
+
+import dataclasses
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import study as studies
+
+import hyperforget_jax as hf
+from hyperforget_jax import hypernet
+
+
+def _pairs(seen: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """The 45 pairs of classes as (in the zoo, in no zoo): a third at least in none."""
+    pairs = list(itertools.combinations(range(10), 2))
+    order = np.random.default_rng(0).permutation(45)
+    unseen = tuple(sorted(pairs[row] for row in order[:16]))
+    return tuple(sorted(pairs[row] for row in order[16 : 16 + seen])), unseen
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What a study is made of.
+
+    Attributes:
+        recipe: how classifiers are trained: those to be changed, the zoo's starts, and
+            the oracles.
+        starts: of the anchored zoo.
+        oracles: retrained models a mask, whose mean answer teaches its runs.
+        forget_rate: learning rate of the runs of the anchored zoo, by Adam.
+        forget_steps: their minibatches.
+        checkpoint_steps: where they are kept.
+        free_runs: runs a mask of the free zoo.
+        network: the hypernetwork.
+        course: how it is trained.
+        free_course: how it is trained in the free mode.
+        seen: pairs of classes that zoos have.
+        unseen: pairs that no zoo has.
+    """
+
+    recipe: studies.Recipe
+    starts: int
+    oracles: int
+    forget_rate: float
+    forget_steps: int
+    checkpoint_steps: tuple[int, ...]
+    free_runs: int
+    network: hypernet.Recipe
+    course: hypernet.Course
+    free_course: hypernet.Course
+    seen: tuple[tuple[int, int], ...] = _pairs(10)[0]
+    unseen: tuple[tuple[int, int], ...] = _pairs(10)[1]
+
+    @property
+    def masks(self) -> list[tuple[int, ...]]:
+        """Single classes first, then pairs."""
+        return [*[(label,) for label in range(10)], *self.seen]
+
+    def start(self) -> hypernet.Training:
+        steps = self.recipe.steps
+        optimizer = self.recipe.optimizer(steps)
+        return hypernet.Training(optimizer, steps, self.recipe.batch_size)
+
+    def forget(self) -> hypernet.Training:
+        return hypernet.Training(
+            optax.adam(self.forget_rate), self.forget_steps, self.recipe.batch_size
+        )
+
+
+PRESETS = {
+    "digits": Preset(
+        studies.Recipe("digits", (16,), 1e-2, 1.0, 400, 64),
+        starts=256,
+        oracles=8,
+        forget_rate=3e-3,
+        forget_steps=120,
+        checkpoint_steps=(4, 8, 12, 16, 24, 40, 80),
+        free_runs=256,
+        network=hypernet.Recipe(width=96, mixer="mean"),
+        course=hypernet.Course(steps=3_000),
+        free_course=hypernet.Course(steps=3_000),
+    ),
+    "mnist": Preset(
+        studies.Recipe("mnist", (10,), 2e-3, 0.1, 2_500, 128),
+        starts=160,
+        oracles=4,
+        forget_rate=2e-3,
+        forget_steps=240,
+        checkpoint_steps=(8, 16, 32, 64, 120),
+        free_runs=64,
+        network=hypernet.Recipe(width=96, mixer="mean"),
+        course=hypernet.Course(steps=4_000),
+        free_course=hypernet.Course(steps=4_000),
+    ),
+    "mnist_wide": Preset(
+        studies.Recipe("mnist", (32,), 2e-3, 0.1, 2_500, 128),
+        starts=96,
+        oracles=4,
+        forget_rate=2e-3,
+        forget_steps=240,
+        checkpoint_steps=(8, 16, 32, 64, 120),
+        free_runs=32,
+        network=hypernet.Recipe(width=96, mixer="mean"),
+        course=hypernet.Course(steps=3_000),
+        free_course=hypernet.Course(steps=4_000),
+    ),
+    "cifar10_cnn": Preset(
+        studies.Recipe(
+            "cifar10", (), 5e-3, 0.1, 2_000, 128, network="gpt-cnn", rows=20_000
+        ),
+        starts=32,
+        oracles=2,
+        forget_rate=2e-3,
+        forget_steps=160,
+        checkpoint_steps=(16, 32, 64),
+        free_runs=16,
+        network=hypernet.Recipe(width=128),
+        course=hypernet.Course(steps=2_000, batch_size=16, functional_rows=32),
+        free_course=hypernet.Course(steps=2_000, batch_size=16, functional_rows=32),
+        seen=(),
+    ),
+}
+
+
+@dataclasses.dataclass
+class World:
+    """Everything that is made before the first request.
+
+    Attributes:
+        preset: what it is made of.
+        out: the study's folder.
+        splits: the data.
+        classifier: the model.
+        seconds: what each part took to make, by name, when it was made.
+        zoos: those that are in memory.
+    """
+
+    preset: Preset
+    out: Path
+    splits: hf.data.Splits
+    classifier: hf.Classifier
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    zoos: dict[str, hypernet.Zoo] = dataclasses.field(default_factory=dict)
+
+    def answers(self) -> jax.Array:
+        """What retrained models answer on training rows, ``[M, N, C]``."""
+        return self._kept(
+            "answers",
+            lambda: hypernet.retrained_answers(
+                jax.random.key(1_001),
+                self.classifier,
+                self.splits.train,
+                masks=self.preset.masks,
+                training=self.preset.start(),
+                members=self.preset.oracles,
+            ),
+        )
+
+    def anchored(self, share: float = 1.0) -> hypernet.Zoo:
+        """The zoo of the anchored mode, or the runs of a share of its starts."""
+        zoo = self._zoo("zoo", lambda: self._anchored(self.preset.starts, 1_000))
+        if share == 1:
+            return zoo
+        assert zoo.start_loss is not None
+        count = round(share * zoo.start_loss.shape[0])
+        runs = zoo.start < count
+        return hypernet.Zoo(
+            jax.tree.map(lambda leaf: leaf[runs], zoo.variables),
+            zoo.masks[runs],
+            zoo.start[runs],
+            zoo.loss[runs],
+            zoo.accuracy[runs],
+            jax.tree.map(lambda leaf: leaf[:count], zoo.starts),
+            zoo.start_loss[:count],
+            zoo.steps,
+        )
+
+    def held_out(self, starts: Any) -> hypernet.Zoo:
+        """Runs from starts that no zoo has, single classes only."""
+        masks, answers = self.preset.masks[:10], self.answers()[:10]
+        return self._anchored(starts, 1_002, masks, answers)
+
+    def free(self, match: bool = True) -> hypernet.Zoo:
+        """The zoo of the free mode, its hidden units in one order if ``match``."""
+
+        def make():
+            return hypernet.free_zoo(
+                jax.random.key(1_003),
+                self.classifier,
+                self.splits.train,
+                self.splits.probe,
+                masks=self.preset.masks,
+                runs=self.preset.free_runs,
+                training=self.preset.start(),
+            )
+
+        zoo = self._zoo("free-zoo", make)
+        tokenizer = self.network("free").tokenizer
+        if not match or tokenizer.permute is None:
+            return zoo
+        last = jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
+        _, orders, _ = hypernet.canonicalise(tokenizer, last, rounds=8)
+        params = hypernet.permute_all(tokenizer, zoo.variables["params"], orders)
+        return zoo._replace(
+            variables={**zoo.variables, "params": jax.tree.map(np.asarray, params)}
+        )
+
+    def network(self, mode: str, **changes) -> hypernet.Hypernetwork:
+        """A hypernetwork that has learnt nothing."""
+        recipe = dataclasses.replace(self.preset.network, mode=mode, **changes)
+        return hypernet.build(self.classifier, self.splits.train.x, recipe)
+
+    def trained(
+        self,
+        name: str,
+        seed: int,
+        *,
+        mode: str = "anchored",
+        share: float = 1.0,
+        match: bool = True,
+        course: dict[str, Any] | None = None,
+        **changes,
+    ) -> hypernet.Hypernetwork:
+        """A trained hypernetwork, by a name of its own.
+
+        Args:
+            name: for its checkpoint.
+            seed: of its training.
+            mode: anchored or free.
+            share: of the anchored zoo that it sees.
+            match: whether the free zoo's hidden units are in one order.
+            course: changes of the course.
+            changes: changes of the recipe.
+        """
+        path = self.out / "networks" / f"{name}-{seed}"
+        if path.exists():
+            return hypernet.load_hypernetwork(path, self.classifier)
+        anchored = mode == "anchored"
+        zoo = self.anchored(share) if anchored else self.free(match)
+        usual = self.preset.course if anchored else self.preset.free_course
+        begun = time.perf_counter()
+        network, trace = hypernet.fit_hypernetwork(
+            jax.random.fold_in(jax.random.key(1_004), seed),
+            self.network(mode, **changes),
+            self.classifier,
+            zoo,
+            self.splits.train,
+            usual._replace(**(course or {})),
+        )
+        self.seconds[f"{name}-{seed}"] = time.perf_counter() - begun
+        hypernet.save_hypernetwork(path, network)
+        np.savetxt(path / "trace.txt", trace, fmt="%.6g")
+        return network
+
+    def teacher(self) -> studies.Method:
+        """What the anchored zoo's runs are: one more of them, from any start."""
+        answers, training = self.answers(), self.preset.forget()
+        table = np.zeros((len(self.preset.masks), 10), bool)
+        for row, classes in enumerate(self.preset.masks):
+            table[row, list(classes)] = True
+        objective = hypernet.distillation(self.classifier)
+
+        def make(classifier):
+            usual = hf.retrain(classifier, training.optimizer, training.steps)
+
+            def unlearn(key, state, request):
+                mask = jnp.argmax(jnp.all(table == request.classes[None], axis=1))
+                place = jnp.arange(request.data.y.shape[0], dtype=jnp.int32)
+                variables, info = hf.training.run(
+                    key,
+                    objective(mask, answers),
+                    state.variables,
+                    (request.data._replace(id=place),),
+                    training.optimizer,
+                    steps=training.steps,
+                    batch_size=training.batch_size,
+                )
+                return state._replace(variables=variables), info
+
+            access = hf.Access(
+                before={"retain", "forget", "classes"},
+                unlearn={"retain", "forget", "classes"},
+                remains="the answers of retrained models on every training row",
+            )
+            return hf.Unlearner(usual.init, unlearn, access)
+
+        return studies.Method(make, {})
+
+    def _anchored(self, starts, seed, masks=None, answers=None) -> hypernet.Zoo:
+        return hypernet.anchored_zoo(
+            jax.random.key(seed),
+            self.classifier,
+            self.splits.train,
+            self.splits.probe,
+            masks=self.preset.masks if masks is None else masks,
+            starts=starts,
+            start=self.preset.start(),
+            forget=self.preset.forget(),
+            checkpoint_steps=self.preset.checkpoint_steps,
+            answers=self.answers() if answers is None else answers,
+        )
+
+    def _zoo(self, name: str, make) -> hypernet.Zoo:
+        path, begun = self.out / name, time.perf_counter()
+        if not path.exists():
+            hypernet.save_zoo(path, make(), model=self.classifier.description)
+            self.seconds[name] = time.perf_counter() - begun
+        if name not in self.zoos:
+            self.zoos[name] = hypernet.load_zoo(path)
+        return self.zoos[name]
+
+    def _kept(self, name: str, make) -> Any:
+        path = self.out / name
+        if path.exists():
+            return hf.checkpointing.load(path, kind=name)
+        begun = time.perf_counter()
+        made = jax.block_until_ready(make())
+        self.seconds[name] = time.perf_counter() - begun
+        hf.checkpointing.save(path, made, kind=name)
+        return made
