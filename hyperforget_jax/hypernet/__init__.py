@@ -8,8 +8,10 @@ from hyperforget_jax.hypernet.network import (
     Hypernetwork,
     Learnt,
     build,
+    estimate,
     load_hypernetwork,
     save_hypernetwork,
+    untrained,
 )
 from hyperforget_jax.hypernet.prompts import Profiles, features, profile
 from hyperforget_jax.hypernet.recipe import Recipe
@@ -62,6 +64,7 @@ __all__ = [
     "chunk_tokens",
     "class_scores",
     "distillation",
+    "estimate",
     "features",
     "fit_hypernetwork",
     "forget_set",
@@ -83,4 +86,5 @@ __all__ = [
     "stored_zoo",
     "tokenizer",
     "unit_tokens",
+    "untrained",
 ]

@@ -21,8 +21,10 @@ __all__ = [
     "Hypernetwork",
     "Learnt",
     "build",
+    "estimate",
     "load_hypernetwork",
     "save_hypernetwork",
+    "untrained",
 ]
 
 _KIND = "hypernetwork"
@@ -228,8 +230,14 @@ def load_hypernetwork(
     return hypernetwork._replace(learnt=learnt)
 
 
-def untrained(hypernetwork: Hypernetwork, num_masks: int) -> Learnt:
-    """A fresh :class:`Learnt`, whose scales and profiles mean nothing yet."""
+def untrained(hypernetwork: Hypernetwork, num_masks: int | None = None) -> Learnt:
+    """A fresh :class:`Learnt`, whose scales and profiles mean nothing yet.
+
+    Args:
+        hypernetwork: from :func:`build`.
+        num_masks: how many profiles there is room for; by default one a class.
+    """
+    num_masks = hypernetwork.num_classes if num_masks is None else num_masks
     shape = (num_masks, hypernetwork.num_classes)
     params = jax.eval_shape(
         hypernetwork.tokenizer.detokenize,
@@ -258,7 +266,17 @@ def estimate(
     prompt: Array,
     hidden: Array | bool = False,
 ) -> Any:
-    """The clean variable, as the denoiser sees it through the noise."""
+    """The clean variable, as the denoiser sees it through the noise.
+
+    Args:
+        hypernetwork: what it is.
+        learnt: what it has learnt.
+        noised: the noised variable, shaped like ``params``.
+        anchor: the params to change; ignored in the free mode.
+        t: diffusion time, from 0 (clean) to 1, ``[]``.
+        prompt: as :func:`features` gives it.
+        hidden: whether the prompt is hidden, bool, ``[]``.
+    """
     recipe = hypernetwork.recipe
     predicted = hypernetwork.denoise(learnt, noised, anchor, t, prompt, hidden)
     alpha, sigma = diffusion.schedule(recipe.schedule)(t)

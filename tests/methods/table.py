@@ -13,7 +13,7 @@ def _hypernetwork(classifier, **changes):
     """One whose weights are noise: it changes models, and that is all."""
     recipe = hypernet.Recipe(width=8, heads=2, depth=1, chunk_size=20, **changes)
     built = hypernet.build(classifier, toys.points().x, recipe)
-    learnt = hypernet.network.untrained(built, toys.NUM_CLASSES)
+    learnt = hypernet.untrained(built)
     leaves, structure = jax.tree.flatten(learnt.weights)
     keys = jax.random.split(jax.random.key(3), len(leaves))
     noisy = [
@@ -47,9 +47,6 @@ METHODS = {
     ),
     "pgu_published": lambda c: hf.pgu(c, "published", rounds=3, batch_size=16),
     "dihyfo": lambda c: hf.dihyfo(c, _hypernetwork(c)),
-    "dihyfo_sequence": lambda c: hf.dihyfo(
-        c, _hypernetwork(c, prompt="dihyfo_1"), sets="sequence", steps=3, eta=1.0
-    ),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

@@ -19,7 +19,7 @@ covered = np.asarray(request.covers(data))
 # Variants read what their method reads, and compile for long.
 VARIANTS = ("ascent_plain", "fiun_published", "fiun_folded", "pgu_published")
 for name, method in METHODS.items():
-    if name in (*VARIANTS, "ssd_batch", "dihyfo_sequence"):
+    if name in (*VARIANTS, "ssd_batch"):
         continue
     unlearner = method(classifier)
     unlearn = jax.jit(unlearner.unlearn)

@@ -1,0 +1,188 @@
+"""Pictures of a finished study of hypernetworks.
+
+    python experiments/dihyfo_pictures.py runs/dihyfo-digits --out picture.png
+
+Losses that were asked for against losses that came; which classes are still answered
+when each is forgotten; and samples on their way from noise, in the two directions in
+which the models of the zoo differ most.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import dihyfo_world as worlds
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import study as studies
+import tyro
+from sklearn.decomposition import PCA
+
+import hyperforget_jax as hf
+from hyperforget_jax import diffusion, hypernet
+
+SHOWN = (0, 3, 7)  # Of which classes the way is drawn.
+STEPS, SAMPLES = 20, 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Pictures of a finished study of hypernetworks."""
+
+    folder: tyro.conf.Positional[Path]
+    """The study's folder."""
+    out: Path = Path("dihyfo.png")
+    """The picture."""
+
+
+def main(config: Pictures) -> None:
+    """Draws the picture."""
+    record = json.loads((config.folder / "config.json").read_text())
+    preset = worlds.PRESETS[record["preset"]]
+    study = studies.Study(
+        "dihyfo", preset.recipe, record["seeds"], config.folder / "models"
+    )
+    world = worlds.World(preset, config.folder, study.splits, study.classifier)
+    network = world.trained("dihyfo_2", 0)
+    document = hf.evaluation.read(config.folder / "results.json", references=False)
+    figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
+    _prompts(axes[0], document["rows"])
+    _grid(figure, axes[1], study, network)
+    _ways(axes[2], study, world, network)
+    figure.savefig(config.out, dpi=110)
+
+
+def _prompts(axis, rows) -> None:
+    for row in rows:
+        factors = row["factors"]
+        chosen = row["scenario"] == "prompts" and row["method"] == "dihyfo_2"
+        if not chosen or factors["network"] != 0:
+            continue
+        label = int(row["request"].removeprefix("class "))
+        asked, came = (
+            np.array(
+                [
+                    row["metrics"][f"{name}_{place}"]["values"]
+                    for place in range(
+                        sum(n.startswith("came") for n in row["metrics"])
+                    )
+                ]
+            )
+            for name in ("asked", "came")
+        )
+        axis.plot(asked, came, ".", color=f"C{label}", markersize=3)
+        axis.plot([], [], ".", color=f"C{label}", label=str(label))
+    top = max(axis.get_xlim()[1], axis.get_ylim()[1])
+    axis.plot([0, top], [0, top], color="black", linewidth=0.8)
+    axis.legend(title="class", ncols=2, fontsize=7, loc="upper left")
+    axis.set(
+        xlabel="loss asked for, nats",
+        ylabel="loss of the sample, nats",
+        title="Asked for, and achieved",
+    )
+
+
+def _grid(figure, axis, study, network) -> None:
+    learnt = network.learnt
+    params = study.originals["params"]
+
+    @jax.jit
+    def accuracies(key, own, classes):
+        made = hypernet.forget_set(
+            key,
+            network,
+            learnt,
+            own,
+            classes,
+            jnp.zeros(10, bool),
+            None,
+            hypernet.Sampler(),
+        )
+        variables = {"params": made}
+        return hypernet.class_scores(
+            study.classifier, variables, study.splits.test
+        ).accuracy
+
+    key = jax.random.key(40)
+    every = jax.vmap(
+        lambda own: jax.lax.map(
+            lambda classes: accuracies(key, own, classes), jnp.eye(10, dtype=bool)
+        )
+    )
+    grid = np.asarray(jnp.mean(every(params), axis=0))
+    shown = axis.imshow(grid, vmin=0, vmax=1, cmap="Blues")
+    for row, column in np.ndindex(10, 10):
+        colour = "white" if grid[row, column] > 0.5 else "black"
+        text = f"{100 * grid[row, column]:.0f}"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=6)
+    figure.colorbar(shown, ax=axis, shrink=0.8)
+    axis.set(
+        xlabel="class",
+        ylabel="class that was to go",
+        title="Accuracy on test rows, %",
+        xticks=range(10),
+        yticks=range(10),
+    )
+
+
+def _ways(axis, study, world, network) -> None:
+    """From noise to change, each class in its colour, from one model."""
+    zoo, learnt = world.anchored(), network.learnt
+    begin = jax.tree.map(lambda leaf: leaf[zoo.start], zoo.starts["params"])
+    changes = _flat(
+        jax.tree.map(
+            lambda end, start: end[:, -1] - start, zoo.variables["params"], begin
+        )
+    )
+    flat = PCA(2, random_state=0).fit(changes[:2000])
+    anchor = jax.tree.map(lambda leaf: leaf[0], study.originals["params"])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), anchor
+    )
+    single = zoo.masks.sum(1) == 1
+    for place, label in enumerate(SHOWN):
+        runs = single & zoo.masks[:, label]
+        shown = flat.transform(changes[runs])
+        axis.plot(*shown.T, ".", color=f"C{place}", alpha=0.15, markersize=3)
+        classes = jnp.arange(10) == label
+        loss = hypernet.profile(learnt.profiles, classes)
+        prompt = hypernet.features(network.recipe.prompt, loss, classes)
+
+        def denoise(noised, t, prompt=prompt):
+            return hypernet.estimate(network, learnt, noised, anchor, t, prompt)
+
+        way = jax.vmap(
+            lambda key, denoise=denoise: (
+                diffusion.trajectory(
+                    key,
+                    denoise,
+                    like,
+                    diffusion.schedule(network.recipe.schedule),
+                    steps=STEPS,
+                ).x_t
+            )
+        )(jax.random.split(jax.random.key(41 + label), SAMPLES))
+        scaled = hypernet.scale_up(way, learnt.spread)
+        for sample in range(SAMPLES):
+            own = jax.tree.map(lambda leaf, at=sample: leaf[at], scaled)
+            points = flat.transform(_flat(own))
+            axis.plot(*points.T, color=f"C{place}", linewidth=0.8)
+            axis.plot(*points[-1], "o", color=f"C{place}", markersize=4)
+        axis.plot([], [], "o", color=f"C{place}", label=f"forget {label}")
+    axis.legend(fontsize=7)
+    axis.set(
+        xlabel="first direction",
+        ylabel="second direction",
+        title="From noise to a change (dots: the zoo)",
+    )
+
+
+def _flat(params) -> np.ndarray:
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    return np.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], 1)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Pictures))
