@@ -5,16 +5,19 @@ python experiments/readme.py --check    # fails if it is out of date
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
 from scipy import stats
 
 import hyperforget_jax as hf
+from hyperforget_jax import hypernet
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -44,6 +47,7 @@ def methods() -> str:
         "fiun": hf.fiun(classifier),
         "fiun(folded)": hf.fiun(classifier, "folded"),
         "pgu": hf.pgu(classifier),
+        "dihyfo": _dihyfo(classifier),
     }
 
     def read(names) -> str:
@@ -62,6 +66,13 @@ def methods() -> str:
             for name, unlearner in unlearners.items()
         ],
     )
+
+
+def _dihyfo(classifier: hf.Classifier) -> hf.Unlearner:
+    """Any hypernetwork: what the method reads does not depend on it."""
+    x = jnp.zeros((1, 4))
+    network = hypernet.build(classifier, x, hypernet.Recipe(width=4, heads=1))
+    return hf.dihyfo(classifier, network._replace(learnt=hypernet.untrained(network)))
 
 
 def classes(preset: str) -> str:
@@ -474,6 +485,130 @@ def pgu_ablations(preset: str) -> str:
     )
 
 
+def _hypernetworks(preset: str, scenario: str) -> list[dict]:
+    document = hf.evaluation.read(RESULTS / f"dihyfo-{preset}.json", references=False)
+    return [row for row in document["rows"] if row["scenario"] == scenario]
+
+
+def _by(rows: Sequence[dict], *names: str) -> dict[tuple, list[dict]]:
+    """Metrics of rows, by method and the factors named."""
+    found: dict[tuple, list[dict]] = {}
+    for row in rows:
+        place = (row["method"], *(row["factors"].get(name) for name in names))
+        found.setdefault(place, []).append(row["metrics"])
+    return found
+
+
+def hypernetwork_classes(preset: str) -> str:
+    """Each class in turn, beside all rivals: means over classes and the worst class."""
+    found = _by(_hypernetworks(preset, "class"))
+    oracle = _of(found["retrain",], "retain_accuracy_test")
+    lines = []
+    for (method,), metrics in found.items():
+        gap = 100 * (_of(metrics, "retain_accuracy_test") - oracle)
+        lines.append(
+            [
+                f"`{method}`",
+                _worst(_of(metrics, "forget_accuracy_test"), max, 3),
+                _worst(gap, min, 2),
+                _worst(_of(metrics, "js_to_oracle"), max, 4),
+                _spread(_of(metrics, "relearn_steps"), 1),
+                _spread(_of(metrics, "mia_auc"), 3),
+            ]
+        )
+    return _table(
+        [
+            "method",
+            "forget accuracy, test (worst class)",
+            "retain gap, points (worst)",
+            "JS to oracles (worst)",
+            "relearning steps",
+            "MIA AUC",
+        ],
+        lines,
+    )
+
+
+def hypernetwork_samples(preset: str) -> str:
+    """Raw samples: means over classes, models and hypernetworks, and the worst."""
+    lines = []
+    for (method, steps), metrics in _by(
+        _hypernetworks(preset, "samples"), "steps"
+    ).items():
+
+        def mean(name: str, of: Callable = np.mean, metrics=metrics) -> float:
+            return float(of([one[name]["values"] for one in metrics]))
+
+        lines.append(
+            [
+                f"`{method}`, {steps} step{'s' if steps > 1 else ''}",
+                f"{100 * mean('forget_accuracy_test'):.2f} "
+                f"({100 * mean('forget_accuracy_worst_sample', np.max):.1f})",
+                f"{100 * mean('share_below_1_percent'):.1f}, "
+                f"{100 * mean('share_below_2_percent'):.1f}",
+                f"{100 * mean('retain_accuracy_test'):.2f} "
+                f"({100 * mean('retain_accuracy_worst_sample', np.min):.1f})",
+                f"{100 * mean('retain_accuracy_spread'):.2f}",
+                f"{100 * mean('best_forget_accuracy_test'):.2f}, "
+                f"{100 * mean('best_retain_accuracy_test'):.2f}",
+                f"{mean('nearest_distance_ratio'):.2f}",
+            ]
+        )
+    return _table(
+        [
+            "hypernetwork",
+            "forget accuracy, % (worst sample)",
+            "samples at most 1 %, 2 %",
+            "retain accuracy, % (worst sample)",
+            "its spread between samples, points",
+            "best by the probe: forget, retain",
+            "distance to the zoo / within it",
+        ],
+        lines,
+    )
+
+
+def hypernetwork_prompts(preset: str) -> str:
+    """How far what was asked for is what came."""
+    lines = []
+    for (method,), metrics in _by(_hypernetworks(preset, "prompts")).items():
+        cells = []
+        for name in ("r2_sweep", "r2_trajectory"):
+            values = np.array([one[name]["values"] for one in metrics])
+            cells.append(f"{values.mean():.3f} ({values.mean(axis=1).min():.3f})")
+        lines.append([f"`{method}`", *cells])
+    return _table(
+        ["hypernetwork", "R², sweep (worst class)", "R², held-out runs (worst class)"],
+        lines,
+    )
+
+
+def hypernetwork_pairs(preset: str) -> str:
+    """Pairs of classes, in the zoo and in no zoo."""
+    lines = []
+    for (method, where), metrics in _by(
+        _hypernetworks(preset, "pairs"), "where"
+    ).items():
+        lines.append(
+            [
+                where,
+                f"`{method}`",
+                _worst(100 * _of(metrics, "forget_accuracy_test"), max, 2),
+                _worst(100 * _of(metrics, "retain_accuracy_test"), min, 2),
+            ]
+        )
+    lines.sort(key=lambda line: line[0])
+    return _table(
+        [
+            "pairs",
+            "method",
+            "forget accuracy, % (worst pair)",
+            "retain accuracy, % (worst pair)",
+        ],
+        lines,
+    )
+
+
 def benchmark() -> str:
     """The ratios of the benchmark."""
     document = hf.evaluation.read(
@@ -568,6 +703,16 @@ BLOCKS = {
     "pgu-rows": lambda: pgu_rows("mnist"),
     "pgu-poison": lambda: pgu_poison("mnist"),
     "pgu-ablations": lambda: pgu_ablations("mnist"),
+    **{
+        f"dihyfo-{scenario}-{preset}": functools.partial(make, preset)
+        for preset in ("digits",)
+        for scenario, make in (
+            ("classes", hypernetwork_classes),
+            ("samples", hypernetwork_samples),
+            ("prompts", hypernetwork_prompts),
+            ("pairs", hypernetwork_pairs),
+        )
+    },
 }
 
 

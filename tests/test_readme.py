@@ -90,6 +90,25 @@ def test_rows_are_forgotten_and_grams_kept_as_the_readme_says(
     assert sorted(gone.tolist()) == sorted(names["request"].forget.id[:3].tolist())
 
 
+def test_a_hypernetwork_is_trained_and_asked_as_the_readme_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "hf": hf,
+        "jax": jax,
+        "optax": optax,
+        "splits": hf.data.load("digits"),
+        "keys": jax.random.split(jax.random.key(0), 4),
+    }
+    block = BLOCKS[4]
+    for long, short in (("starts=256", "starts=4"), ("steps=3_000", "steps=20")):
+        assert long in block
+        block = block.replace(long, short)
+    exec(block, names)
+    assert names["state"].forgotten.tolist() == [label == 3 for label in range(10)]
+    loaded = hf.hypernet.load_hypernetwork("runs/hypernetwork", names["small"])
+    assert loaded.learnt is not None
+
+
 def test_models_of_all_three_kinds_are_taken():
     class MyLinenNetwork(nn.Module):
         @nn.compact
@@ -104,7 +123,7 @@ def test_models_of_all_three_kinds_are_taken():
             return self.head(x)
 
     params, logits = {"w": jnp.zeros(1)}, jnp.zeros((2, 3))
-    lines = [line for line in BLOCKS[4].splitlines() if line.startswith("hf.")]
+    lines = [line for line in BLOCKS[5].splitlines() if line.startswith("hf.")]
     assert len(lines) == 3
     for line in lines:
         classifier = eval(line, {**globals(), **locals()})

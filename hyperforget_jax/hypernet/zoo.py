@@ -293,9 +293,8 @@ def oracle_answers(
     def by_mask(leaf):
         return jnp.reshape(leaf, (num_masks, members, *leaf.shape[1:]))
 
-    def one_mask(argument):
-        variables, failed_at = argument
-        logits = jax.vmap(lambda own: logits_of(classifier, own, train.x))(variables)
+    def one_mask(variables, failed_at, x):
+        logits = jax.vmap(lambda own: logits_of(classifier, own, x))(variables)
         logs = jax.nn.log_softmax(logits)
         well = (failed_at < 0)[:, None, None]
         # All members failed: their last finite variables answer.
@@ -304,7 +303,9 @@ def oracle_answers(
         return mean - jnp.log(jnp.sum(well))
 
     stacked = jax.tree.map(by_mask, (retrained.variables, retrained.failed_at))
-    return jax.jit(lambda stacked: jax.lax.map(one_mask, stacked))(stacked)
+    return jax.jit(
+        lambda stacked, x: jax.lax.map(lambda own: one_mask(*own, x), stacked)
+    )(stacked, train.x)
 
 
 @functools.lru_cache(maxsize=16)
