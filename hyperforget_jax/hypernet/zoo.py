@@ -304,7 +304,7 @@ def oracle_answers(
 
     stacked = jax.tree.map(by_mask, (retrained.variables, retrained.failed_at))
     return jax.jit(
-        lambda stacked, x: jax.lax.map(lambda own: one_mask(*own, x), stacked)
+        lambda stacked, x: jax.lax.map(lambda own: one_mask(own[0], own[1], x), stacked)
     )(stacked, train.x)
 
 
