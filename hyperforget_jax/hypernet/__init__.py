@@ -1,7 +1,7 @@
 """Hypernetworks that sample the parameters of classifiers: zoos, tokens, training."""
 
 from hyperforget_jax.hypernet.denoiser import Denoiser
-from hyperforget_jax.hypernet.fitting import Course, fit_hypernetwork
+from hyperforget_jax.hypernet.fitting import fit_hypernetwork
 from hyperforget_jax.hypernet.labels import ClassScores, class_scores, score_all
 from hyperforget_jax.hypernet.matching import canonicalise, match, permute_all
 from hyperforget_jax.hypernet.network import (
@@ -13,6 +13,7 @@ from hyperforget_jax.hypernet.network import (
     save_hypernetwork,
     untrained,
 )
+from hyperforget_jax.hypernet.objective import Course
 from hyperforget_jax.hypernet.prompts import Profiles, features, profile
 from hyperforget_jax.hypernet.recipe import Recipe
 from hyperforget_jax.hypernet.sampling import (

@@ -2,10 +2,12 @@
 
 import dataclasses
 
-__all__ = ["PROMPTS", "Recipe"]
+from hyperforget_jax import diffusion
+
+__all__ = ["Recipe"]
 
 _MODES = ("anchored", "free")
-PROMPTS = ("dihyfo_1", "dihyfo_2")
+_PROMPTS = ("dihyfo_1", "dihyfo_2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Recipe:
     def __post_init__(self):
         allowed = {
             "mode": _MODES,
-            "prompt": PROMPTS,
+            "prompt": _PROMPTS,
             "tokens": ("auto", "units", "chunks"),
             "mixer": ("attention", "mean"),
-            "prediction": ("x0", "v", "eps"),
-            "schedule": ("cosine", "linear"),
+            "prediction": diffusion.PREDICTIONS,
+            "schedule": diffusion.SCHEDULES,
             "dtype": ("auto", "float32", "bfloat16"),
         }
         for name, choices in allowed.items():
