@@ -8,7 +8,6 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
-from tests import toys
 from tests.hypernet import worlds
 
 
@@ -27,7 +26,7 @@ def test_an_anchored_zoo_has_a_run_for_every_start_and_mask():
 
 def test_labels_are_class_means_on_the_probe():
     zoo, probe = worlds.zoo("anchored"), worlds.probe()
-    classifier = toys.perceptron()
+    classifier = worlds.CLASSIFIER
     own = jax.tree.map(lambda leaf: leaf[7, 1], zoo.variables)
     logits = np.float64(classifier.apply(own, probe.x))
     logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -52,7 +51,7 @@ def test_runs_forget_what_their_masks_say_and_little_else():
 
 
 def test_runs_end_nearer_to_the_retrained_answers_than_they_began():
-    classifier, train = toys.perceptron(), worlds.train()
+    classifier, train = worlds.CLASSIFIER, worlds.train()
     zoo = worlds.zoo("anchored")
     retrained = hf.fit_population(
         jax.random.key(9),
@@ -78,7 +77,7 @@ def test_runs_end_nearer_to_the_retrained_answers_than_they_began():
 
 
 def test_oracle_answers_are_the_mean_and_failed_members_do_not_count():
-    classifier, train = toys.perceptron(), worlds.train()
+    classifier, train = worlds.CLASSIFIER, worlds.train()
     population = hf.fit_population(
         jax.random.key(9),
         classifier,
@@ -107,7 +106,7 @@ def test_rows_of_forgotten_classes_do_not_reach_a_free_zoo():
     zoos = [
         hypernet.free_zoo(
             jax.random.key(1),
-            toys.perceptron(),
+            worlds.CLASSIFIER,
             train,
             worlds.probe(),
             masks=[[2], [1, 2]],
@@ -155,7 +154,7 @@ def test_malformed_arguments_are_named(changes, message):
 
 
 def test_the_probe_is_held_out_and_whole():
-    classifier, train = toys.perceptron(), worlds.train()
+    classifier, train = worlds.CLASSIFIER, worlds.train()
     options = dict(masks=[[0]], runs=1, training=worlds.START, progress=False)
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="held out of training"):

@@ -10,6 +10,8 @@ import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 from tests import toys
 
+# One object: programs are compiled and kept by the classifier's functions.
+CLASSIFIER = toys.perceptron()
 MASKS = [[0], [1], [2], [3], [0, 1]]
 START = hypernet.Training(optax.adam(3e-2), 40, 16)
 FORGET = hypernet.Training(optax.adam(2e-2), 64, 16)
@@ -36,14 +38,14 @@ def make_anchored(**changes) -> hypernet.Zoo:
         progress=False,
     )
     return hypernet.anchored_zoo(
-        jax.random.key(0), toys.perceptron(), train(), probe(), **{**options, **changes}
+        jax.random.key(0), CLASSIFIER, train(), probe(), **{**options, **changes}
     )
 
 
 def make_free(**changes) -> hypernet.Zoo:
     options = dict(masks=MASKS, runs=4, training=START, progress=False)
     return hypernet.free_zoo(
-        jax.random.key(1), toys.perceptron(), train(), probe(), **{**options, **changes}
+        jax.random.key(1), CLASSIFIER, train(), probe(), **{**options, **changes}
     )
 
 
@@ -55,17 +57,17 @@ def zoo(mode: str) -> hypernet.Zoo:
 COURSE = hypernet.Course(steps=30, batch_size=8, functional_rows=8)
 
 
-def fit(mode="anchored", course=COURSE, recipe=None, **options):
+def fit(mode="anchored", course=COURSE, recipe=None, segment_steps=10, **options):
     recipe = recipe or hypernet.Recipe(mode=mode, width=16, heads=2, depth=1)
-    classifier = toys.perceptron()
-    network = hypernet.build(classifier, train().x, recipe)
+    network = hypernet.build(CLASSIFIER, train().x, recipe)
     return hypernet.fit_hypernetwork(
         jax.random.key(2),
         network,
-        classifier,
+        CLASSIFIER,
         zoo(mode),
         train(),
         course,
+        segment_steps=segment_steps,
         progress=False,
         **options,
     )

@@ -15,7 +15,7 @@ CLASSES = toys.NUM_CLASSES
 
 
 def prepared(mode="anchored", **options):
-    classifier = toys.perceptron()
+    classifier = worlds.CLASSIFIER
     unlearner = hf.dihyfo(classifier, worlds.fitted(mode)[0], **options)
     starts = worlds.zoo("anchored").starts
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), starts)
@@ -158,7 +158,7 @@ def test_the_forgotten_probe_rows_do_not_matter():
     answers = []
     for own in (probe, noisy):
         unlearner = hf.dihyfo(
-            toys.perceptron(), worlds.fitted("free")[0], best_of=4, probe=own
+            worlds.CLASSIFIER, worlds.fitted("free")[0], best_of=4, probe=own
         )
         state = prepared()[3]
         state = unlearner.init(jax.random.key(0), state.variables, worlds.train())
@@ -168,7 +168,7 @@ def test_the_forgotten_probe_rows_do_not_matter():
 
 def test_the_distance_is_that_to_the_nearest_last_checkpoint():
     zoo = worlds.zoo("anchored")
-    unlearner = hf.dihyfo(toys.perceptron(), worlds.fitted("anchored")[0], zoo=zoo)
+    unlearner = hf.dihyfo(worlds.CLASSIFIER, worlds.fitted("anchored")[0], zoo=zoo)
     variables = prepared()[3].variables
     state = unlearner.init(jax.random.key(0), variables, worlds.train())
     after, info = unlearner.unlearn(jax.random.key(1), state, ask(1))
@@ -191,7 +191,7 @@ def test_requests_for_rows_are_refused():
 
 
 def test_malformed_arguments_are_named():
-    classifier, network = toys.perceptron(), worlds.fitted("anchored")[0]
+    classifier, network = worlds.CLASSIFIER, worlds.fitted("anchored")[0]
     for options, message in (
         ({"prompt": "best"}, "prompt must be 'profile'"),
         ({"prompt": [1.0, 2.0]}, "a loss for each of 4 classes"),
