@@ -705,7 +705,7 @@ BLOCKS = {
     "pgu-ablations": lambda: pgu_ablations("mnist"),
     **{
         f"dihyfo-{scenario}-{preset}": functools.partial(make, preset)
-        for preset in ("digits",)
+        for preset in ("digits", "mnist")
         for scenario, make in (
             ("classes", hypernetwork_classes),
             ("samples", hypernetwork_samples),
