@@ -690,6 +690,28 @@ def pgu_benchmark() -> str:
     return _table(["what", "seconds", "rival", "ratio: median (range)"], lines)
 
 
+def hypernetworks_benchmark() -> str:
+    """One request to a hypernetwork, and what else it would take."""
+    path = RESULTS / "dihyfo-benchmark.json"
+    lines = []
+    for row in hf.evaluation.read(path, references=False)["rows"]:
+        metrics = row["metrics"]
+        cells = [f"{1000 * np.median(metrics['seconds']['values']):.2f}"]
+        for rival in ("finetune", "retrain"):
+            ratio = metrics.get(f"ratio_{rival}")
+            cells.append(
+                f"{np.median(ratio['values']):.1f} "
+                f"({ratio['min']:.1f} to {ratio['max']:.1f})"
+                if ratio
+                else "–"
+            )
+        lines.append([f"{row['dataset']}, {row['model']}", row["method"], *cells])
+    return _table(
+        ["model", "what", "milliseconds", "fine-tuning takes, times", "retraining"],
+        lines,
+    )
+
+
 BLOCKS = {
     "methods": methods,
     "classes-digits": lambda: classes("digits"),
@@ -699,6 +721,7 @@ BLOCKS = {
     "requests-mnist": lambda: other_requests("mnist"),
     "networks-benchmark": networks_benchmark,
     "pgu-benchmark": pgu_benchmark,
+    "dihyfo-benchmark": hypernetworks_benchmark,
     "pgu-classes": lambda: pgu_classes("mnist"),
     "pgu-rows": lambda: pgu_rows("mnist"),
     "pgu-poison": lambda: pgu_poison("mnist"),
