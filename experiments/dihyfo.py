@@ -157,7 +157,9 @@ def _samples(config, study, world) -> list[dict[str, Any]]:
     rows = []
     for name in config.variants:
         zoo = world.free() if "free" in name else world.anchored()
-        ends = _flat(jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"]))
+        ends = worlds.flat(
+            jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
+        )
         apart = _nearest_other(ends)
         for number in range(config.networks):
             network = world.trained(_file(name), number, **VARIANTS[name])
@@ -383,7 +385,7 @@ def _judge(study, params, label, test, probe) -> dict[str, float]:
     kept = ~CLASSES[label]
     forget, retain = on_test.accuracy[:, label], on_test.accuracy[:, kept].mean(1)
     best = on_probe.loss[:, kept].mean(1).argmin()
-    spread = _flat(params).std(0)
+    spread = worlds.flat(params).std(0)
     return {
         "forget_accuracy_test": forget.mean(),
         "retain_accuracy_test": retain.mean(),
@@ -402,7 +404,7 @@ def _judge(study, params, label, test, probe) -> dict[str, float]:
 def _novelty(params, ends, apart) -> dict[str, float]:
     """How far samples are from the nearest model of the zoo, beside how far the models
     of the zoo are from each other. Far below one: copies."""
-    samples = _flat(params)
+    samples = worlds.flat(params)
     nearest = np.array(
         [np.sqrt(np.square(ends - own[None]).sum(1).min()) for own in samples]
     )
@@ -421,11 +423,6 @@ def _nearest_other(ends: np.ndarray) -> float:
         squares[row] = np.inf
         found.append(np.sqrt(squares.min()))
     return float(np.mean(found))
-
-
-def _flat(params) -> np.ndarray:
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-    return np.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], 1)
 
 
 def _sweeper(study, network):

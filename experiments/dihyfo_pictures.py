@@ -131,7 +131,7 @@ def _ways(axis, study, world, network) -> None:
     """From noise to change, each class in its colour, from one model."""
     zoo, learnt = world.anchored(), network.learnt
     begin = jax.tree.map(lambda leaf: leaf[zoo.start], zoo.starts["params"])
-    changes = _flat(
+    changes = worlds.flat(
         jax.tree.map(
             lambda end, start: end[:, -1] - start, zoo.variables["params"], begin
         )
@@ -167,7 +167,7 @@ def _ways(axis, study, world, network) -> None:
         scaled = hypernet.scale_up(way, learnt.spread)
         for sample in range(SAMPLES):
             own = jax.tree.map(lambda leaf, at=sample: leaf[at], scaled)
-            points = flat.transform(_flat(own))
+            points = flat.transform(worlds.flat(own))
             axis.plot(*points.T, color=f"C{place}", linewidth=0.8)
             axis.plot(*points[-1], "o", color=f"C{place}", markersize=4)
         axis.plot([], [], "o", color=f"C{place}", label=f"forget {label}")
@@ -177,11 +177,6 @@ def _ways(axis, study, world, network) -> None:
         ylabel="second direction",
         title="From noise to a change (dots: the zoo)",
     )
-
-
-def _flat(params) -> np.ndarray:
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-    return np.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], 1)
 
 
 if __name__ == "__main__":

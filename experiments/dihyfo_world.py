@@ -102,18 +102,6 @@ PRESETS = {
         course=hypernet.Course(steps=4_000),
         free_course=hypernet.Course(steps=4_000),
     ),
-    "mnist_wide": Preset(
-        studies.Recipe("mnist", (32,), 2e-3, 0.1, 2_500, 128),
-        starts=96,
-        oracles=4,
-        forget_rate=2e-3,
-        forget_steps=240,
-        checkpoint_steps=(8, 16, 32, 64, 120),
-        free_runs=32,
-        network=hypernet.Recipe(width=96, mixer="mean"),
-        course=hypernet.Course(steps=3_000),
-        free_course=hypernet.Course(steps=4_000),
-    ),
     "cifar10_cnn": Preset(
         studies.Recipe(
             "cifar10", (), 5e-3, 0.1, 2_000, 128, network="gpt-cnn", rows=20_000
@@ -130,6 +118,20 @@ PRESETS = {
         seen=(),
     ),
 }
+
+
+PRESETS["mnist_wide"] = dataclasses.replace(
+    PRESETS["mnist"],
+    recipe=dataclasses.replace(PRESETS["mnist"].recipe, hidden=(32,)),
+    starts=96,
+    free_runs=32,
+)
+
+
+def flat(params: Any) -> np.ndarray:
+    """Stacked parameters as rows of a matrix, ``[P, D]``."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    return np.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], 1)
 
 
 @dataclasses.dataclass
@@ -208,12 +210,14 @@ class World:
         tokenizer = self.network("free").tokenizer
         if not match or tokenizer.permute is None:
             return zoo
+        if "matched" in self.zoos:
+            return self.zoos["matched"]
         last = jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
         _, orders, _ = hypernet.canonicalise(tokenizer, last, rounds=8)
         params = hypernet.permute_all(tokenizer, zoo.variables["params"], orders)
-        return zoo._replace(
-            variables={**zoo.variables, "params": jax.tree.map(np.asarray, params)}
-        )
+        params = jax.tree.map(np.asarray, params)
+        self.zoos["matched"] = zoo._replace(variables={"params": params})
+        return self.zoos["matched"]
 
     def network(self, mode: str, **changes) -> hypernet.Hypernetwork:
         """A hypernetwork that has learnt nothing."""

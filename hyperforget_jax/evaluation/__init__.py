@@ -17,7 +17,6 @@ from hyperforget_jax.evaluation.measures import tug_of_war
 from hyperforget_jax.evaluation.membership import attack_accuracy, auc, tpr_at_fpr
 from hyperforget_jax.evaluation.oracles import Oracles, prepare_oracles
 from hyperforget_jax.evaluation.outcome import Evaluation, Spread
-from hyperforget_jax.evaluation.predictions import logits, population_logits
 from hyperforget_jax.evaluation.relearning import Relearning, relearn
 from hyperforget_jax.evaluation.report import write_report
 from hyperforget_jax.evaluation.results import (
@@ -28,6 +27,7 @@ from hyperforget_jax.evaluation.results import (
 )
 from hyperforget_jax.evaluation.schema import metric_summary, validate
 from hyperforget_jax.evaluation.tables import table
+from hyperforget_jax.models.predictions import logits, population_logits
 
 __all__ = [
     "Evaluation",

@@ -21,9 +21,9 @@ from hyperforget_jax.evaluation.outputs import (
     check_inputs,
     finite_outputs,
 )
-from hyperforget_jax.evaluation.predictions import logits
 from hyperforget_jax.evaluation.relearning import relearn, relearning_target
 from hyperforget_jax.evaluation.schema import metric_summary
+from hyperforget_jax.models.predictions import logits
 
 __all__ = ["ceiling", "evaluate"]
 

@@ -23,12 +23,12 @@ from hyperforget_jax.evaluation.outputs import (
     same_splits,
     split_in_halves,
 )
-from hyperforget_jax.evaluation.predictions import population_logits
 from hyperforget_jax.evaluation.relearning import (
     Relearning,
     relearn_population,
     relearning_target,
 )
+from hyperforget_jax.models.predictions import population_logits
 
 __all__ = ["Oracles", "beside_oracles", "leave_out", "prepare_oracles"]
 

@@ -19,8 +19,8 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.evaluation.correctness import accuracy
-from hyperforget_jax.evaluation.predictions import logits
 from hyperforget_jax.losses import cross_entropy, weighted_mean
+from hyperforget_jax.models.predictions import logits
 
 __all__ = [
     "OPTIMIZER",

@@ -23,6 +23,7 @@ from hyperforget_jax.hypernet.pairs import (
 )
 from hyperforget_jax.hypernet.scales import power_of_two_scales
 from hyperforget_jax.hypernet.zoo import Zoo
+from hyperforget_jax.training import resuming
 
 __all__ = ["Progressed", "fit_hypernetwork"]
 
@@ -274,13 +275,7 @@ def _resume(directory, fresh: Progressed, recipe: dict) -> tuple[int, Progressed
         raise ValueError(
             f"directory={str(directory)!r} holds {manifest.kind!r}, not {_KIND!r}."
         )
-    for name, value in manifest.config["recipe"].items():
-        if recipe.get(name) != value:
-            raise ValueError(
-                f"directory={str(directory)!r} holds a training begun with "
-                f"{name}={value}, not {recipe.get(name)}: choose another directory, or "
-                "delete it to begin anew."
-            )
+    resuming.check_recipe(directory, manifest.config["recipe"], recipe)
     state = checkpointing.load(directory, kind=_KIND, like=fresh)
     return manifest.config["step"], state
 

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax import losses
-from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.base import Classifier, Examples, Variables
+from hyperforget_jax.models import predictions
 
-__all__ = ["ClassScores", "class_scores", "logits_of", "score_all"]
-
-_ROWS = 512  # At once: convolutions take much memory a row.
+__all__ = ["ClassScores", "class_scores", "score_all"]
 
 
 class ClassScores(NamedTuple):
@@ -37,7 +36,7 @@ def class_scores(
         variables: its variables.
         examples: the probe, ``[N]``.
     """
-    logits = logits_of(classifier, variables, examples.x)
+    logits = predictions.logits(classifier, variables, examples.x)
     num_classes = logits.shape[-1]
     of_class = examples.y[None] == jnp.arange(num_classes)[:, None]
     weight = of_class * examples.weight[None]
@@ -46,15 +45,6 @@ def class_scores(
     return ClassScores(
         mean(losses.cross_entropy(logits, examples.y), weight), mean(right, weight)
     )
-
-
-def logits_of(classifier: Classifier, variables: Variables, x: Array) -> Array:
-    """Logits of many rows, float32, ``[N, C]``, some rows at a time."""
-
-    def one(row):
-        return classifier.apply(variables, row[None])[0].astype(jnp.float32)
-
-    return jax.lax.map(one, x, batch_size=_ROWS)
 
 
 def score_all(

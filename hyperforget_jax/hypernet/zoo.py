@@ -20,7 +20,8 @@ import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.hypernet.labels import ClassScores, logits_of, score_all
+from hyperforget_jax.hypernet.labels import ClassScores, score_all
+from hyperforget_jax.models import predictions
 from hyperforget_jax.training import Objective, fit_population
 
 __all__ = [
@@ -294,7 +295,7 @@ def oracle_answers(
         return jnp.reshape(leaf, (num_masks, members, *leaf.shape[1:]))
 
     def one_mask(variables, failed_at, x):
-        logits = jax.vmap(lambda own: logits_of(classifier, own, x))(variables)
+        logits = predictions.population_logits(classifier, variables, x)
         logs = jax.nn.log_softmax(logits)
         well = (failed_at < 0)[:, None, None]
         # All members failed: their last finite variables answer.

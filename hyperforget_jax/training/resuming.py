@@ -59,7 +59,7 @@ def check_recipe(
     for name, value in stored.items():
         if recipe[name] != value:
             raise ValueError(
-                f"directory={str(directory)!r} holds a population begun with "
+                f"directory={str(directory)!r} holds a run begun with "
                 f"{name}={value}, not {recipe[name]}: choose another directory, or "
                 "delete it to begin anew."
             )
