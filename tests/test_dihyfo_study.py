@@ -1,28 +1,18 @@
 """The study of hypernetworks: what no zoo has, how it measures, what it refuses."""
 
-import importlib
-import pathlib
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hyperforget_jax import hypernet
-from tests import toys
+from tests import scripts, toys
 from tests.hypernet import worlds as small
-
-EXPERIMENTS = str(pathlib.Path(__file__).parents[1] / "experiments")
 
 
 @pytest.fixture(scope="module")
 def modules():
-    sys.path.insert(0, EXPERIMENTS)
-    try:
-        yield tuple(map(importlib.import_module, ("dihyfo", "dihyfo_world")))
-    finally:
-        sys.path.remove(EXPERIMENTS)
+    return scripts.load("dihyfo", "dihyfo_world")
 
 
 def test_unseen_pairs_are_in_no_zoo(modules):

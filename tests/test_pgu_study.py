@@ -1,26 +1,17 @@
 """The study of projected-gradient unlearning in a small form, and gone on with."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import hyperforget_jax as hf
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests import scripts
 
 
 def study(out, *options):
-    command = [sys.executable, str(ROOT / "experiments" / "pgu.py"), "--out", str(out)]
-    return subprocess.run(
-        [*command, "--seeds", "2", "--scenarios", "part", *options],
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    options = ("--seeds", "2", "--scenarios", "part", *options)
+    return scripts.run("pgu", "--out", str(out), *options)
 
 
 @pytest.fixture(scope="module")

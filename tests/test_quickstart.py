@@ -1,25 +1,15 @@
 """The quickstart in its smallest form, stopped and gone on with."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 import hyperforget_jax as hf
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests import scripts
 
 
 def quickstart(out, *options):
-    command = [sys.executable, str(ROOT / "experiments" / "quickstart.py")]
-    return subprocess.run(
-        [*command, "--out", str(out), "--seeds", "2", *options],
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    return scripts.run("quickstart", "--out", str(out), "--seeds", "2", *options)
 
 
 @pytest.fixture(scope="module")

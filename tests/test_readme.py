@@ -1,10 +1,7 @@
 """The README's code runs, and its tables are what the records and results say."""
 
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -13,6 +10,7 @@ import optax
 from flax import nnx
 
 import hyperforget_jax as hf
+from tests import scripts
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -132,8 +130,7 @@ def test_models_of_all_three_kinds_are_taken():
 
 
 def test_tables_are_up_to_date():
-    command = [sys.executable, str(ROOT / "experiments" / "readme.py"), "--check"]
-    found = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    found = scripts.run("readme", "--check")
     assert found.returncode == 0, found.stderr
 
 

@@ -123,6 +123,7 @@ def _build(
         prompt = prompts.features(recipe.prompt, jnp.ones(num_classes), classes)
         return own, own if anchored else None, jnp.zeros(()), prompt, False
 
+    @jax.jit
     def init(key: Array):
         params = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables["params"]

@@ -13,6 +13,7 @@ __all__ = ["power_of_two_scales", "scale_down", "scale_up"]
 _EXPONENTS = (-126, 126)
 
 
+@jax.jit
 def power_of_two_scales(params: Any) -> Any:
     r"""The power of two nearest to each leaf's root mean square, on a log scale.
 

@@ -12,7 +12,7 @@ import hyperforget_jax as hf
 from tests import toys
 from tests.methods.table import METHODS
 
-data, classifier = toys.points(), toys.normalised()
+data, classifier = toys.points(), toys.perceptron()
 variables = classifier.init(jax.random.key(0), data.x)
 request = hf.forget_classes(data, [2])
 covered = np.asarray(request.covers(data))
