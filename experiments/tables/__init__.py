@@ -1,0 +1,1 @@
+"""The README's tables, made from access records and committed results."""

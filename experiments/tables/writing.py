@@ -1,0 +1,37 @@
+"""Cells and tables of Markdown, and where results lie."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def spread(values: np.ndarray, digits: int) -> str:
+    """Mean and standard deviation over seeds of values ``[requests, seeds]``."""
+    if not values.size:
+        return "–"
+    by_seed = values.mean(axis=0)
+    return f"{values.mean():.{digits}f} ± {by_seed.std(ddof=1):.{digits}f}"
+
+
+def of_requests(metrics: Sequence[dict], name: str) -> np.ndarray:
+    """A metric of several requests, ``[requests, seeds]``; empty if one has it not."""
+    if any(name not in one for one in metrics):
+        return np.empty((0, 0))
+    return np.array([one[name]["values"] for one in metrics])
+
+
+def with_worst(values: np.ndarray, worst: Callable, digits: int) -> str:
+    """Mean and spread over seeds, and the worst request by its mean over seeds."""
+    if not values.size:
+        return "–"
+    of_request = values.mean(axis=1)
+    return f"{spread(values, digits)} ({worst(of_request):.{digits}f})"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
