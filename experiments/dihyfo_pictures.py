@@ -4,7 +4,8 @@
 
 Losses that were asked for against losses that came; which classes are still answered
 when each is forgotten; and samples on their way from noise, in the two directions in
-which the models of the zoo differ most.
+which the models of the zoo differ most. And a film: a grid of accuracies, one row for
+each class that is to go, as the samples come out of the noise.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import study as studies
 import tyro
+from matplotlib import animation
 from sklearn.decomposition import PCA
 
 import hyperforget_jax as hf
@@ -35,10 +37,12 @@ class Pictures:
     """The study's folder."""
     out: Path = Path("dihyfo.png")
     """The picture."""
+    film: Path = Path("dihyfo.gif")
+    """The film."""
 
 
 def main(config: Pictures) -> None:
-    """Draws the picture."""
+    """Draws the picture and the film."""
     record = json.loads((config.folder / "config.json").read_text())
     preset = worlds.PRESETS[record["preset"]]
     study = studies.Study(
@@ -52,6 +56,7 @@ def main(config: Pictures) -> None:
     _grid(figure, axes[1], study, network)
     _ways(axes[2], study, world, network)
     figure.savefig(config.out, dpi=110)
+    _film(config.film, study, network)
 
 
 def _prompts(axis, rows) -> None:
@@ -138,32 +143,18 @@ def _ways(axis, study, world, network) -> None:
     )
     flat = PCA(2, random_state=0).fit(changes[:2000])
     anchor = jax.tree.map(lambda leaf: leaf[0], study.originals["params"])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), anchor
-    )
     single = zoo.masks.sum(1) == 1
     for place, label in enumerate(SHOWN):
         runs = single & zoo.masks[:, label]
         shown = flat.transform(changes[runs])
         axis.plot(*shown.T, ".", color=f"C{place}", alpha=0.15, markersize=3)
         classes = jnp.arange(10) == label
-        loss = hypernet.profile(learnt.profiles, classes)
-        prompt = hypernet.features(network.recipe.prompt, loss, classes)
-
-        def denoise(noised, t, prompt=prompt):
-            return hypernet.estimate(network, learnt, noised, anchor, t, prompt)
-
-        way = jax.vmap(
-            lambda key, denoise=denoise: (
-                diffusion.trajectory(
-                    key,
-                    denoise,
-                    like,
-                    diffusion.schedule(network.recipe.schedule),
-                    steps=STEPS,
-                ).x_t
-            )
-        )(jax.random.split(jax.random.key(41 + label), SAMPLES))
+        way = jax.vmap(_way, (0, None, None, None))(
+            jax.random.split(jax.random.key(41 + label), SAMPLES),
+            network,
+            anchor,
+            classes,
+        )
         scaled = hypernet.scale_up(way, learnt.spread)
         for sample in range(SAMPLES):
             own = jax.tree.map(lambda leaf, at=sample: leaf[at], scaled)
@@ -177,6 +168,61 @@ def _ways(axis, study, world, network) -> None:
         ylabel="second direction",
         title="From noise to a change (dots: the zoo)",
     )
+
+
+def _way(key, network, anchor, classes):
+    """What becomes of noise, and at last the sample: ``[STEPS + 1, ...]``."""
+    learnt = network.learnt
+    loss = hypernet.profile(learnt.profiles, classes)
+    prompt = hypernet.features(network.recipe.prompt, loss, classes)
+
+    def denoise(noised, t):
+        return hypernet.estimate(network, learnt, noised, anchor, t, prompt)
+
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), anchor
+    )
+    schedule = diffusion.schedule(network.recipe.schedule)
+    went = diffusion.trajectory(key, denoise, like, schedule, steps=STEPS)
+    return jax.tree.map(
+        lambda before, end: jnp.concatenate([before, end[-1:]]), went.x_t, went.x0
+    )
+
+
+def _film(path, study, network) -> None:
+    """One model, one sample for each class that is to go."""
+    anchor = jax.tree.map(lambda leaf: leaf[0], study.originals["params"])
+
+    def scores(x_t):
+        change = hypernet.scale_up(x_t, network.learnt.spread)
+        variables = {"params": jax.tree.map(jnp.add, anchor, change)}
+        return hypernet.class_scores(
+            study.classifier, variables, study.splits.test
+        ).accuracy
+
+    def frames(key, classes):
+        return jax.vmap(scores)(_way(key, network, anchor, classes))
+
+    keys = jax.random.split(jax.random.key(60), 10)
+    grids = np.asarray(jax.jit(jax.vmap(frames))(keys, jnp.eye(10, dtype=bool)))
+    figure, axis = plt.subplots(figsize=(3.6, 3.4), layout="constrained")
+    shown = axis.imshow(grids[:, 0], vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(shown, ax=axis, shrink=0.8, label="accuracy, test")
+    axis.set(
+        xlabel="class",
+        ylabel="class that is to go",
+        xticks=range(10),
+        yticks=range(10),
+    )
+
+    def draw(step):
+        shown.set_data(grids[:, step])
+        axis.set_title(f"step {step} of {STEPS}")
+
+    # The last one is to be looked at.
+    steps = [*range(grids.shape[1]), *[grids.shape[1] - 1] * 8]
+    film = animation.FuncAnimation(figure, draw, steps)
+    film.save(path, animation.PillowWriter(fps=5), dpi=80)
 
 
 if __name__ == "__main__":
