@@ -26,6 +26,15 @@ def _hypernetwork(classifier, **changes):
     return built._replace(learnt=learnt)
 
 
+# They read and move what the method does that they are variants of.
+VARIANTS = (
+    "ascent_plain",
+    "fiun_published",
+    "fiun_folded",
+    "pgu_published",
+    "ssd_batch",
+)
+
 METHODS = {
     "identity": hf.identity,
     "logit_mask": hf.logit_mask,

@@ -10,16 +10,14 @@ SCRIPT = """
 import chex, jax, jax.numpy as jnp, numpy as np, optax
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import METHODS
+from tests.methods.table import METHODS, VARIANTS
 
 data, classifier = toys.points(), toys.perceptron()
 variables = classifier.init(jax.random.key(0), data.x)
 request = hf.forget_classes(data, [2])
 covered = np.asarray(request.covers(data))
-# Variants read what their method reads, and compile for long.
-VARIANTS = ("ascent_plain", "fiun_published", "fiun_folded", "pgu_published")
 for name, method in METHODS.items():
-    if name in (*VARIANTS, "ssd_batch"):
+    if name in VARIANTS:  # They compile for long.
         continue
     unlearner = method(classifier)
     unlearn = jax.jit(unlearner.unlearn)
