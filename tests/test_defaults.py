@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax.methods.pgu_recipe import recipe
 from tests import toys
 
 PATH = (
@@ -65,6 +66,18 @@ def test_presets_of_rules_are_what_was_tuned(preset):
             found = hf.inheritance.rule(preset, **hyper)
             rank[found] = (-round(score, 3), round(apart, 4))
     assert rank[hf.inheritance.rule(preset)] == min(rank.values())
+
+
+def test_the_defaults_of_pgu_are_the_measured_ones_and_near_the_best():
+    """They were found before, so they need not be the best: the README says how far."""
+    path = PATH.with_name("tune-pgu-digits.json")
+    rows = hf.evaluation.read(path, references=False)["rows"]
+    (chosen,) = (row for row in rows if row["factors"]["chosen"])
+    defaults = recipe()
+    for name in ("learning_rate", "threshold", "shrink"):
+        assert chosen["factors"][name] == getattr(defaults, name)
+    best = min(row["metrics"]["score"]["mean"] for row in rows)
+    assert chosen["metrics"]["score"]["mean"] <= 1.05 * best
 
 
 def test_committed_results_are_clean_and_seeded():
