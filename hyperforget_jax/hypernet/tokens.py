@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
+from hyperforget_jax.base import Array, Classifier, Variables
+from hyperforget_jax.hypernet.chains import NotAChain, chain_of, check_symmetry
+from hyperforget_jax.hypernet.templates import template_of
 
 __all__ = ["Group", "Tokenizer", "chunk_tokens", "tokenizer", "unit_tokens"]
 
 _KINDS = ("auto", "units", "chunks")
-# Of parameters, until some let the inputs through: where a layer's units are all dead,
-# nothing before it could be seen to matter.
-_MOST_DRAWS = 20
 
 
 class Group(NamedTuple):
@@ -58,57 +57,6 @@ class Tokenizer(NamedTuple):
     hidden: tuple[int, ...]
 
 
-class _NotAChain(ValueError):
-    """Why a classifier has no unit tokens."""
-
-    def __init__(self, reason: str):
-        super().__init__(
-            f"classifier has no unit tokens: {reason}. They are for plain chains of "
-            "dense and convolutional layers; chunk_tokens takes any parameters."
-        )
-
-
-class _Layer(NamedTuple):
-    """A layer as a matrix ``[rows, features]``, by the numbers of its leaves."""
-
-    name: str
-    kernel: int
-    bias: int | None
-    rows: int
-    features: int
-
-
-class _Template(NamedTuple):
-    """What a pytree of parameters is like, without its values."""
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[Any, ...]
-    structure: Any
-
-    def leaves(self, params: Any) -> list[Array]:
-        """The leaves, or a ValueError if they are not those of the template."""
-        given = _template(params)
-        if (given.names, given.shapes) != (self.names, self.shapes):
-            expected = dict(zip(self.names, self.shapes, strict=True))
-            got = dict(zip(given.names, given.shapes, strict=True))
-            raise ValueError(
-                f"params must have the leaves {expected}, as the tokenizer was made "
-                f"for; got {got}."
-            )
-        return [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
-
-    def restore(self, leaves: Mapping[int, Array]) -> Any:
-        """Params of leaves of the right sizes, in the template's shapes and dtypes."""
-        restored = [
-            leaves[number].reshape(shape).astype(dtype)
-            for number, (shape, dtype) in enumerate(
-                zip(self.shapes, self.dtypes, strict=True)
-            )
-        ]
-        return self.structure.unflatten(restored)
-
-
 def tokenizer(
     classifier: Classifier,
     variables: Variables,
@@ -134,7 +82,7 @@ def tokenizer(
     if kind != "chunks":
         try:
             return unit_tokens(classifier, variables, x)
-        except _NotAChain:
+        except NotAChain:
             if kind == "units":
                 raise
     return chunk_tokens(_params_of(variables), size)
@@ -180,8 +128,8 @@ def unit_tokens(classifier: Classifier, variables: Variables, x: Any) -> Tokeniz
             units (skip connections). The message says which.
     """
     params = _params_of(variables)
-    template = _template(params)
-    layers, epsilon = _chain(classifier, variables, template, x)
+    template = template_of(params)
+    layers, epsilon = chain_of(classifier, variables, template, x)
     hidden, last = layers[:-1], layers[-1]
     grouped = hidden or layers
     groups = []
@@ -252,7 +200,7 @@ def unit_tokens(classifier: Classifier, variables: Variables, x: Any) -> Tokeniz
             leaves[reader.kernel] = rows[:, order].reshape(shape)
         return template.structure.unflatten(leaves)
 
-    _check_symmetry(classifier, template, layers, permute, x, epsilon)
+    check_symmetry(classifier, template, layers, permute, x, epsilon)
     units = tuple(layer.features for layer in hidden)
     return Tokenizer("units", groups, tokenize, detokenize, permute, units)
 
@@ -278,7 +226,7 @@ def chunk_tokens(params: Any, size: int = 1000) -> Tokenizer:
     """
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"size must be a positive integer, got {size!r}.")
-    template = _template(params)
+    template = template_of(params)
     sizes = [int(np.prod(shape)) for shape in template.shapes]
     groups = tuple(
         Group(f"{name}[{number}]", 1, min(size, total - start))
@@ -336,21 +284,6 @@ def _from_units(outgoing: Array, rows: int) -> Array:
     return by_unit.swapaxes(0, 1).reshape(rows, -1)
 
 
-def _template(params: Any) -> _Template:
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = [
-        jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in paths
-    ]
-    for name, (_, leaf) in zip(names, paths, strict=True):
-        dtype = getattr(leaf, "dtype", type(leaf))
-        if not hasattr(leaf, "shape") or not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(
-                f"params must be floating-point arrays, got {dtype} for {name!r}."
-            )
-    shapes = tuple(tuple(leaf.shape) for _, leaf in paths)
-    return _Template(tuple(names), shapes, tuple(p.dtype for _, p in paths), structure)
-
-
 def _params_of(variables: Variables) -> Any:
     if not isinstance(variables, Mapping) or "params" not in variables:
         got = sorted(variables) if isinstance(variables, Mapping) else type(variables)
@@ -368,117 +301,3 @@ def _check_tokens(tokens: tuple[Array, ...], groups: tuple[Group, ...]) -> None:
     expected = [(group.count, group.width) for group in groups]
     if got != expected:
         raise ValueError(f"tokens must have the shapes {expected}, got {got}.")
-
-
-def _chain(
-    classifier: Classifier, variables: Variables, template: _Template, x: Any
-) -> tuple[list[_Layer], float]:
-    """The layers in the order of their calls, and how finely the model computes."""
-    taps = classifier.taps
-    if taps is None:
-        raise _NotAChain("it has no taps")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x must be floating point, got dtype {x.dtype}.")
-    order: list[str] = []
-
-    def in_order(variables, x):
-        calls = taps(variables, x)
-        order[:] = calls
-        return dict(calls)
-
-    x = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    try:
-        # JAX sorts a dictionary that comes out of a transformation by its keys, and
-        # taps may have been jitted: the order is only true within.
-        with jax.disable_jit():
-            calls = jax.eval_shape(in_order, variables, x)
-    except (ValueError, jax.errors.JAXTypeError) as error:
-        raise _NotAChain(f"its layers cannot be tapped ({error})") from error
-    for name in template.names:
-        path, _, kind = name.rpartition("/")
-        if path not in calls or kind not in ("kernel", "bias"):
-            raise _NotAChain(
-                f"its parameter {name!r} is no kernel or bias of a tapped layer"
-            )
-    others = sorted(set(variables) - {"params", OUTPUT_MASK})
-    if others:
-        raise _NotAChain(f"its variables hold {others} beside 'params'")
-    if not order:
-        raise _NotAChain("it has no tapped layer")
-    layers, number_of = [], {name: i for i, name in enumerate(template.names)}
-    for path in order:
-        tap = calls[path][0]
-        if len(calls[path]) != 1:
-            raise _NotAChain(f"layer {path!r} is called {len(calls[path])} times")
-        if tap.groups != 1:
-            raise _NotAChain(f"layer {path!r} has {tap.groups} feature groups")
-        prefix = f"{path}/" if path else ""
-        if f"{prefix}kernel" not in number_of:
-            raise _NotAChain(f"layer {path!r} has no kernel among the parameters")
-        kernel, bias = number_of[f"{prefix}kernel"], number_of.get(f"{prefix}bias")
-        shape = template.shapes[kernel]
-        # A dense layer's tap has all the axes it contracts as one.
-        rows = tap.input.shape[-1] if tap.kind == "dense" else np.prod(shape[:-1])
-        features = int(np.prod(shape)) // int(rows)
-        layers.append(_Layer(path or "layer", kernel, bias, int(rows), features))
-    for layer, reader in zip(layers, layers[1:], strict=False):
-        if reader.rows % layer.features:
-            raise _NotAChain(
-                f"layer {reader.name!r} reads {reader.rows} numbers, no multiple of "
-                f"the {layer.features} units of {layer.name!r} before it"
-            )
-    dtypes = [calls[path][0].input.dtype for path in order]
-    return layers, max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
-
-
-def _check_symmetry(
-    classifier: Classifier,
-    template: _Template,
-    layers: list[_Layer],
-    permute: Callable[[Any, tuple[Any, ...]], Any],
-    x: Any,
-    epsilon: float,
-) -> None:
-    """Raises unless the order of hidden units is nothing to the logits."""
-    if len(layers) == 1:
-        return
-    random = np.random.default_rng(0)
-
-    def draw() -> tuple[Any, Array]:
-        leaves = [random.normal(size=shape) for shape in template.shapes]
-        for layer in layers:  # Neither dying out nor saturating from layer to layer.
-            leaves[layer.kernel] /= np.sqrt(layer.rows)
-        inputs = jnp.asarray(random.normal(size=(8, *x.shape[1:])), x.dtype)
-        return template.structure.unflatten(map(jnp.float32, leaves)), inputs
-
-    @jax.jit
-    def logits(params: Any, inputs: Array, orders: tuple[np.ndarray, ...]) -> Array:
-        return classifier.apply({"params": permute(params, orders)}, inputs)
-
-    def apply(orders: tuple[np.ndarray, ...]) -> np.ndarray:
-        return np.asarray(logits(params, inputs, orders), np.float64)
-
-    # A model that computes in half precision rounds at every layer.
-    tolerance = max(1e-4, 16 * epsilon)
-    still = tuple(np.arange(layer.features) for layer in layers[:-1])
-    with jax.default_matmul_precision("highest"):
-        for _ in range(_MOST_DRAWS):
-            params, inputs = draw()
-            expected = apply(still)
-            bound = tolerance * np.abs(expected).max()
-            if np.ptp(expected, axis=0).max() > bound:
-                break
-        else:
-            raise _NotAChain("random inputs make no difference to its logits")
-        for number, order in enumerate(still):
-            if order.size < 2:
-                continue
-            # Each layer by itself: skip connections allow for what moves all alike.
-            for moved in (np.r_[1, 0, order[2:]], np.roll(order, 1)):
-                orders = (*still[:number], moved, *still[number + 1 :])
-                if not np.abs(apply(orders) - expected).max() <= bound:
-                    raise _NotAChain(
-                        f"the order of the units of layer {layers[number].name!r} "
-                        "changes the logits (a skip connection, or an operation that "
-                        "does not treat all units alike)"
-                    )
