@@ -16,7 +16,7 @@ import json
 import time
 from pathlib import Path
 
-import fiun
+import fiun_bench
 import networks
 import numpy as np
 import study as studies
@@ -69,7 +69,7 @@ def main(config: Tune) -> None:
         )
     )
     studies.open_folder(config.out, record, config.resume)
-    bench = fiun.Bench.create(preset, config.seeds, tuning=True)
+    bench = fiun_bench.Bench.create(preset, config.seeds, tuning=True)
     points = {
         name: [
             dict(zip(grid, values, strict=True))
@@ -100,10 +100,10 @@ def main(config: Tune) -> None:
                         for place, point in enumerate(of_grid)
                     }
                     graph, gold = by_name[regime], by_name["gold"]
-                    answers = fiun.answer(
+                    answers = fiun_bench.answer(
                         bench, case, regime, graph, tuple(rules), rules
                     )
-                    metrics = fiun.measure(
+                    metrics = fiun_bench.measure(
                         bench, case, regime, graph, gold, answers, relearn=False
                     )
                     for (method, _), of_node in metrics.items():
@@ -122,11 +122,11 @@ def main(config: Tune) -> None:
             key=lambda i: (-round(scores[i], 3), round(apart[i], 4)),
         )
         for rank, place in enumerate(order):
-            metrics = fiun.summary(found[name, place])
+            metrics = fiun_bench.summary(found[name, place])
             rows.append(
                 hf.evaluation.results_row(
                     f"fiun/{name}",
-                    fiun.by_seed(metrics),
+                    fiun_bench.by_seed(metrics),
                     dataset=preset.dataset,
                     model=preset.model,
                     scenario="class",
