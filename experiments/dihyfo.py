@@ -20,6 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 import study as studies
 import tyro
+from dihyfo_measures import (
+    CLASSES,
+    alignment,
+    follower,
+    judge,
+    maker,
+    member,
+    nearest_other,
+    novelty,
+    params_of,
+    sweeper,
+    timed,
+)
 from rich.console import Console
 from rich.table import Table
 
@@ -27,8 +40,6 @@ import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 
 SCENARIOS = ("classes", "samples", "prompts", "pairs", "ablations")
-CLASSES = np.eye(10, dtype=bool)
-PROMPTS = 20
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "dihyfo_2": {},
@@ -160,24 +171,24 @@ def _samples(config, study, world) -> list[dict[str, Any]]:
         ends = worlds.flat(
             jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
         )
-        apart = _nearest_other(ends)
+        apart = nearest_other(ends)
         for number in range(config.networks):
             network = world.trained(_file(name), number, **VARIANTS[name])
             for steps in (1, 20):
                 sampler = hypernet.Sampler(steps=steps)
-                make = _maker(network, sampler, config.samples)
-                seconds = _seconds(make, study)
+                make = maker(network, sampler, config.samples)
+                seconds = timed(make, study)
                 for label in range(10):
                     found = []
                     for seed in range(config.seeds):
                         params = make(
                             jax.random.fold_in(jax.random.key(31), seed),
-                            _member(seed, study.originals["params"]),
+                            member(seed, study.originals["params"]),
                             jnp.asarray(CLASSES[label]),
                         )
                         found.append(
-                            _judge(study, params, label, test, probe)
-                            | _novelty(params, ends, apart)
+                            judge(study, params, label, test, probe)
+                            | novelty(params, ends, apart)
                         )
                     rows.append(
                         _row(
@@ -201,12 +212,12 @@ def _prompts(config, study, world) -> list[dict[str, Any]]:
     for name in config.variants:
         for number in range(config.networks):
             network = world.trained(_file(name), number, **VARIANTS[name])
-            sweep, along = _sweeper(study, network), _follower(study, network)
+            sweep, along = sweeper(study, network), follower(study, network)
             for label in range(10):
                 found = []
                 for seed in range(config.seeds):
                     key = jax.random.fold_in(jax.random.key(32), seed)
-                    params = _member(seed, study.originals["params"])
+                    params = member(seed, study.originals["params"])
                     begin = float(held.start_loss[seed, label])
                     asked, came = sweep(key, params, begin, label)
                     run = (held.start == seed) & held.masks[:, label]
@@ -214,14 +225,15 @@ def _prompts(config, study, world) -> list[dict[str, Any]]:
                     reached = along(key, params, losses, jnp.asarray(CLASSES[label]))
                     found.append(
                         {
-                            "r2_sweep": _alignment(asked, came),
-                            "r2_trajectory": _alignment(
+                            "r2_sweep": alignment(asked, came),
+                            "r2_trajectory": alignment(
                                 losses[:, label], reached[:, label]
                             ),
-                            **{f"asked_{i}": float(v) for i, v in enumerate(asked)},
-                            **{f"came_{i}": float(v) for i, v in enumerate(came)},
                         }
                     )
+                    if number == 0:  # For pictures.
+                        found[-1] |= {f"asked_{i}": v for i, v in enumerate(asked)}
+                        found[-1] |= {f"came_{i}": v for i, v in enumerate(came)}
                 rows.append(
                     _row(
                         study,
@@ -253,7 +265,7 @@ def _pairs(config, study, world) -> list[dict[str, Any]]:
         # The free mode has one way only.
         for sets in hypernet.SETS if "free" not in name else ("direct",):
             sampler = hypernet.Sampler(sets=sets)
-            makers[f"{name}/{sets}"] = _maker(network, sampler, 4)
+            makers[f"{name}/{sets}"] = maker(network, sampler, 4)
     for row, (where, pair) in enumerate(pairs):
         classes = jnp.asarray(masks[row])
         request = "classes " + "+".join(map(str, pair))
@@ -262,7 +274,7 @@ def _pairs(config, study, world) -> list[dict[str, Any]]:
             found = []
             for seed in range(config.seeds):
                 scores = hypernet.score_all(
-                    study.classifier, {"params": _member(seed, params)}, test
+                    study.classifier, {"params": member(seed, params)}, test
                 )
                 found.append(
                     {
@@ -272,13 +284,13 @@ def _pairs(config, study, world) -> list[dict[str, Any]]:
                 )
             rows.append(_row(study, "pairs", method, request, found, {"where": where}))
 
-        add("original", jax.tree.map(lambda leaf: leaf[:, None], _params(study)))
+        add("original", jax.tree.map(lambda leaf: leaf[:, None], params_of(study)))
         add("retrain", jax.tree.map(lambda leaf, at=row: leaf[at][:, None], oracles))
         for name, make in makers.items():
             samples = [
                 make(
                     jax.random.fold_in(jax.random.key(33), seed),
-                    _member(seed, study.originals["params"]),
+                    member(seed, study.originals["params"]),
                     classes,
                 )
                 for seed in range(config.seeds)
@@ -294,21 +306,21 @@ def _ablations(config, study, world) -> list[dict[str, Any]]:
     usual = {"anchored": {}, "free": {"mode": "free"}}
     for name, changes in (usual | ABLATIONS).items():
         network = world.trained(f"ablation-{name}", 0, **changes)
-        sweep = None if network.recipe.mode == "free" else _sweeper(study, network)
+        sweep = None if network.recipe.mode == "free" else sweeper(study, network)
         for steps in (1, 20):
-            make = _maker(network, hypernet.Sampler(steps=steps), 8)
+            make = maker(network, hypernet.Sampler(steps=steps), 8)
             for label in range(10):
                 found = []
                 for seed in range(config.seeds):
                     key = jax.random.fold_in(jax.random.key(34), seed)
-                    params = _member(seed, study.originals["params"])
+                    params = member(seed, study.originals["params"])
                     made = make(key, params, jnp.asarray(CLASSES[label]))
-                    found.append(_judge(study, made, label, test, probe))
+                    found.append(judge(study, made, label, test, probe))
                     if sweep is not None and steps == 1:
                         own = {"params": params}
                         scores = hypernet.class_scores(study.classifier, own, probe)
                         asked, came = sweep(key, params, scores.loss[label], label)
-                        found[-1]["r2_sweep"] = _alignment(asked, came)
+                        found[-1]["r2_sweep"] = alignment(asked, came)
                 rows.append(
                     _row(
                         study,
@@ -333,143 +345,6 @@ _RUN = {
 
 def _file(name: str) -> str:
     return name.replace("/", "-")
-
-
-def _member(index: int, stacked: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
-
-
-def _params(study) -> Any:
-    return study.originals["params"]
-
-
-def _maker(network: hypernet.Hypernetwork, sampler: hypernet.Sampler, count: int):
-    """``(key, params, classes) -> params [count, ...]``, jitted."""
-    learnt = network.learnt
-    assert learnt is not None
-    nobody = jnp.zeros(network.num_classes, bool)
-
-    @jax.jit
-    def make(learnt, key, params, classes):
-        return jax.vmap(
-            lambda key: hypernet.forget_set(
-                key, network, learnt, params, classes, nobody, None, sampler
-            )
-        )(jax.random.split(key, count))
-
-    return lambda *arguments: make(learnt, *arguments)
-
-
-def _seconds(make, study) -> dict[str, float]:
-    """Mean seconds a sample, and those of the compilation."""
-    arguments = (
-        jax.random.key(30),
-        _member(0, study.originals["params"]),
-        jnp.asarray(CLASSES[0]),
-    )
-    begun = time.perf_counter()
-    made = jax.block_until_ready(make(*arguments))
-    compiled = time.perf_counter() - begun
-    begun = time.perf_counter()
-    jax.block_until_ready(make(*arguments))
-    count = jax.tree.leaves(made)[0].shape[0]
-    seconds = (time.perf_counter() - begun) / count
-    return {"init": 0.0, "unlearn": seconds, "compile": compiled}
-
-
-def _judge(study, params, label, test, probe) -> dict[str, float]:
-    """Raw samples of one model and class, and the best of them by the probe."""
-    variables = {"params": params}
-    on_test = hypernet.score_all(study.classifier, variables, test)
-    on_probe = hypernet.score_all(study.classifier, variables, probe)
-    kept = ~CLASSES[label]
-    forget, retain = on_test.accuracy[:, label], on_test.accuracy[:, kept].mean(1)
-    best = on_probe.loss[:, kept].mean(1).argmin()
-    spread = worlds.flat(params).std(0)
-    return {
-        "forget_accuracy_test": forget.mean(),
-        "retain_accuracy_test": retain.mean(),
-        "forget_accuracy_worst_sample": forget.max(),
-        "retain_accuracy_worst_sample": retain.min(),
-        "retain_accuracy_spread": retain.std(ddof=1),
-        "share_below_1_percent": (forget <= 0.01).mean(),
-        "share_below_2_percent": (forget <= 0.02).mean(),
-        "best_forget_accuracy_test": forget[best],
-        "best_retain_accuracy_test": retain[best],
-        "forget_loss_test": on_test.loss[:, label].mean(),
-        "parameter_spread": np.sqrt(np.mean(np.square(spread))),
-    }
-
-
-def _novelty(params, ends, apart) -> dict[str, float]:
-    """How far samples are from the nearest model of the zoo, beside how far the models
-    of the zoo are from each other. Far below one: copies."""
-    samples = worlds.flat(params)
-    nearest = np.array(
-        [np.sqrt(np.square(ends - own[None]).sum(1).min()) for own in samples]
-    )
-    return {
-        "nearest_distance": nearest.mean(),
-        "nearest_distance_ratio": nearest.mean() / apart,
-    }
-
-
-def _nearest_other(ends: np.ndarray) -> float:
-    """Mean distance of a model of the zoo to the nearest other, over at most 200."""
-    chosen = np.linspace(0, len(ends) - 1, min(len(ends), 200)).astype(int)
-    found = []
-    for row in chosen:
-        squares = np.square(ends - ends[row][None]).sum(1)
-        squares[row] = np.inf
-        found.append(np.sqrt(squares.min()))
-    return float(np.mean(found))
-
-
-def _sweeper(study, network):
-    """``(key, params, first loss, label) -> (asked, came)``: forget losses from a
-    model's own to the largest of the zoo, the others by profile."""
-    probe, sampler = study.splits.probe, hypernet.Sampler()
-
-    @jax.jit
-    def sweep(learnt, key, params, begin, label):
-        classes = jnp.arange(network.num_classes) == label
-        profile = hypernet.profile(learnt.profiles, classes)
-        asked = jnp.linspace(begin, learnt.profiles.largest[label], PROMPTS)
-
-        def one(key, loss):
-            wanted = jnp.where(classes, loss, profile)
-            made = hypernet.sample_params(
-                key, network, learnt, params, wanted, classes, sampler
-            )
-            scores = hypernet.class_scores(study.classifier, {"params": made}, probe)
-            return scores.loss[label]
-
-        return asked, jax.vmap(one)(jax.random.split(key, PROMPTS), asked)
-
-    return lambda *arguments: sweep(network.learnt, *arguments)
-
-
-def _follower(study, network):
-    """``(key, params, losses [K, C], classes) -> achieved losses [K, C]``."""
-    probe, sampler = study.splits.probe, hypernet.Sampler()
-
-    @jax.jit
-    def follow(learnt, key, params, losses, classes):
-        def one(key, wanted):
-            made = hypernet.sample_params(
-                key, network, learnt, params, wanted, classes, sampler
-            )
-            return hypernet.class_scores(study.classifier, {"params": made}, probe).loss
-
-        return jax.vmap(one)(jax.random.split(key, losses.shape[0]), losses)
-
-    return lambda *arguments: follow(network.learnt, *arguments)
-
-
-def _alignment(asked, came) -> float:
-    asked, came = np.asarray(asked), np.asarray(came)
-    total = np.square(asked - asked.mean()).sum() + 1e-8
-    return float(1 - np.square(asked - came).sum() / total)
 
 
 def _pair_oracles(config, study, world, masks):

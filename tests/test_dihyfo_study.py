@@ -12,7 +12,7 @@ from tests.hypernet import worlds as small
 
 @pytest.fixture(scope="module")
 def modules():
-    return scripts.load("dihyfo", "dihyfo_world")
+    return scripts.load("dihyfo", "dihyfo_world", "dihyfo_measures")
 
 
 def test_unseen_pairs_are_in_no_zoo(modules):
@@ -27,18 +27,18 @@ def test_alignment_is_that_of_gpt(modules):
     mean = 7 / 3
     total = (1 - mean) ** 2 + (2 - mean) ** 2 + (4 - mean) ** 2
     expected = 1 - 2 / total
-    np.testing.assert_allclose(modules[0]._alignment(asked, came), expected)
-    assert modules[0]._alignment(asked, asked) == 1
+    np.testing.assert_allclose(modules[2].alignment(asked, came), expected)
+    assert modules[2].alignment(asked, asked) == 1
 
 
 def test_novelty_of_a_copy_is_zero(modules):
     ends = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
-    apart = modules[0]._nearest_other(ends)
+    apart = modules[2].nearest_other(ends)
     assert apart == 5
     copy = {"w": jnp.array([[3.0, 4.0]])}
-    assert modules[0]._novelty(copy, ends, apart)["nearest_distance"] == 0
+    assert modules[2].novelty(copy, ends, apart)["nearest_distance"] == 0
     other = {"w": jnp.array([[3.0, 14.0]])}
-    found = modules[0]._novelty(other, ends, apart)
+    found = modules[2].novelty(other, ends, apart)
     np.testing.assert_allclose(found["nearest_distance_ratio"], np.sqrt(45) / 5)
 
 

@@ -1,0 +1,151 @@
+"""What the study of hypernetworks measures: samples, prompts and distances."""
+
+import time
+from typing import Any
+
+import dihyfo_world as worlds
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax import hypernet
+
+CLASSES = np.eye(10, dtype=bool)
+PROMPTS = 20
+
+
+def member(index: int, stacked: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
+
+
+def params_of(study) -> Any:
+    return study.originals["params"]
+
+
+def maker(network: hypernet.Hypernetwork, sampler: hypernet.Sampler, count: int):
+    """``(key, params, classes) -> params [count, ...]``, jitted."""
+    learnt = network.learnt
+    assert learnt is not None
+    nobody = jnp.zeros(network.num_classes, bool)
+
+    @jax.jit
+    def make(learnt, key, params, classes):
+        return jax.vmap(
+            lambda key: hypernet.forget_set(
+                key, network, learnt, params, classes, nobody, None, sampler
+            )
+        )(jax.random.split(key, count))
+
+    return lambda *arguments: make(learnt, *arguments)
+
+
+def timed(make, study) -> dict[str, float]:
+    """Mean seconds a sample, and those of the compilation."""
+    arguments = (
+        jax.random.key(30),
+        member(0, study.originals["params"]),
+        jnp.asarray(CLASSES[0]),
+    )
+    begun = time.perf_counter()
+    made = jax.block_until_ready(make(*arguments))
+    compiled = time.perf_counter() - begun
+    begun = time.perf_counter()
+    jax.block_until_ready(make(*arguments))
+    count = jax.tree.leaves(made)[0].shape[0]
+    seconds = (time.perf_counter() - begun) / count
+    return {"init": 0.0, "unlearn": seconds, "compile": compiled}
+
+
+def judge(study, params, label, test, probe) -> dict[str, float]:
+    """Raw samples of one model and class, and the best of them by the probe."""
+    variables = {"params": params}
+    on_test = hypernet.score_all(study.classifier, variables, test)
+    on_probe = hypernet.score_all(study.classifier, variables, probe)
+    kept = ~CLASSES[label]
+    forget, retain = on_test.accuracy[:, label], on_test.accuracy[:, kept].mean(1)
+    best = on_probe.loss[:, kept].mean(1).argmin()
+    spread = worlds.flat(params).std(0)
+    return {
+        "forget_accuracy_test": forget.mean(),
+        "retain_accuracy_test": retain.mean(),
+        "forget_accuracy_worst_sample": forget.max(),
+        "retain_accuracy_worst_sample": retain.min(),
+        "retain_accuracy_spread": retain.std(ddof=1),
+        "share_below_1_percent": (forget <= 0.01).mean(),
+        "share_below_2_percent": (forget <= 0.02).mean(),
+        "best_forget_accuracy_test": forget[best],
+        "best_retain_accuracy_test": retain[best],
+        "forget_loss_test": on_test.loss[:, label].mean(),
+        "parameter_spread": np.sqrt(np.mean(np.square(spread))),
+    }
+
+
+def novelty(params, ends, apart) -> dict[str, float]:
+    """How far samples are from the nearest model of the zoo, beside how far the models
+    of the zoo are from each other. Far below one: copies."""
+    samples = worlds.flat(params)
+    nearest = np.array(
+        [np.sqrt(np.square(ends - own[None]).sum(1).min()) for own in samples]
+    )
+    return {
+        "nearest_distance": nearest.mean(),
+        "nearest_distance_ratio": nearest.mean() / apart,
+    }
+
+
+def nearest_other(ends: np.ndarray) -> float:
+    """Mean distance of a model of the zoo to the nearest other, over at most 200."""
+    chosen = np.linspace(0, len(ends) - 1, min(len(ends), 200)).astype(int)
+    found = []
+    for row in chosen:
+        squares = np.square(ends - ends[row][None]).sum(1)
+        squares[row] = np.inf
+        found.append(np.sqrt(squares.min()))
+    return float(np.mean(found))
+
+
+def sweeper(study, network):
+    """``(key, params, first loss, label) -> (asked, came)``: forget losses from a
+    model's own to the largest of the zoo, the others by profile."""
+    probe, sampler = study.splits.probe, hypernet.Sampler()
+
+    @jax.jit
+    def sweep(learnt, key, params, begin, label):
+        classes = jnp.arange(network.num_classes) == label
+        profile = hypernet.profile(learnt.profiles, classes)
+        asked = jnp.linspace(begin, learnt.profiles.largest[label], PROMPTS)
+
+        def one(key, loss):
+            wanted = jnp.where(classes, loss, profile)
+            made = hypernet.sample_params(
+                key, network, learnt, params, wanted, classes, sampler
+            )
+            scores = hypernet.class_scores(study.classifier, {"params": made}, probe)
+            return scores.loss[label]
+
+        return asked, jax.vmap(one)(jax.random.split(key, PROMPTS), asked)
+
+    return lambda *arguments: sweep(network.learnt, *arguments)
+
+
+def follower(study, network):
+    """``(key, params, losses [K, C], classes) -> achieved losses [K, C]``."""
+    probe, sampler = study.splits.probe, hypernet.Sampler()
+
+    @jax.jit
+    def follow(learnt, key, params, losses, classes):
+        def one(key, wanted):
+            made = hypernet.sample_params(
+                key, network, learnt, params, wanted, classes, sampler
+            )
+            return hypernet.class_scores(study.classifier, {"params": made}, probe).loss
+
+        return jax.vmap(one)(jax.random.split(key, losses.shape[0]), losses)
+
+    return lambda *arguments: follow(network.learnt, *arguments)
+
+
+def alignment(asked, came) -> float:
+    asked, came = np.asarray(asked), np.asarray(came)
+    total = np.square(asked - asked.mean()).sum() + 1e-8
+    return float(1 - np.square(asked - came).sum() / total)
