@@ -141,7 +141,9 @@ def _record(config: DiHyFo) -> dict[str, Any]:
     fields["recipe"] = preset.recipe.record()
     for name in ("course", "free_course"):
         fields[name] = getattr(preset, name)._asdict()
-    return json.loads(json.dumps(record | {"study": fields}))
+    # What networks are made with, so that no run is gone on with by others.
+    made = {"variants_are": VARIANTS, "ablations_are": ABLATIONS}
+    return json.loads(json.dumps(record | {"study": fields} | made))
 
 
 def _method(network: hypernet.Hypernetwork, **options) -> studies.Method:
@@ -172,6 +174,13 @@ def _samples(config, study, world) -> list[dict[str, Any]]:
             jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
         )
         apart = nearest_other(ends)
+        # The free network has no order of hidden units, the zoo has one.
+        units, tokenizer = None, world.network("free").tokenizer
+        if "free" in name and tokenizer.permute is not None:
+            mean = jax.tree.map(
+                lambda leaf: leaf[:, -1].mean(axis=0), zoo.variables["params"]
+            )
+            units = tokenizer, mean
         for number in range(config.networks):
             network = world.trained(_file(name), number, **VARIANTS[name])
             for steps in (1, 20):
@@ -188,7 +197,7 @@ def _samples(config, study, world) -> list[dict[str, Any]]:
                         )
                         found.append(
                             judge(study, params, label, test, probe)
-                            | novelty(params, ends, apart)
+                            | novelty(params, ends, apart, units)
                         )
                     rows.append(
                         _row(
@@ -371,7 +380,9 @@ def _pair_oracles(config, study, world, masks):
 def _row(study, scenario, method, request, found, factors, seconds=None):
     nothing = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
     everything = {"retain", "forget", "classes", "probe"}
-    access = hf.Access(before=everything, unlearn={"classes"})
+    # The best of many samples is chosen by the probe.
+    chosen = {"probe"} if any(name.startswith("best_") for name in found[0]) else set()
+    access = hf.Access(before=everything, unlearn={"classes"} | chosen)
     if method == "original":
         access = hf.identity(study.classifier).access
     if method == "retrain":

@@ -1,5 +1,6 @@
 """What the study of hypernetworks measures: samples, prompts and distances."""
 
+import functools
 import time
 from typing import Any
 
@@ -23,20 +24,22 @@ def params_of(study) -> Any:
 
 
 def maker(network: hypernet.Hypernetwork, sampler: hypernet.Sampler, count: int):
-    """``(key, params, classes) -> params [count, ...]``, jitted."""
-    learnt = network.learnt
-    assert learnt is not None
+    """``(key, params, classes) -> params [count, ...]``, jitted.
+
+    Networks of one kind share a compilation: what they learnt is an argument.
+    """
+    kind = network._replace(learnt=None)
+    return functools.partial(_make, kind, sampler, count, network.learnt)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _make(network, sampler, count, learnt, key, params, classes):
     nobody = jnp.zeros(network.num_classes, bool)
-
-    @jax.jit
-    def make(learnt, key, params, classes):
-        return jax.vmap(
-            lambda key: hypernet.forget_set(
-                key, network, learnt, params, classes, nobody, None, sampler
-            )
-        )(jax.random.split(key, count))
-
-    return lambda *arguments: make(learnt, *arguments)
+    return jax.vmap(
+        lambda key: hypernet.forget_set(
+            key, network, learnt, params, classes, nobody, None, sampler
+        )
+    )(jax.random.split(key, count))
 
 
 def timed(make, study) -> dict[str, float]:
@@ -80,9 +83,27 @@ def judge(study, params, label, test, probe) -> dict[str, float]:
     }
 
 
-def novelty(params, ends, apart) -> dict[str, float]:
+def novelty(params, ends, apart, units=None) -> dict[str, float]:
     """How far samples are from the nearest model of the zoo, beside how far the models
-    of the zoo are from each other. Far below one: copies."""
+    of the zoo are from each other. Far below one: copies.
+
+    Args:
+        params: samples, ``[S, ...]``.
+        ends: the models of the zoo, flat, ``[P, D]``.
+        apart: as by :func:`nearest_other`.
+        units: a tokenizer and a model in whose order the zoo's hidden units are: those
+            of the samples are brought into it first, for a copy in another order is a
+            copy. None if their order is given.
+    """
+    if units is not None:
+        tokenizer, reference = units
+        count = jax.tree.leaves(params)[0].shape[0]
+        orders = [
+            hypernet.match(tokenizer, member(row, params), reference)
+            for row in range(count)
+        ]
+        stacked = tuple(map(np.stack, zip(*orders, strict=True)))
+        params = hypernet.permute_all(tokenizer, params, stacked)
     samples = worlds.flat(params)
     nearest = np.array(
         [np.sqrt(np.square(ends - own[None]).sum(1).min()) for own in samples]
@@ -107,42 +128,39 @@ def nearest_other(ends: np.ndarray) -> float:
 def sweeper(study, network):
     """``(key, params, first loss, label) -> (asked, came)``: forget losses from a
     model's own to the largest of the zoo, the others by profile."""
-    probe, sampler = study.splits.probe, hypernet.Sampler()
+    kind = network._replace(learnt=None)
+    return functools.partial(
+        _sweep, study.classifier, kind, study.splits.probe, network.learnt
+    )
 
-    @jax.jit
-    def sweep(learnt, key, params, begin, label):
-        classes = jnp.arange(network.num_classes) == label
-        profile = hypernet.profile(learnt.profiles, classes)
-        asked = jnp.linspace(begin, learnt.profiles.largest[label], PROMPTS)
 
-        def one(key, loss):
-            wanted = jnp.where(classes, loss, profile)
-            made = hypernet.sample_params(
-                key, network, learnt, params, wanted, classes, sampler
-            )
-            scores = hypernet.class_scores(study.classifier, {"params": made}, probe)
-            return scores.loss[label]
-
-        return asked, jax.vmap(one)(jax.random.split(key, PROMPTS), asked)
-
-    return lambda *arguments: sweep(network.learnt, *arguments)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sweep(classifier, network, probe, learnt, key, params, begin, label):
+    classes = jnp.arange(network.num_classes) == label
+    profile = hypernet.profile(learnt.profiles, classes)
+    asked = jnp.linspace(begin, learnt.profiles.largest[label], PROMPTS)
+    wanted = jnp.where(classes, asked[:, None], profile)
+    losses = _losses(classifier, network, probe, learnt, key, params, wanted, classes)
+    return asked, losses[:, label]
 
 
 def follower(study, network):
     """``(key, params, losses [K, C], classes) -> achieved losses [K, C]``."""
-    probe, sampler = study.splits.probe, hypernet.Sampler()
+    kind = network._replace(learnt=None)
+    return functools.partial(
+        _losses, study.classifier, kind, study.splits.probe, network.learnt
+    )
 
-    @jax.jit
-    def follow(learnt, key, params, losses, classes):
-        def one(key, wanted):
-            made = hypernet.sample_params(
-                key, network, learnt, params, wanted, classes, sampler
-            )
-            return hypernet.class_scores(study.classifier, {"params": made}, probe).loss
 
-        return jax.vmap(one)(jax.random.split(key, losses.shape[0]), losses)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _losses(classifier, network, probe, learnt, key, params, wanted, classes):
+    def one(key, wanted):
+        made = hypernet.sample_params(
+            key, network, learnt, params, wanted, classes, hypernet.Sampler()
+        )
+        return hypernet.class_scores(classifier, {"params": made}, probe).loss
 
-    return lambda *arguments: follow(network.learnt, *arguments)
+    return jax.vmap(one)(jax.random.split(key, wanted.shape[0]), wanted)
 
 
 def alignment(asked, came) -> float:

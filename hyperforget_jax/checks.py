@@ -21,6 +21,7 @@ from hyperforget_jax.base import (
 __all__ = [
     "check_classifier",
     "check_examples",
+    "check_held_out",
     "check_is_examples",
     "check_positive",
     "check_request",
@@ -47,6 +48,28 @@ def check_is_examples(data, name: str = "data") -> None:
         raise TypeError(
             f"{name} must be hf.Examples, such as splits.train or what "
             f"hf.data.examples(x, y) gives; got {type(data).__name__}."
+        )
+
+
+def check_held_out(train: Examples, probe: Examples) -> None:
+    """Raises unless no example of ``probe`` is one of ``train``, by their ids.
+
+    Examples that weigh nothing do not count. Tracers pass.
+
+    Raises:
+        ValueError: some are; the message has the first.
+    """
+    leaves = (train.id, train.weight, probe.id, probe.weight)
+    if not all(is_concrete(leaf) for leaf in leaves):
+        return
+    shared = np.intersect1d(
+        np.asarray(train.id)[np.asarray(train.weight) > 0],
+        np.asarray(probe.id)[np.asarray(probe.weight) > 0],
+    )
+    if shared.size:
+        raise ValueError(
+            f"probe must be held out of training, but {shared.size} of its ids are "
+            f"the training data's, such as {shared[:5].tolist()}."
         )
 
 

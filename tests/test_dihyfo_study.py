@@ -42,6 +42,26 @@ def test_novelty_of_a_copy_is_zero(modules):
     np.testing.assert_allclose(found["nearest_distance_ratio"], np.sqrt(45) / 5)
 
 
+def test_a_copy_in_another_order_is_no_novelty(modules):
+    measures = modules[2]
+    tokenizer = hypernet.build(
+        small.CLASSIFIER, small.train().x, hypernet.Recipe(mode="free")
+    ).tokenizer
+    zoo = small.zoo("free")
+    last = jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
+    last, _, _ = hypernet.canonicalise(tokenizer, last)
+    flat = modules[1].flat(last)
+    orders = np.array([np.random.default_rng(i).permutation(5) for i in range(20)])
+    shuffled = hypernet.permute_all(tokenizer, last, (orders,))
+    mean = jax.tree.map(lambda leaf: leaf.mean(0), last)
+    apart = measures.nearest_other(flat)
+    blind = measures.novelty(shuffled, flat, apart)
+    assert blind["nearest_distance_ratio"] > 1
+    found = measures.novelty(shuffled, flat, apart, (tokenizer, mean))
+    # Where a model was matched to the mean before the mean settled, others are nearer.
+    assert found["nearest_distance_ratio"] < 0.1
+
+
 def test_a_share_of_the_zoo_is_that_of_its_starts(modules, tmp_path):
     world = modules[1].World(
         modules[1].PRESETS["digits"], tmp_path, None, toys.perceptron()

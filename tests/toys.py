@@ -10,14 +10,17 @@ from hyperforget_jax.base import Array
 NUM_CLASSES = 4
 
 
-def points(num_rows: int = 40, features: int = 6, seed: int = 7) -> hf.Examples:
+def points(
+    num_rows: int = 40, features: int = 6, seed: int = 7, first_id: int = 0
+) -> hf.Examples:
     """Noisy clusters, one a class, every class ``num_rows / 4`` times, shuffled."""
     key_centre, key_noise, key_order = jax.random.split(jax.random.key(seed), 3)
     y = jax.random.permutation(key_order, jnp.arange(num_rows) % NUM_CLASSES)
     centres = 2 * jax.random.normal(key_centre, (NUM_CLASSES, features))
     x = centres[y] + jax.random.normal(key_noise, (num_rows, features))
     ones = jnp.ones(num_rows, jnp.int32)
-    return hf.Examples(x, y.astype(jnp.int32), ones, jnp.arange(num_rows))
+    ids = first_id + jnp.arange(num_rows)
+    return hf.Examples(x, y.astype(jnp.int32), ones, ids)
 
 
 def softmax_regression() -> hf.Classifier:

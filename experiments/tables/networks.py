@@ -22,7 +22,7 @@ def settings(preset: str) -> str:
                 f"{spread(forget, 3)} ({worst.max():.3f})" if worst.size else "–",
                 f"{spread(gap, 2)} ({least.min():.1f})",
                 spread(_values(found, "js_to_oracle", **wanted), 4),
-                spread(_values(found, "relearn_steps", **wanted), 1),
+                _relearning(found, **wanted),
             ]
         lines.append(cells)
     heads = ["method"]
@@ -144,6 +144,12 @@ def _networks(preset: str) -> dict[tuple, dict]:
         for row in rows
         if row["factors"]["node"] == "all"
     }
+
+
+def _relearning(found: dict[tuple, dict], **wanted) -> str:
+    cut = _values(found, "relearn_censored", **wanted)
+    steps = spread(_values(found, "relearn_steps", **wanted), 1)
+    return f"≥ {steps}" if cut.size and cut.max() > 0 else steps
 
 
 def _values(found: dict[tuple, dict], name: str, **wanted) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 import hyperforget_jax as hf
-from tables.writing import RESULTS, of_requests, spread, table, with_worst
+from tables.writing import RESULTS, of_requests, relearning, spread, table, with_worst
 
 
 def classes(preset: str) -> str:
@@ -29,7 +29,7 @@ def classes(preset: str) -> str:
                 with_worst(of_requests(metrics, "forget_accuracy_test"), max, 3),
                 with_worst(gap, min, 2),
                 with_worst(of_requests(metrics, "js_to_oracle"), max, 4),
-                spread(of_requests(metrics, "relearn_steps"), 1),
+                relearning(metrics),
             ]
         )
     return table(

@@ -31,6 +31,16 @@ def with_worst(values: np.ndarray, worst: Callable, digits: int) -> str:
     return f"{spread(values, digits)} ({worst(of_request):.{digits}f})"
 
 
+def relearning(metrics: Sequence[dict], worst: Callable | None = None) -> str:
+    """Relearning steps; "≥" where some run was cut short before it was there."""
+    steps = of_requests(metrics, "relearn_steps")
+    if not steps.size:
+        return "–"
+    cut = any(one["relearn_censored"]["max"] > 0 for one in metrics)
+    cell = spread(steps, 1) if worst is None else with_worst(steps, worst, 1)
+    return f"≥ {cell}" if cut else cell
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]

@@ -294,7 +294,14 @@ def oracle_answers(
     def by_mask(leaf):
         return jnp.reshape(leaf, (num_masks, members, *leaf.shape[1:]))
 
-    def one_mask(variables, failed_at, x):
+    stacked = jax.tree.map(by_mask, (retrained.variables, retrained.failed_at))
+    return _mean_answers(classifier, stacked, train.x)
+
+
+@functools.partial(jax.jit, static_argnames="classifier")
+def _mean_answers(classifier: Classifier, stacked: Any, x: Array) -> Array:
+    def one_mask(own):
+        variables, failed_at = own
         logits = predictions.population_logits(classifier, variables, x)
         logs = jax.nn.log_softmax(logits)
         well = (failed_at < 0)[:, None, None]
@@ -303,10 +310,7 @@ def oracle_answers(
         mean = jax.nn.logsumexp(logs, axis=0, b=well, where=well)
         return mean - jnp.log(jnp.sum(well))
 
-    stacked = jax.tree.map(by_mask, (retrained.variables, retrained.failed_at))
-    return jax.jit(
-        lambda stacked, x: jax.lax.map(lambda own: one_mask(own[0], own[1], x), stacked)
-    )(stacked, train.x)
+    return jax.lax.map(one_mask, stacked)
 
 
 @functools.lru_cache(maxsize=16)
@@ -376,15 +380,7 @@ def _checked(classifier, train, probe, masks) -> tuple[np.ndarray, int]:
     num_classes = checks.check_classifier(classifier, None, train.x)
     checks.check_examples(train, num_classes=num_classes, name="train")
     checks.check_examples(probe, num_classes=num_classes, name="probe")
-    shared = np.intersect1d(
-        np.asarray(train.id)[np.asarray(train.weight) > 0],
-        np.asarray(probe.id)[np.asarray(probe.weight) > 0],
-    )
-    if shared.size:
-        raise ValueError(
-            f"probe must be held out of training, but {shared.size} of its ids are "
-            f"train's, such as {shared[:5].tolist()}."
-        )
+    checks.check_held_out(train, probe)
     seen = np.unique(np.asarray(probe.y)[np.asarray(probe.weight) > 0])
     if len(seen) < num_classes:
         missing = sorted(set(range(num_classes)) - set(seen.tolist()))

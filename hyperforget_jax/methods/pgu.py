@@ -17,7 +17,8 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
-from hyperforget_jax.methods.pgu_rounds import descend_in_rounds, in_batches
+from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
+from hyperforget_jax.models import predictions
 from hyperforget_jax.subspace import Grams, Store, Subspace, margins_of
 from hyperforget_jax.training.fitting import Augment
 
@@ -113,7 +114,8 @@ def pgu(
 
     Raises:
         ValueError, TypeError: as for :func:`hyperforget_jax.methods.pgu_recipe.recipe`;
-            a classifier without taps; and where values can be seen, examples that are
+            a malformed probe, or one that holds training examples; a classifier without
+            taps; and where values can be seen, examples that are
             not in the Gram matrices.
 
     References:
@@ -122,6 +124,8 @@ def pgu(
         not in it.
     """
     how = recipe(preset, **changes)
+    if probe is not None:
+        checks.check_examples(probe, name="probe")
 
     def measure(variables: Variables, data: Examples) -> Grams:
         return subspace.measure(
@@ -136,6 +140,8 @@ def pgu(
 
     def init(key: Array, variables: Variables, data: Examples) -> PGUState:
         del key  # Nothing here is random.
+        if probe is not None:
+            checks.check_held_out(data, probe)
         grams = measure(variables, data)
         if not grams.values:
             raise ValueError(
@@ -144,7 +150,9 @@ def pgu(
             )
 
         def answers(examples: Examples) -> tuple[Array, Array, Array]:
-            logits = in_batches(classifier, variables, examples.x, how.batch_size)
+            logits = predictions.logits(
+                classifier, variables, examples.x, batch_size=how.batch_size
+            )
             return logits, examples.y, examples.weight
 
         order = subspace.order_of(data)
@@ -181,14 +189,15 @@ def pgu(
             room,
         )
         before = variables["params"]
-        moved = subspace.protected(
-            room, jax.tree.map(jnp.subtract, changed["params"], before)
-        )
+        change = jax.tree.map(jnp.subtract, changed["params"], before)
+        moved = subspace.protected(room, change, left)
         info = PGUInfo(
             *curves,
             rounds,
             subspace.drift(left, moved),
-            subspace.relative_drift(left, subspace.protected(room, before), moved),
+            subspace.relative_drift(
+                left, subspace.protected(room, before, left), moved
+            ),
             protected,
             spectrum.clipped,
             refused,

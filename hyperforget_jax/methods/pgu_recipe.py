@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import numpy as np
 
 from hyperforget_jax import checks
@@ -18,11 +17,6 @@ RANKS = (*RANK_RULES, "soft", "none")
 STOPS = ("never", "accuracy", "targets")
 
 
-def _static(default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """Settings of projected-gradient unlearning. Made by :func:`recipe`.
@@ -46,7 +40,7 @@ class Recipe:
         tolerance: of ``stop="targets"``, in nats.
         rank: what of the retained data's directions is protected: a rule of
             :func:`hyperforget_jax.subspace.keep`, ``"soft"`` for
-            :func:`hyperforget_jax.subspace.soft_complement`, or ``"none"``; static.
+            :func:`hyperforget_jax.subspace.soft_complement`, or ``"none"``.
         biases: whether biases move too, in homogeneous coordinates.
         free_columns: whether, for a class request, the forgotten classes' columns of
             the head are left unprotected: what they answer to retained data is to
@@ -61,7 +55,7 @@ class Recipe:
             they are answered no better than held-out data, keeping this round's model
             or the one before, whichever is nearer; ``"targets"``, once their divergence
             from the targets is within the tolerance; ``"never"``.
-        rounds: at most how many; static.
+        rounds: at most how many.
         round_steps: minibatches a round; None for one pass over the forget data.
         batch_size: rows a minibatch, and at once in measuring.
     """
@@ -76,15 +70,15 @@ class Recipe:
     entropy: float | Array = 0.2
     max_drift: float | Array = float("inf")
     tolerance: float | Array = 0.0
-    rank: str = _static("nuclear")
-    biases: bool = _static(True)
-    free_columns: bool = _static(True)
-    objective: str = _static("targets")
-    optimizer: str = _static("adam")
-    stop: str = _static("never")
-    rounds: int = _static(10)
-    round_steps: int | None = _static(10)
-    batch_size: int = _static(128)
+    rank: str = "nuclear"
+    biases: bool = True
+    free_columns: bool = True
+    objective: str = "targets"
+    optimizer: str = "adam"
+    stop: str = "never"
+    rounds: int = 10
+    round_steps: int | None = 10
+    batch_size: int = 128
 
 
 PRESETS: dict[str, Recipe] = {

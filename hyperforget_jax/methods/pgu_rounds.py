@@ -11,11 +11,12 @@ from hyperforget_jax import losses, subspace
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.methods.pgu_recipe import Recipe
 from hyperforget_jax.methods.pgu_targets import guess, published_loss, target_loss
+from hyperforget_jax.models import predictions
 from hyperforget_jax.subspace import Grams, Margins, Subspace
 from hyperforget_jax.training import descent
 from hyperforget_jax.training.minibatches import pass_length
 
-__all__ = ["descend_in_rounds", "in_batches"]
+__all__ = ["descend_in_rounds"]
 
 
 def descend_in_rounds(
@@ -40,7 +41,9 @@ def descend_in_rounds(
     start = variables["params"]
 
     def forward(variables: Variables) -> Array:
-        return in_batches(classifier, variables, forget.x, how.batch_size)
+        return predictions.logits(
+            classifier, variables, forget.x, batch_size=how.batch_size
+        )
 
     targets = guess(
         forward(variables),
@@ -124,8 +127,12 @@ def descend_in_rounds(
 
         new, new_value, new_accuracy = lax.cond(going, go, stay, state)
         after = model(new.variables["params"])["params"]
-        change = subspace.protected(room, jax.tree.map(jnp.subtract, after, start))
-        drifts = subspace.relative_drift(grams, subspace.protected(room, start), change)
+        change = jax.tree.map(jnp.subtract, after, start)
+        drifts = subspace.relative_drift(
+            grams,
+            subspace.protected(room, start, grams),
+            subspace.protected(room, change, grams),
+        )
         moved = jnp.stack(list(drifts.values()))
         failed_at = jnp.where(going, new.failed_at, failed_at)
         within = (new.failed_at < 0) & (jnp.max(moved) <= how.max_drift)
@@ -170,12 +177,3 @@ def _optimizer(
     if name == "sgd":
         return optax.chain(optax.sgd(rate), projection)
     return optax.chain(optax.sgd(rate), subspace.by_room(room, forgotten), projection)
-
-
-def in_batches(
-    classifier: Classifier, variables: Variables, x: Array, batch_size: int
-) -> Array:
-    """Logits, in microbatches: memory is bounded whatever a request holds."""
-    return lax.map(
-        lambda row: classifier.apply(variables, row[None])[0], x, batch_size=batch_size
-    )

@@ -92,16 +92,18 @@ def project(subspace: Subspace, changes: Any) -> Any:
     return _apply(_projectors(subspace), subspace.free, changes)
 
 
-def protected(subspace: Subspace, changes: Any) -> Any:
+def protected(subspace: Subspace, changes: Any, grams: Grams) -> Any:
     """A change of parameters without its free columns: what a drift should count.
 
     Args:
         subspace: where parameters may move.
         changes: like the parameters. Leaves of no layer become zero.
+        grams: those that the drift is taken by: biases count where they have a row for
+            them, whether they may move or not.
     """
     return map_layers(
         changes,
-        subspace.basis,
+        grams.values,
         lambda path, matrix: _with_free(
             subspace.free, path, jnp.zeros_like(matrix), matrix
         ),

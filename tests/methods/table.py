@@ -26,6 +26,8 @@ def _hypernetwork(classifier, **changes):
     return built._replace(learnt=learnt)
 
 
+PROBE = toys.points(seed=8, first_id=100)
+
 # They read and move what the method does that they are variants of.
 VARIANTS = (
     "ascent_plain",
@@ -51,8 +53,8 @@ METHODS = {
     "fiun_published": lambda c: hf.fiun(c, "published", batch_size=16),
     "fiun_folded": lambda c: hf.fiun(c, "folded", batch_size=16),
     # Steps small enough that rounding does not decide where forty rows end up.
-    "pgu": lambda c: hf.pgu(
-        c, probe=toys.points(seed=8), learning_rate=1.0, rounds=2, round_steps=2
+    "pgu": lambda c, probe=PROBE: hf.pgu(
+        c, probe=probe, learning_rate=1.0, rounds=2, round_steps=2
     ),
     "pgu_published": lambda c: hf.pgu(c, "published", rounds=3, batch_size=16),
     "dihyfo": lambda c: hf.dihyfo(c, _hypernetwork(c)),

@@ -12,7 +12,7 @@ import pytest
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import METHODS, VARIANTS
+from tests.methods.table import METHODS, PROBE, VARIANTS
 
 CLASSIFIERS = {"perceptron": toys.perceptron, "batchnorm": toys.normalised}
 # Batched or sharded products sum in another order, and Adam divides by small numbers.
@@ -54,6 +54,12 @@ def in_turn(method, network):
     """Jitted: one request after the other."""
     unlearner = prepared(method, network)[2]
     return jax.jit(functools.partial(hf.unlearn_sequence, unlearner))
+
+
+def _with_another_probe(method, classifier):
+    everything = jnp.arange(PROBE.y.shape[0])
+    noisy = toys.scribble(jax.random.key(13), PROBE, everything)
+    return METHODS[method](classifier, probe=noisy)
 
 
 @functools.cache
@@ -238,7 +244,7 @@ def test_requests_without_data_work_or_are_refused(method, network):
 
 def test_what_is_not_read_does_not_matter_by_a_bit(method, network):
     """The access record, held to its word phase by phase."""
-    data, _, unlearner, unlearn, state = prepared(method, network)
+    data, classifier, unlearner, unlearn, state = prepared(method, network)
     init = jitted_init(method, network)
     request = hf.forget_classes(data, [2])
     forgotten = np.flatnonzero(np.asarray(request.covers(data)))
@@ -255,6 +261,11 @@ def test_what_is_not_read_does_not_matter_by_a_bit(method, network):
         if name not in unlearner.access.unlearn:
             other = unlearn(key, state, request._replace(data=noisy))
             chex.assert_trees_all_equal(other, expected)
+    if "probe" in unlearner.access.init - unlearner.access.unlearn:
+        other = _with_another_probe(method, classifier)
+        chex.assert_trees_all_equal(
+            jax.jit(other.unlearn)(key, state, request), expected
+        )
     if "classes" not in unlearner.access.unlearn:
         other = unlearn(key, state, request._replace(classes=~request.classes))
         chex.assert_trees_all_equal(other, expected)
@@ -262,7 +273,7 @@ def test_what_is_not_read_does_not_matter_by_a_bit(method, network):
 
 def test_what_is_said_to_be_read_is_read(method, network):
     """No record claims more than the truth: each declared reading changes a bit."""
-    data, _, unlearner, unlearn, state = prepared(method, network)
+    data, classifier, unlearner, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [2])
     covered = request.covers(data)
     key = jax.random.key(11)
@@ -279,8 +290,12 @@ def test_what_is_said_to_be_read_is_read(method, network):
         )
         assert any(jax.tree.leaves(changed)), name
     for name in unlearner.access.init:
-        of = np.flatnonzero(np.asarray(covered) == (name == "forget"))
-        noisy = toys.scribble(jax.random.key(12), data, jnp.asarray(of))
-        other = unlearner.init(jax.random.key(1), _trained(network), noisy)
+        if name == "probe":
+            other = _with_another_probe(method, classifier)
+            other = other.init(jax.random.key(1), _trained(network), data)
+        else:
+            of = np.flatnonzero(np.asarray(covered) == (name == "forget"))
+            noisy = toys.scribble(jax.random.key(12), data, jnp.asarray(of))
+            other = unlearner.init(jax.random.key(1), _trained(network), noisy)
         changed = jax.tree.map(lambda a, b: bool((a != b).any()), other, state)
         assert any(jax.tree.leaves(changed)), name

@@ -54,7 +54,7 @@ def wide():
 def begun(where, held_out=False, **options):
     data, classifier, variables = where()
     if held_out:
-        options["probe"] = toys.points(num_rows=32, seed=8)
+        options["probe"] = toys.points(num_rows=32, seed=8, first_id=100)
     return jax.jit(hf.pgu(classifier, **options).init)(KEY, variables, data)
 
 
@@ -324,11 +324,13 @@ FREE_LONG_ROUNDS = {
 }
 
 
-@pytest.mark.parametrize("free", [False, True])
-def test_the_certificate_is_the_drift_of_the_retained_data(free):
+@pytest.mark.parametrize("free, biases", [(False, True), (True, True), (False, False)])
+def test_the_certificate_is_the_drift_of_the_retained_data(free, biases):
     data, classifier, variables = world()
     request = hf.forget_classes(data, [1], capacity=8)
     how = FREE_UNTIL_THERE if free else {}
+    if not biases:
+        how = how | {"biases": False}
     after, info = answer(world, begun(world), request, **how)
     assert info.rounds == 12
     change = jax.tree.map(
@@ -653,7 +655,7 @@ def test_a_request_without_data_is_refused():
 
 def test_held_out_examples_that_do_not_count_are_not_read():
     data, classifier, variables = world()
-    probe, out = toys.points(num_rows=32, seed=8), jnp.arange(20)
+    probe, out = toys.points(num_rows=32, seed=8, first_id=100), jnp.arange(20)
     scribbled = toys.scribble(jax.random.key(1), probe, out)
 
     @jax.jit
@@ -661,6 +663,19 @@ def test_held_out_examples_that_do_not_count_are_not_read():
         return hf.pgu(classifier, probe=probe).init(KEY, variables, data).store.margins
 
     same(margins(probe.without(out)), margins(scribbled.without(out)))
+
+
+def test_a_probe_of_training_examples_or_of_numbers_that_are_none_is_named():
+    data, classifier, variables = world()
+    unlearner = hf.pgu(classifier, probe=data)
+    with pytest.raises(ValueError, match="probe must be held out.*32 of its ids"):
+        unlearner.init(KEY, variables, data)
+    # Rows that weigh nothing are no training examples.
+    out = jnp.arange(20)
+    hf.pgu(classifier, probe=data.take(out)).init(KEY, variables, data.without(out))
+    nothing = data._replace(x=jnp.full_like(data.x, jnp.nan))
+    with pytest.raises(ValueError, match=r"probe\.x"):
+        hf.pgu(classifier, probe=nothing)
 
 
 def test_a_descent_that_failed_says_so():
