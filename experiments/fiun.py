@@ -196,7 +196,8 @@ def main(config: FIUn) -> None:
     console, begun = Console(), time.perf_counter()
     unknown = sorted(set(config.settings) - {*networks.SETTINGS, *DEPTHS})
     if unknown:
-        raise SystemExit(f"--settings {unknown} unknown.")
+        allowed = [*networks.SETTINGS, *DEPTHS]
+        raise SystemExit(f"--settings {unknown} unknown; there are {allowed}.")
     if config.preset not in networks.PRESETS:
         raise SystemExit(
             f"--preset {config.preset!r} unknown; there are {list(networks.PRESETS)}."

@@ -38,6 +38,7 @@ from hyperforget_jax.models import from_functions, from_linen, from_nnx
 from hyperforget_jax.requests import (
     forget_classes,
     forget_each_class,
+    forget_examples,
     forget_labels,
     forget_random,
     forget_rows,
@@ -80,6 +81,7 @@ __all__ = [
     "fiun",
     "forget_classes",
     "forget_each_class",
+    "forget_examples",
     "forget_labels",
     "forget_random",
     "forget_rows",

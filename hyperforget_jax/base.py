@@ -109,7 +109,15 @@ class ForgetRequest(NamedTuple):
     @property
     def retain(self) -> Examples:
         """All `[N]` examples, the forgotten rows weightless."""
-        return self._held().without(self.rows)
+        kept = self._held().without(self.rows)
+        if not isinstance(kept.weight, jax.core.Tracer) and not kept.weight.any():
+            raise ValueError(
+                "This request brings the examples to forget alone (forget_examples), "
+                "and the method asks for those that stay: use forget_rows or "
+                "forget_classes with all data, or a method whose access.unlearn has no "
+                "'retain'."
+            )
+        return kept
 
     def covers(self, examples: Examples) -> Array:
         """Which of any examples the request asks to forget, bool, ``[M]``.

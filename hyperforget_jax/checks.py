@@ -22,6 +22,8 @@ __all__ = [
     "check_classifier",
     "check_examples",
     "check_held_out",
+    "check_init",
+    "check_is",
     "check_is_examples",
     "check_positive",
     "check_request",
@@ -40,6 +42,13 @@ def check_positive(**values) -> None:
     for name, value in values.items():
         if is_concrete(value) and not value > 0:
             raise ValueError(f"{name} must be positive, got {name}={value}.")
+
+
+def check_is(kind: type | tuple[type, ...], what: str, **values) -> None:
+    """Raises TypeError unless every named value is of the kind, called ``what``."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be {what}; got {type(value).__name__}.")
 
 
 def check_is_examples(data, name: str = "data") -> None:
@@ -176,6 +185,12 @@ def check_classifier(
             )
         logits = jax.eval_shape(classifier.apply, variables, one)
     except Exception as error:
+        if variables is not None:
+            check_classifier(classifier, None, x)  # Or is it the inputs?
+            raise ValueError(
+                "variables do not fit the classifier "
+                f"({classifier.description or 'no description'}): {error}"
+            ) from error
         raise ValueError(
             f"The classifier ({classifier.description or 'no description'}) does not "
             f"take inputs of shape {one.shape} and dtype {one.dtype}: {error} (Has the "
@@ -192,6 +207,12 @@ def check_classifier(
             "classes: they must match."
         )
     return logits.shape[1]
+
+
+def check_init(classifier: Classifier, variables: Variables, data: Examples) -> int:
+    """Raises unless a method can prepare itself with these; C, the logits."""
+    check_is_examples(data)
+    return check_classifier(classifier, variables, data.x)
 
 
 def check_request(

@@ -1,5 +1,6 @@
 """How a request comes to be, alone, many at once, or one after another."""
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 from jax import lax
 
 from hyperforget_jax.base import Array, Examples, ForgetRequest, Unlearner
-from hyperforget_jax.checks import check_is_examples
+from hyperforget_jax.checks import check_is, check_is_examples
 
 __all__ = [
     "forget_classes",
     "forget_each_class",
+    "forget_examples",
     "forget_labels",
     "forget_random",
     "forget_rows",
@@ -114,6 +116,7 @@ def forget_random(
         count: how many, at least one and less than there are.
         **options: as for :func:`forget_rows`.
     """
+    check_is(numbers.Integral, "an integer", count=count)
     active = np.flatnonzero(np.asarray(data.weight) > 0)
     if not 0 < count < active.size:
         raise ValueError(
@@ -165,6 +168,49 @@ def forget_classes(
         # Counted over all rows, so that a class's capacity outlives earlier requests.
         capacity = int(chosen.sum()) * int(np.bincount(y).max())
     return ForgetRequest(data, _pad(rows, capacity, y.size), jnp.asarray(chosen))
+
+
+def forget_examples(
+    examples: Examples,
+    *,
+    num_classes: int,
+    classes: Sequence[int] = (),
+    capacity: int | None = None,
+) -> ForgetRequest:
+    """A request that brings what is to be forgotten, and no other data.
+
+    For methods that read nothing else, such as :func:`hyperforget_jax.pgu` after the
+    training data were thrown away. One that asks for retained data refuses it; under
+    jit, where values cannot be seen, it has none to learn from.
+
+    Args:
+        examples: the training examples to forget, ``[N]``, with the ids that they had.
+        num_classes: C.
+        classes: the classes that go, if the examples are all that there were of them.
+        capacity: length of the padded rows; by default the next power of two.
+
+    Raises:
+        ValueError: no examples, labels out of range, or examples of other classes than
+            those named.
+    """
+    num_classes = _num_classes(examples, num_classes)
+    rows = np.flatnonzero(np.asarray(examples.weight) > 0)
+    if not rows.size:
+        raise ValueError("examples are none: the request asks to forget nothing.")
+    chosen = np.zeros(num_classes, bool)
+    if len(classes):
+        chosen = _class_mask(classes, num_classes)
+        others = np.unique(np.asarray(examples.y)[rows])
+        others = others[~chosen[others]]
+        if others.size:
+            raise ValueError(
+                f"examples must be of the classes {list(classes)} alone, got "
+                f"{others.tolist()} too."
+            )
+    if capacity is None:
+        capacity = 1 << (rows.size - 1).bit_length()
+    padded = _pad(rows, capacity, examples.y.shape[0])
+    return ForgetRequest(examples, padded, jnp.asarray(chosen))
 
 
 def forget_labels(classes: Sequence[int], num_classes: int) -> ForgetRequest:

@@ -165,6 +165,27 @@ def test_number_of_classes():
     assert requests.sequence(DATA, [[1]], num_classes=7).classes.shape == (1, 7)
 
 
+def test_examples_alone_are_a_request_without_the_others():
+    whole = requests.forget_rows(DATA, [1, 4, 6], capacity=3)
+    mine = DATA.take(jnp.array([1, 4, 6]))
+    alone = requests.forget_examples(mine, num_classes=3, capacity=3)
+    chex.assert_trees_all_equal(alone.forget, whole.forget)
+    np.testing.assert_array_equal(alone.covers(DATA), whole.covers(DATA))
+    with pytest.raises(ValueError, match="asks for those that stay"):
+        alone.retain  # noqa: B018
+    own = LABELS == 1
+    request = requests.forget_examples(
+        DATA.take(jnp.asarray(np.flatnonzero(own))), num_classes=3, classes=[1]
+    )
+    np.testing.assert_array_equal(request.covers(DATA), own)
+    with pytest.raises(ValueError, match=r"of the classes \[1\] alone, got \[0"):
+        requests.forget_examples(DATA, num_classes=3, classes=[1])
+    with pytest.raises(ValueError, match="examples are none"):
+        requests.forget_examples(
+            mine.without(jnp.arange(3)), num_classes=3, classes=[1]
+        )
+
+
 def test_forget_where():
     by_function = requests.forget_where(DATA, lambda data: data.y == 1)
     by_mask = requests.forget_where(DATA, LABELS == 1)

@@ -13,7 +13,7 @@ def spread(values: np.ndarray, digits: int) -> str:
     if not values.size:
         return "–"
     by_seed = values.mean(axis=0)
-    return f"{values.mean():.{digits}f} ± {by_seed.std(ddof=1):.{digits}f}"
+    return f"{values.mean():z.{digits}f} ± {by_seed.std(ddof=1):.{digits}f}"
 
 
 def of_requests(metrics: Sequence[dict], name: str) -> np.ndarray:
@@ -28,7 +28,7 @@ def with_worst(values: np.ndarray, worst: Callable, digits: int) -> str:
     if not values.size:
         return "–"
     of_request = values.mean(axis=1)
-    return f"{spread(values, digits)} ({worst(of_request):.{digits}f})"
+    return f"{spread(values, digits)} ({worst(of_request):z.{digits}f})"
 
 
 def relearning(metrics: Sequence[dict], worst: Callable | None = None) -> str:

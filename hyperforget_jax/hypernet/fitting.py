@@ -89,6 +89,7 @@ def fit_hypernetwork(
             holds a training begun with other ones.
         ArithmeticError: the loss was not finite.
     """
+    checks.check_is(Course, "hypernet.Course", course=course)
     checks.check_positive(
         steps=course.steps,
         batch_size=course.batch_size,
@@ -102,6 +103,8 @@ def fit_hypernetwork(
         )
     checks.check_examples(train, num_classes=hypernetwork.num_classes, name="train")
     zoos = [zoo] if isinstance(zoo, Zoo) else zoo
+    if zoos is None or not len(zoos):
+        raise ValueError(f"zoo must be a zoo, or at least one of them; got {zoo!r}.")
     first = zoos[0]
     anchored = hypernetwork.recipe.mode == "anchored"
     if anchored != (first.starts is not None):

@@ -86,6 +86,11 @@ def build(
         ValueError: ``recipe.tokens`` is "units" and the classifier is no plain chain of
             layers; or the free mode for a classifier with other variables than params.
     """
+    if not hasattr(x, "shape"):
+        raise TypeError(
+            "x must be an array or its shape and dtype, such as splits.train.x; got "
+            f"{type(x).__name__}."
+        )
     # One function for one network: programs are compiled and kept by function.
     return _build(classifier, tuple(x.shape[1:]), str(x.dtype), recipe)
 
@@ -181,6 +186,9 @@ def save_hypernetwork(
         ValueError: it has learnt nothing yet.
         FileExistsError: there is something already.
     """
+    checks.check_is(
+        Hypernetwork, "what fit_hypernetwork gives", hypernetwork=hypernetwork
+    )
     if hypernetwork.learnt is None:
         raise ValueError("hypernetwork has learnt nothing yet: fit it first.")
     checkpointing.save(

@@ -123,6 +123,7 @@ def anchored_zoo(
         TypeError, ValueError: malformed arguments.
     """
     sets, num_classes = _checked(classifier, train, probe, masks)
+    checks.check_is(Training, "hypernet.Training", start=start, forget=forget)
     checks.check_positive(oracles=oracles)
     key_start, key_oracle, key_forget = jax.random.split(key, 3)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
@@ -391,6 +392,11 @@ def _checked(classifier, train, probe, masks) -> tuple[np.ndarray, int]:
 def _sets(masks: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
     sets = np.zeros((len(masks), num_classes), bool)
     for row, classes in enumerate(masks):
+        if not np.iterable(classes):
+            raise TypeError(
+                "masks must be sets of classes, such as [[0], [1], [0, 1]]; got "
+                f"{classes!r} among them."
+            )
         for label in classes:
             if not 0 <= label < num_classes:
                 raise ValueError(

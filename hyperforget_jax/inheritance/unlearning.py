@@ -398,7 +398,7 @@ def check_effect(rule: Rule, request: ForgetRequest) -> None:
     if rule.scope == "none" and not names_classes:
         raise ValueError(
             "The rule changes the columns of requested classes and dampens nothing, "
-            "but the request is for single rows: use hf.inheritance.rule('repaired')."
+            "but the request is for single rows: use the preset 'repaired'."
         )
     if rule.scope == "none" or request.data is None:
         return

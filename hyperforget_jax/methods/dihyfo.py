@@ -146,6 +146,7 @@ def dihyfo(
         return DiHyFoState(variables, learnt, nobody, probe, ends)
 
     def unlearn(key: Array, state: DiHyFoState, request: ForgetRequest):
+        checks.check_is(DiHyFoState, "what init gave", state=state)
         _check_classes(classifier, state, request, num_classes)
         classes = request.classes
         gone = classes | state.forgotten

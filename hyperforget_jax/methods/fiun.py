@@ -85,7 +85,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
     how = rule(preset, **changes)
 
     def init(key: Array, variables: Variables, data: Examples) -> FIUnState:
-        num_classes = checks.check_classifier(classifier, variables, data.x)
+        num_classes = checks.check_init(classifier, variables, data)
         head = find_head(classifier, variables, data.x)
         if how.renew:
             variables = {OUTPUT_MASK: jnp.zeros(num_classes, bool), **variables}
@@ -93,6 +93,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         return FIUnState(variables, measure(classifier, variables, data, how, head))
 
     def unlearn(key: Array, state: FIUnState, request: ForgetRequest):
+        checks.check_is(FIUnState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_effect(how, request)
         forget, variables = request.forget, state.variables

@@ -35,7 +35,7 @@ def logit_mask(classifier: Classifier) -> Unlearner:
 
     def init(key: Array, variables: Variables, data: Examples) -> MemorylessState:
         del key  # Nothing here is random.
-        num_classes = checks.check_classifier(classifier, variables, data.x)
+        num_classes = checks.check_init(classifier, variables, data)
         nothing = jnp.zeros(num_classes, bool)
         return MemorylessState({OUTPUT_MASK: nothing, **variables})
 

@@ -140,6 +140,7 @@ def pgu(
 
     def init(key: Array, variables: Variables, data: Examples) -> PGUState:
         del key  # Nothing here is random.
+        checks.check_init(classifier, variables, data)
         if probe is not None:
             checks.check_held_out(data, probe)
         grams = measure(variables, data)
@@ -162,6 +163,7 @@ def pgu(
         return PGUState(variables, Store(grams, subspace.ledger_of(data), margins))
 
     def unlearn(key: Array, state: PGUState, request: ForgetRequest):
+        checks.check_is(PGUState, "what init gave", state=state)
         variables, store = state
         checks.check_request(classifier, variables, request)
         subspace.check_held(store.ledger, request.forget)

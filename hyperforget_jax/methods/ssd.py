@@ -78,10 +78,12 @@ def ssd(
 
     def init(key: Array, variables: Variables, data: Examples) -> SSDState:
         del key  # Nothing here is random.
+        checks.check_init(classifier, variables, data)
         return SSDState(variables, measure(variables, data))
 
     def unlearn(key: Array, state: SSDState, request: ForgetRequest):
         del key  # Nothing here is random.
+        checks.check_is(SSDState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         whole, forget = state.fisher, request.forget
         if whole.batch_size is not None:

@@ -85,6 +85,13 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         else the model keeps. It has no taps.
     """
 
+    if isinstance(create, nnx.Module):
+        raise TypeError(
+            "create must be a function of nnx.Rngs that makes the model, such as "
+            "lambda rngs: MyNetwork(rngs=rngs); got a model "
+            f"({type(create).__name__})."
+        )
+
     def split(model: nnx.Module):
         return nnx.split(model, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hyperforget_jax import checkpointing
+from hyperforget_jax import checkpointing, checks
 from hyperforget_jax.base import Classifier, Variables
 from hyperforget_jax.subspace.grams import Grams
 from hyperforget_jax.subspace.ledger import Ledger
@@ -60,6 +60,10 @@ def save_store(
         FileExistsError, TypeError, ValueError: as for
             :func:`hyperforget_jax.checkpointing.save`.
     """
+    checks.check_is(Store, "the Gram store, such as state.store", store=store)
+    checks.check_is(
+        Mapping, "a mapping of names to values", preprocessing=preprocessing
+    )
     return checkpointing.save(
         path,
         store,

@@ -84,6 +84,11 @@ def fit(
         NonFiniteLossError: training diverged. Under ``jit`` nothing can be raised: the
             last finite variables are returned.
     """
+    checks.check_is(
+        optax.GradientTransformation,
+        "an optax.GradientTransformation, such as optax.adam(1e-3)",
+        optimizer=optimizer,
+    )
     checks.check_positive(steps=steps, batch_size=batch_size)
     checks.check_is_examples(data)
     num_classes = checks.check_classifier(classifier, start, data.x)

@@ -665,6 +665,17 @@ def test_held_out_examples_that_do_not_count_are_not_read():
     same(margins(probe.without(out)), margins(scribbled.without(out)))
 
 
+def test_the_forgotten_examples_are_all_that_a_request_need_bring():
+    data, _, _ = world()
+    rows = [3, 4, 9]
+    request = hf.forget_rows(data, rows)
+    mine = hf.forget_examples(data.take(jnp.array(rows)), num_classes=4)
+    after, info = answer(world, begun(world), request)
+    alone, told = answer(world, begun(world), mine)
+    same(alone, after)
+    same(told, info)
+
+
 def test_a_probe_of_training_examples_or_of_numbers_that_are_none_is_named():
     data, classifier, variables = world()
     unlearner = hf.pgu(classifier, probe=data)
