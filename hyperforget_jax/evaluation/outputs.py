@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
-from hyperforget_jax.checks import check_classifier, check_examples
+from hyperforget_jax.checks import check_classifier, check_examples, check_is
 
 __all__ = [
     "Outputs",
@@ -101,9 +101,10 @@ def check_inputs(
         The request's data, and both splits in halves.
 
     Raises:
-        TypeError: examples of the wrong type.
+        TypeError: a request or examples of the wrong type.
         ValueError: anything else that does not fit.
     """
+    check_is(ForgetRequest, "a hf.ForgetRequest", request=request)
     data = _data(request)
     num_classes = request.classes.shape[0]
     check_examples(examples, num_classes=num_classes, name="examples")

@@ -1,0 +1,125 @@
+"""What is easily mistaken is named: the argument, what was given, what is allowed."""
+
+import types
+
+import jax
+import optax
+import pytest
+from flax import nnx
+
+import hyperforget_jax as hf
+from hyperforget_jax import hypernet, subspace
+from tests import toys
+
+KEY, DATA, CLASSIFIER = jax.random.key(0), toys.points(), toys.perceptron()
+VARIABLES = CLASSIFIER.init(KEY, DATA.x)
+OTHERS = hf.from_linen(hf.models.MLP((3,), 4)).init(KEY, DATA.x)
+SPLITS = hf.data.Splits(DATA, DATA, DATA)
+REQUEST = hf.forget_classes(DATA, [1])
+OPTIMIZER = optax.adam(1e-3)
+PREPARED = {
+    "ssd": hf.ssd(CLASSIFIER),
+    "fiun": hf.fiun(CLASSIFIER),
+    "pgu": hf.pgu(CLASSIFIER),
+}
+
+
+@pytest.mark.parametrize("method", PREPARED)
+@pytest.mark.parametrize(
+    "variables, data, error, message",
+    [
+        (VARIABLES, SPLITS, TypeError, "data must be hf.Examples.*got Splits"),
+        (OTHERS, DATA, ValueError, "variables do not fit the classifier"),
+    ],
+)
+def test_what_methods_are_prepared_with(method, variables, data, error, message):
+    with pytest.raises(error, match=message):
+        PREPARED[method].init(KEY, variables, data)
+
+
+@pytest.mark.parametrize("method", PREPARED)
+def test_states_of_other_methods(method):
+    state = hf.ascent(CLASSIFIER).init(KEY, VARIABLES, DATA)
+    message = "state must be what init gave; got MemorylessState"
+    with pytest.raises(TypeError, match=message):
+        PREPARED[method].unlearn(KEY, state, REQUEST)
+
+
+def zoo(**changes):
+    training = hypernet.Training(OPTIMIZER, 2, 8)
+    held_out = toys.points(seed=8, first_id=100)
+    options = dict(masks=[[0], [1]], starts=2, start=training, forget=training)
+    options |= dict(checkpoint_steps=(), **changes)
+    return hypernet.anchored_zoo(KEY, CLASSIFIER, DATA, held_out, **options)
+
+
+def built():
+    return hypernet.build(CLASSIFIER, DATA.x, hypernet.Recipe(width=8, heads=2))
+
+
+def learn(zoo=None, course=None):
+    course = course or hypernet.Course(steps=2)
+    return hypernet.fit_hypernetwork(KEY, built(), CLASSIFIER, zoo, DATA, course)
+
+
+class Model(nnx.Module):
+    def __init__(self, rngs):
+        self.head = nnx.Linear(6, 4, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: hf.pgu(CLASSIFIER, probe=SPLITS), "probe must be hf.Examples"),
+        (
+            lambda: hf.fit(KEY, CLASSIFIER, DATA, "adam", 5),
+            "optimizer must be an optax",
+        ),
+        (
+            lambda: hf.forget_random(KEY, DATA, 2.0),
+            "count must be an integer; got float",
+        ),
+        (
+            lambda: hf.from_nnx(Model(nnx.Rngs(0))),
+            "create must be a function of nnx.Rngs",
+        ),
+        (
+            lambda: hf.evaluate(CLASSIFIER, VARIABLES, DATA, DATA),
+            "request must be a hf.ForgetRequest; got Examples",
+        ),
+        (lambda: zoo(masks=range(4)), r"masks must be sets of classes.*got 0 among"),
+        (lambda: zoo(start=OPTIMIZER), "start must be hypernet.Training; got"),
+        (lambda: learn(course=5), "course must be hypernet.Course; got int"),
+        (
+            lambda: hypernet.build(CLASSIFIER, DATA, hypernet.Recipe()),
+            "x must be an array .* got Examples",
+        ),
+        (
+            lambda: hypernet.save_hypernetwork("never", types.SimpleNamespace()),
+            "hypernetwork must be what fit_hypernetwork gives; got SimpleNamespace",
+        ),
+        (
+            lambda: subspace.save_store(
+                "never", (), CLASSIFIER, VARIABLES, preprocessing={}
+            ),
+            "store must be the Gram store, such as state.store; got tuple",
+        ),
+    ],
+)
+def test_things_of_the_wrong_kind(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_no_zoo_at_all(nothing):
+    with pytest.raises(ValueError, match="zoo must be a zoo, or at least one"):
+        learn(nothing)
+
+
+def test_preprocessing_that_names_nothing():
+    state = PREPARED["pgu"].init(KEY, VARIABLES, DATA)
+    with pytest.raises(TypeError, match="preprocessing must be a mapping.*got str"):
+        subspace.save_store(
+            "never", state.store, CLASSIFIER, VARIABLES, preprocessing="digits"
+        )
