@@ -189,7 +189,8 @@ def check_classifier(
             check_classifier(classifier, None, x)  # Or is it the inputs?
             raise ValueError(
                 "variables do not fit the classifier "
-                f"({classifier.description or 'no description'}): {error}"
+                f"({classifier.description or 'no description'}) and inputs of shape "
+                f"{one.shape}: {error}"
             ) from error
         raise ValueError(
             f"The classifier ({classifier.description or 'no description'}) does not "

@@ -408,7 +408,7 @@ def test_bad_input_is_named(linear, good, train, held_out, request_class, oracle
         evaluate(linear, good, stacked, held_out)
     with pytest.raises(TypeError, match="examples must be hf.Examples"):
         evaluate(linear, good, request_class, (held_out.x, held_out.y))
-    with pytest.raises(ValueError, match="does not take inputs of shape"):
+    with pytest.raises(ValueError, match="and inputs of shape"):
         evaluate(linear, good, request_class, held_out._replace(x=held_out.x[:, :3]))
     with pytest.raises(ValueError, match="oracles must be stacked"):
         evaluate(linear, good, request_class, held_out, oracles=good)

@@ -225,7 +225,7 @@ def test_few_active_rows_are_never_augmented_twice_the_same():
         (
             {"x": jnp.ones((40, 7))},
             ValueError,
-            r"does not take inputs of shape \(1, 7\)",
+            r"and inputs of shape \(1, 7\)",
         ),
         ({"x": jnp.ones((40, 6), jnp.int32)}, TypeError, "must be floating point"),
         ({"y": jnp.full(40, 4)}, ValueError, r"labels in \[0, 4\), got 4 at row 0"),
