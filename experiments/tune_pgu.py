@@ -89,7 +89,8 @@ def main(config: Tune) -> None:
     scores = np.mean([sum(by.values(), np.zeros(())) for by in found.values()], axis=0)
     order = np.argsort(scores.mean(axis=1), kind="stable")
     default = {name: getattr(PRESETS["repaired"], name) for name in GRID}
-    classifier = recipes["class"].classifier
+    given = recipes["class"].load().probe
+    access = hf.pgu(recipes["class"].classifier, probe=given).access
     rows, table = [], Table("place", *GRID, "class", "rows", "score")
     for place, point in enumerate(order):
         chosen = points[point] == default
@@ -116,7 +117,7 @@ def main(config: Tune) -> None:
                     "best": place == 0,
                     "chosen": chosen,
                 },
-                access=hf.pgu(classifier).access,
+                access=access,
                 seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
             )
         )
