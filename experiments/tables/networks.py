@@ -132,7 +132,8 @@ def _networks(preset: str) -> dict[tuple, dict]:
     rows = [
         row
         for study in ("fiun", "fiun-depth")
-        for row in hf.evaluation.read(RESULTS / f"{study}-{preset}.json")["rows"]
+        if (path := RESULTS / f"{study}-{preset}.json").exists()
+        for row in hf.evaluation.read(path)["rows"]
     ]
     return {
         (

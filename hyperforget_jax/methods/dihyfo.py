@@ -51,6 +51,9 @@ class DiHyFoInfo(NamedTuple):
         chosen: which sample was kept, int32, ``[]``.
         distance: from the chosen sample to the nearest checkpoint of the zoo, in the
             Euclidean norm of all parameters, ``[]``; None where no zoo was given.
+            Hidden units are compared as they come, and the free mode's come in any
+            order: match them first (:func:`hyperforget_jax.hypernet.match`) to tell a
+            copy.
         refused: whether the request named no class, and the model stayed as it was.
     """
 
