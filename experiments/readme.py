@@ -30,6 +30,8 @@ BLOCKS = {
     "classes-digits": lambda: classes.methods("digits"),
     "benchmark": benchmarks.populations,
     "networks-mnist": lambda: networks.settings("mnist"),
+    "networks-cifar10": lambda: networks.settings("cifar10_small"),
+    "mask-cifar10": lambda: networks.against_mask("cifar10_small"),
     "mask-mnist": lambda: networks.against_mask("mnist"),
     "requests-mnist": lambda: networks.other_requests("mnist"),
     "networks-benchmark": benchmarks.networks,
