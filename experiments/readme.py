@@ -40,6 +40,8 @@ BLOCKS = {
     "pgu-classes": lambda: pgu.classes("mnist"),
     "pgu-classes-cnn": lambda: pgu.classes("mnist_cnn"),
     "pgu-rows": lambda: pgu.rows("mnist"),
+    "pgu-rows-cifar10": lambda: pgu.rows("cifar10_small"),
+    "pgu-poison-cifar10": lambda: pgu.poison("cifar10_small"),
     "pgu-poison": lambda: pgu.poison("mnist"),
     "pgu-ablations": lambda: pgu.ablations("mnist"),
     **{
