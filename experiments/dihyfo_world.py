@@ -37,9 +37,12 @@ class Preset:
             the oracles.
         starts: of the anchored zoo.
         oracles: retrained models a mask, whose mean answer teaches its runs.
-        forget_rate: learning rate of the runs of the anchored zoo, by Adam.
-        forget_steps: their minibatches.
-        checkpoint_steps: where they are kept.
+        forget_rate: the largest learning rate of the runs of the anchored zoo, by Adam;
+            it warms up, so that early checkpoints have forgotten a little, and falls
+            along a cosine.
+        forget_warmup: minibatches of the warm-up.
+        forget_steps: minibatches in all.
+        checkpoint_steps: where runs are kept.
         free_runs: runs a mask of the free zoo.
         network: the hypernetwork.
         course: how it is trained.
@@ -52,6 +55,7 @@ class Preset:
     starts: int
     oracles: int
     forget_rate: float
+    forget_warmup: int
     forget_steps: int
     checkpoint_steps: tuple[int, ...]
     free_runs: int
@@ -72,8 +76,15 @@ class Preset:
         return hypernet.Training(optimizer, steps, self.recipe.batch_size)
 
     def forget(self) -> hypernet.Training:
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0,
+            self.forget_rate,
+            self.forget_warmup,
+            self.forget_steps,
+            0.02 * self.forget_rate,
+        )
         return hypernet.Training(
-            optax.adam(self.forget_rate), self.forget_steps, self.recipe.batch_size
+            optax.adam(schedule), self.forget_steps, self.recipe.batch_size
         )
 
 
@@ -82,9 +93,10 @@ PRESETS = {
         studies.Recipe("digits", (16,), 1e-2, 1.0, 400, 64),
         starts=256,
         oracles=8,
-        forget_rate=3e-3,
+        forget_rate=4e-3,
+        forget_warmup=20,
         forget_steps=120,
-        checkpoint_steps=(4, 8, 12, 16, 24, 40, 80),
+        checkpoint_steps=(4, 8, 12, 16, 20, 28, 40),
         free_runs=256,
         network=hypernet.Recipe(width=96, mixer="mean"),
         course=hypernet.Course(steps=3_000),
@@ -94,9 +106,10 @@ PRESETS = {
         studies.Recipe("mnist", (10,), 2e-3, 0.1, 2_500, 128),
         starts=160,
         oracles=4,
-        forget_rate=2e-3,
-        forget_steps=240,
-        checkpoint_steps=(8, 16, 32, 64, 120),
+        forget_rate=6e-3,
+        forget_warmup=80,
+        forget_steps=480,
+        checkpoint_steps=(8, 12, 14, 16, 20, 24, 32),
         free_runs=64,
         network=hypernet.Recipe(width=96, mixer="mean"),
         course=hypernet.Course(steps=4_000),
@@ -108,7 +121,8 @@ PRESETS = {
         ),
         starts=32,
         oracles=2,
-        forget_rate=2e-3,
+        forget_rate=4e-3,
+        forget_warmup=20,
         forget_steps=160,
         checkpoint_steps=(16, 32, 64),
         free_runs=16,

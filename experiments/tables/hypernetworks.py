@@ -124,6 +124,35 @@ def pairs(preset: str) -> str:
     )
 
 
+def ablations(preset: str) -> str:
+    """One choice undone at a time: means over classes and models, the worst class."""
+    lines = []
+    for (method, steps), metrics in _by(
+        _hypernetworks(preset, "ablations"), "steps"
+    ).items():
+        lines.append(
+            [
+                f"`{method.removeprefix('ablation/')}`",
+                str(steps),
+                with_worst(100 * of_requests(metrics, "forget_accuracy_test"), max, 2),
+                with_worst(100 * of_requests(metrics, "retain_accuracy_test"), min, 2),
+                with_worst(of_requests(metrics, "r2_sweep"), min, 3)
+                if "r2_sweep" in metrics[0]
+                else "–",
+            ]
+        )
+    return table(
+        [
+            "what is undone",
+            "steps",
+            "forget accuracy, % (worst class)",
+            "retain accuracy, % (worst class)",
+            "R², sweep (worst class)",
+        ],
+        lines,
+    )
+
+
 def _hypernetworks(preset: str, scenario: str) -> list[dict]:
     document = hf.evaluation.read(RESULTS / f"dihyfo-{preset}.json", references=False)
     return [row for row in document["rows"] if row["scenario"] == scenario]

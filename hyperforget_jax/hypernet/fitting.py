@@ -257,7 +257,8 @@ def _optimizer(course: Course) -> optax.GradientTransformation:
 
 def _scales(lessons: Lessons, anchored: bool) -> tuple[Any, Any]:
     """Of parameters, and of what is predicted."""
-    begins, runs = np.asarray(lessons.pairs).T
+    pairs = np.asarray(lessons.pairs)
+    begins, runs, _ = pairs[pairs[:, 2] < 0].T
     # A few hundred pairs are enough for a scale.
     chosen = np.linspace(0, len(runs) - 1, min(len(runs), 512)).astype(int)
     ends = jax.tree.map(lambda leaf: leaf[runs[chosen], -1], lessons.params)

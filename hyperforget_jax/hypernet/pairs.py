@@ -13,6 +13,9 @@ from hyperforget_jax.hypernet.zoo import Zoo
 __all__ = ["Lessons", "Pair", "draw", "lessons_of", "profiles_of"]
 
 
+_SUMS = 1  # for every single class of a start
+
+
 class Lessons(NamedTuple):
     """A zoo as a table of pairs.
 
@@ -23,7 +26,8 @@ class Lessons(NamedTuple):
         anchors: params to begin at, leaves ``[A, ...]``: the starts, then the last
             checkpoints of all runs. None in the free mode.
         anchor_loss: their losses, ``[A, C]``; None in the free mode.
-        pairs: ``(anchor, run)`` of every pair, int32, ``[Q, 2]``.
+        pairs: ``(anchor, run, other)`` of every pair, int32, ``[Q, 3]``. The change of
+            the other run is added to the run; -1 for none.
         start: the start of every run, int32, ``[R]``.
         others: the starts' other variables, leaves ``[S, ...]``, such as normalisation
             statistics; empty if there are none.
@@ -45,6 +49,9 @@ class Pair(NamedTuple):
     Attributes:
         anchor: the params to begin at; None in the free mode.
         params: the params to end at.
+        teachers: two params whose answers are to be given, leaves ``[2, ...]``.
+        share: the second one's share in the logarithm of every class's answer, ``[C]``.
+            Zero but where two changes are added: then each answers for what it forgot.
         loss: what these lose on every class: the prompt, ``[C]``.
         classes: what they forget, bool, ``[C]``.
         others: the other variables that go with both.
@@ -52,6 +59,8 @@ class Pair(NamedTuple):
 
     anchor: Variables | None
     params: Variables
+    teachers: Variables
+    share: Array
     loss: Array
     classes: Array
     others: Variables
@@ -62,12 +71,16 @@ def lessons_of(zoo: Zoo) -> Lessons:
 
     A run is paired with its start, and with the end of every other run of that start
     that forgot some of the run's classes and no others: so the hypernetwork also meets
-    models that have already forgotten, as a second request does.
+    models that have already forgotten, as a second request does. No zoo has runs for
+    all sets that requests add up to: for single classes that no run of the start
+    forgets together, the changes of two runs are added, to be asked for at once or one
+    after the other.
     """
     params = zoo.variables["params"]
     num_runs = zoo.masks.shape[0]
     if zoo.starts is None or zoo.start_loss is None:
-        pairs = np.stack([np.zeros(num_runs), np.arange(num_runs)], 1)
+        none = np.full(num_runs, -1)
+        pairs = np.stack([np.zeros(num_runs), np.arange(num_runs), none], 1)
         return Lessons(
             params,
             zoo.loss,
@@ -79,14 +92,17 @@ def lessons_of(zoo: Zoo) -> Lessons:
             {},
         )
     num_starts = zoo.start_loss.shape[0]
-    pairs = [(zoo.start[run], run) for run in range(num_runs)]
+    pairs = [(zoo.start[run], run, -1) for run in range(num_runs)]
     for start in range(num_starts):
         runs = np.flatnonzero(zoo.start == start)
         masks = zoo.masks[runs]
         below = np.all(masks[:, None] <= masks[None], axis=-1)
         below &= np.any(masks[:, None] != masks[None], axis=-1)
         below &= np.any(masks, axis=-1)[:, None]
-        pairs += [(num_starts + runs[a], runs[b]) for a, b in np.argwhere(below)]
+        pairs += [(num_starts + runs[a], runs[b], -1) for a, b in np.argwhere(below)]
+        for a, b in _added(start, masks):
+            pairs += [(num_starts + runs[a], runs[b], runs[a])]
+            pairs += [(start, runs[b], runs[a])]
     ends = jax.tree.map(lambda leaf: leaf[:, -1], params)
     others = {name: leaf for name, leaf in zoo.starts.items() if name != "params"}
     return Lessons(
@@ -101,6 +117,22 @@ def lessons_of(zoo: Zoo) -> Lessons:
         zoo.start,
         others,
     )
+
+
+def _added(start: int, masks: np.ndarray) -> list[tuple[int, int]]:
+    """Runs ``(a, b)`` whose sum forgets two classes that no run forgets: some."""
+    known = {tuple(mask) for mask in masks}
+    alone = np.flatnonzero(masks.sum(1) == 1)
+    found = [
+        (a, b)
+        for a in alone
+        for b in alone
+        if masks[a].argmax() != masks[b].argmax()
+        and tuple(masks[a] | masks[b]) not in known
+    ]
+    # Another choice for every start; no more than would crowd out what was trained.
+    order = np.random.default_rng(start).permutation(len(found))
+    return [found[row] for row in order[: _SUMS * len(alone)]]
 
 
 def profiles_of(zoo: Zoo) -> Profiles:
@@ -138,27 +170,47 @@ def draw(key: Array, lessons: Lessons) -> Pair:
     """
     key_pair, key_checkpoint = jax.random.split(key)
     row = jax.random.randint(key_pair, (), 0, lessons.pairs.shape[0])
-    anchor, run = lessons.pairs[row, 0], lessons.pairs[row, 1]
+    anchor, run, other = lessons.pairs[row]
     checkpoints = lessons.loss.shape[1]
     classes = jnp.asarray(lessons.masks)[run]
+    loss = jnp.asarray(lessons.loss)
     if lessons.anchors is None:
         at = jax.random.randint(key_checkpoint, (), 0, checkpoints)
         params = jax.tree.map(lambda leaf: leaf[run, at], lessons.params)
-        return Pair(None, params, lessons.loss[run, at], classes, {})
+        twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+        nothing = jnp.zeros(classes.shape)
+        return Pair(None, params, twice, nothing, loss[run, at], classes, {})
     at = jax.random.randint(key_checkpoint, (), -1, checkpoints)
     num_starts = lessons.anchor_loss.shape[0] - lessons.loss.shape[0]
-    at = jnp.where((anchor >= num_starts) & (at >= 0), checkpoints - 1, at)
+    whole = (anchor >= num_starts) | (other >= 0)
+    at = jnp.where(whole & (at >= 0), checkpoints - 1, at)
+    start = jnp.asarray(lessons.start)[run]
     begin = jax.tree.map(lambda leaf: leaf[anchor], lessons.anchors)
-    end = jax.tree.map(lambda leaf: leaf[run, at], lessons.params)
-    none = at < 0
+    begin_loss = jnp.asarray(lessons.anchor_loss)[anchor]
+    before = jnp.asarray(lessons.masks)[other]
+    added = (other >= 0) & (at >= 0)
 
-    def choose(own, other):
-        return jnp.where(none, own, other)
+    def one(own, begin):
+        return jnp.where(at < 0, begin, own[run, at])
 
+    def end(own, anchors, begin):
+        change = own[other, -1] - anchors[start]
+        return one(own, begin) + jnp.where(added, change, 0)
+
+    def teachers(own, begin):
+        return jnp.stack([one(own, begin), own[other, -1]])
+
+    # As a request for a set that the zoo does not have is prompted: each run for what
+    # it forgot, and both for the rest.
+    share = jnp.where(classes, 0.0, jnp.where(before, 1.0, 0.5))
+    share = jnp.where(added, share, 0.0)
+    own_loss = jnp.where(at < 0, begin_loss, loss[run, at])
     return Pair(
         begin,
-        jax.tree.map(choose, begin, end),
-        choose(lessons.anchor_loss[anchor], lessons.loss[run, at]),
-        classes,
-        jax.tree.map(lambda leaf: leaf[lessons.start[run]], lessons.others),
+        jax.tree.map(end, lessons.params, lessons.anchors, begin),
+        jax.tree.map(teachers, lessons.params, begin),
+        share,
+        (1 - share) * own_loss + share * loss[other, -1],
+        jnp.where(other >= 0, classes | before, classes),
+        jax.tree.map(lambda leaf: leaf[start], lessons.others),
     )

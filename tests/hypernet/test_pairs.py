@@ -13,17 +13,25 @@ from tests.hypernet import worlds
 def test_pairs_lead_from_starts_and_from_models_that_forgot_less():
     zoo = worlds.zoo("anchored")
     lessons = pairs.lessons_of(zoo)
-    expected = {(zoo.start[run], run) for run in range(30)}
+    expected = {(zoo.start[run], run, -1) for run in range(30)}
     for a in range(30):
         for b in range(30):
             below = set(np.flatnonzero(zoo.masks[a])) < set(
                 np.flatnonzero(zoo.masks[b])
             )
             if zoo.start[a] == zoo.start[b] and below:
-                expected.add((6 + a, b))
+                expected.add((6 + a, b, -1))
     found = [tuple(map(int, pair)) for pair in lessons.pairs]
-    assert len(found) == len(set(found)) and set(found) == expected
-    assert len(found) == 30 + 6 * 2  # Only [0, 1] has smaller sets: [0] and [1].
+    assert len(found) == len(set(found)) and expected < set(found)
+    assert len(expected) == 30 + 6 * 2  # Only [0, 1] has smaller sets: [0] and [1].
+    added = set(found) - expected
+    assert len(added) == 2 * 6 * 4  # At once and in turn, one for each single class.
+    for anchor, run, other in added:
+        assert anchor in (zoo.start[run], 6 + other)
+        assert zoo.start[other] == zoo.start[run]
+        assert zoo.masks[other].sum() == zoo.masks[run].sum() == 1
+        both = zoo.masks[other] | zoo.masks[run]
+        assert both.sum() == 2 and not (zoo.masks == both).all(1).any()
     begin = jax.tree.leaves(lessons.anchors)[0]
     np.testing.assert_array_equal(begin[:6], jax.tree.leaves(zoo.starts["params"])[0])
     end = jax.tree.leaves(zoo.variables["params"])[0]
@@ -39,7 +47,7 @@ def test_what_is_drawn_belongs_together():
     begin = np.concatenate([zoo.starts["params"]["Dense_0"]["kernel"], kernel[:, -1]])
     loss_of = {kernel[r, k].tobytes(): (r, k) for r in range(30) for k in range(3)}
     known = {own.tobytes() for own in zoo.starts["params"]["Dense_0"]["kernel"]}
-    stayed = 0
+    stayed = added = 0
     for own in range(300):
         anchor, params = (
             np.asarray(tree["Dense_0"]["kernel"][own])
@@ -49,13 +57,59 @@ def test_what_is_drawn_belongs_together():
         if (anchor == params).all():
             stayed += 1
             continue
+        if params.tobytes() not in loss_of:
+            added += 1
+            assert np.asarray(drawn.classes[own]).sum() == 2
+            continue
         run, checkpoint = loss_of[params.tobytes()]
+        np.testing.assert_array_equal(drawn.share[own], np.zeros(4))
         np.testing.assert_array_equal(drawn.loss[own], zoo.loss[run, checkpoint])
         np.testing.assert_array_equal(drawn.classes[own], zoo.masks[run])
         # Who has forgotten is not shown models that remember.
         assert anchor.tobytes() in known or checkpoint == 2
     # One of four choices; five standard deviations.
     assert abs(stayed / 300 - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 300)
+    share = 0.75 * 48 / 90
+    assert abs(added / 300 - share) < 5 * np.sqrt(share * (1 - share) / 300)
+
+
+@pytest.mark.parametrize("how", ["at once", "in turn"])
+def test_changes_are_added_where_no_run_forgets_both_classes(how):
+    zoo = worlds.zoo("anchored")
+    lessons = jax.tree.map(jnp.asarray, pairs.lessons_of(zoo))
+    first, second = (
+        next(r for r in range(30) if zoo.start[r] == 4 and zoo.masks[r].tolist() == own)
+        for own in ([False, False, True, False], [True, False, False, False])
+    )
+    anchor = {"at once": 4, "in turn": 6 + first}[how]
+    only = lessons._replace(pairs=jnp.array([[anchor, second, first]]))
+    begin_loss = np.concatenate([zoo.start_loss, zoo.loss[:, -1]])[anchor]
+    for number in range(20):
+        pair = pairs.draw(jax.random.key(number), only)
+        if not np.array_equal(pair.loss, begin_loss):  # It did not stay.
+            break
+    np.testing.assert_array_equal(pair.classes, [True, False, True, False])
+    for own, begin, ends in zip(
+        jax.tree.leaves(pair.params),
+        jax.tree.leaves(zoo.starts["params"]),
+        jax.tree.leaves(zoo.variables["params"]),
+        strict=True,
+    ):
+        changed = (
+            begin[4] + (ends[first, -1] - begin[4]) + (ends[second, -1] - begin[4])
+        )
+        # Sums in another order.
+        np.testing.assert_allclose(own, changed, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(pair.share, [0, 0.5, 1, 0.5])
+    kernel = zoo.variables["params"]["Dense_0"]["kernel"]
+    np.testing.assert_array_equal(
+        pair.teachers["Dense_0"]["kernel"], kernel[[second, first], -1]
+    )
+    one, other = zoo.loss[first, -1], zoo.loss[second, -1]
+    mean = (one + other) / 2
+    np.testing.assert_allclose(
+        pair.loss, [other[0], mean[1], one[2], mean[3]], rtol=1e-6
+    )
 
 
 def test_profiles_are_the_means_of_the_last_checkpoints():
