@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import recipes
 import study as studies
 import tyro
 from rich.console import Console
@@ -38,7 +39,7 @@ class Classes:
 def main(config: Classes) -> None:
     """Runs the study and writes what it found."""
     console, begun = Console(), time.perf_counter()
-    recipe = studies.RECIPES[config.preset]
+    recipe = recipes.RECIPES[config.preset]
     record = studies.record_of(config, recipe)
     studies.open_folder(config.out, record, config.resume)
     study = studies.Study("classes", recipe, config.seeds, config.out, console)

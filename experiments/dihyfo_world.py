@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import recipes
 import study as studies
 
 import hyperforget_jax as hf
@@ -51,7 +52,7 @@ class Preset:
         unseen: pairs that no zoo has.
     """
 
-    recipe: studies.Recipe
+    recipe: recipes.Recipe
     starts: int
     oracles: int
     forget_rate: float
@@ -90,7 +91,7 @@ class Preset:
 
 PRESETS = {
     "digits": Preset(
-        studies.Recipe("digits", (16,), 1e-2, 1.0, 400, 64),
+        recipes.Recipe("digits", (16,), 1e-2, 1.0, 400, 64),
         starts=256,
         oracles=8,
         forget_rate=4e-3,
@@ -103,7 +104,7 @@ PRESETS = {
         free_course=hypernet.Course(steps=3_000),
     ),
     "mnist": Preset(
-        studies.Recipe("mnist", (10,), 2e-3, 0.1, 2_500, 128),
+        recipes.Recipe("mnist", (10,), 2e-3, 0.1, 2_500, 128),
         starts=160,
         oracles=4,
         forget_rate=6e-3,
@@ -116,7 +117,7 @@ PRESETS = {
         free_course=hypernet.Course(steps=4_000),
     ),
     "cifar10_cnn": Preset(
-        studies.Recipe(
+        recipes.Recipe(
             "cifar10", (), 5e-3, 0.1, 2_000, 128, network="gpt-cnn", rows=20_000
         ),
         starts=32,

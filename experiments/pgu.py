@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import recipes
 import study as studies
 import tyro
 from rich.console import Console
@@ -70,8 +71,8 @@ class Preset:
         rounds: passes of the published schedule over a class's data.
     """
 
-    classes: tuple[studies.Recipe, ...]
-    memorising: studies.Recipe
+    classes: tuple[recipes.Recipe, ...]
+    memorising: recipes.Recipe
     share: float = 0.02
     part: int = 50
     flipped: int = 100
@@ -80,22 +81,22 @@ class Preset:
     rounds: int = 99
 
 
-def _cnn(dataset: str, rows: int, steps: int, decay: float) -> studies.Recipe:
-    return studies.Recipe(
+def _cnn(dataset: str, rows: int, steps: int, decay: float) -> recipes.Recipe:
+    return recipes.Recipe(
         dataset, (), 2e-3, decay, steps, 128, network="cnn-16-32-64", rows=rows
     )
 
 
 PRESETS = {
     "digits": Preset(
-        (studies.RECIPES["digits"],),
-        studies.Recipe("digits", (64,), 5e-3, 1e-2, 800, 64, rows=300),
+        (recipes.RECIPES["digits"],),
+        recipes.Recipe("digits", (64,), 5e-3, 1e-2, 800, 64, rows=300),
         part=10,
         flipped=6,
     ),
     "mnist": Preset(
-        (studies.Recipe("mnist", (128,), 2e-3, 1.0, 1_000, 128, rows=12_000),),
-        studies.Recipe("mnist", (128,), 2e-3, 1e-2, 1_500, 128, rows=5_000),
+        (recipes.Recipe("mnist", (128,), 2e-3, 1.0, 1_000, 128, rows=12_000),),
+        recipes.Recipe("mnist", (128,), 2e-3, 1e-2, 1_500, 128, rows=5_000),
     ),
     "mnist_cnn": Preset(
         (_cnn("mnist", 6_000, 600, 1.0),),
@@ -111,10 +112,10 @@ PRESETS = {
     ),
     "cifar10_full": Preset(
         tuple(
-            studies.Recipe("cifar10", (), 1e-3, 5e-2, 20_000, 256, network=network)
+            recipes.Recipe("cifar10", (), 1e-3, 5e-2, 20_000, 256, network=network)
             for network in ("small-vgg", "all-cnn", "resnet-18")
         ),
-        studies.Recipe("cifar10", (), 1e-3, 1e-4, 20_000, 256, network="small-vgg"),
+        recipes.Recipe("cifar10", (), 1e-3, 1e-4, 20_000, 256, network="small-vgg"),
         part=500,
         flipped=500,
         probe=5_000,

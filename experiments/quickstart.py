@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import recipes
 import study as studies
 import tyro
 from rich.console import Console
@@ -46,7 +47,7 @@ def main(config: Quickstart) -> None:
     except ValueError as error:
         raise SystemExit(f"--forget: {error}") from error
     begun = time.perf_counter()
-    recipe = studies.RECIPES[config.preset]
+    recipe = recipes.RECIPES[config.preset]
     record = studies.record_of(config, recipe)
     studies.open_folder(config.out, record, config.resume)
     console.log(f"{recipe.dataset}: training {config.seeds} classifiers")

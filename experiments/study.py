@@ -14,127 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from recipes import Recipe
 from rich.console import Console
 
 import hyperforget_jax as hf
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How the classifiers of a preset are trained, the oracles too.
-
-    Attributes:
-        dataset: its name.
-        hidden: widths of a perceptron's hidden layers.
-        learning_rate: of Adam with decoupled weight decay, cosine schedule.
-        weight_decay: its.
-        steps: minibatches.
-        batch_size: rows in each.
-        network: another network than a perceptron, by its name in :data:`NETWORKS`.
-        rows: how many training examples, drawn at random; None for all.
-    """
-
-    dataset: str
-    hidden: tuple[int, ...]
-    learning_rate: float
-    weight_decay: float
-    steps: int
-    batch_size: int
-    network: str | None = None
-    rows: int | None = None
-
-    @property
-    def classifier(self) -> hf.Classifier:
-        if self.network is not None:
-            return NETWORKS[self.network]()
-        return hf.from_linen(hf.models.MLP(self.hidden))
-
-    @property
-    def model(self) -> str:
-        return self.network or "mlp-" + "-".join(map(str, self.hidden))
-
-    def record(self) -> dict[str, Any]:
-        """What decides results, in the words that records have always had."""
-        fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if value is not None}
-
-    def load(self) -> hf.data.Splits:
-        """The data, of which as many training rows as the recipe wants."""
-        splits = hf.data.load(self.dataset)
-        if self.rows is None:
-            return splits
-        order = jax.random.permutation(jax.random.key(13), splits.train.y.shape[0])
-        return splits._replace(train=splits.train.take(order[: self.rows]))
-
-    def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """Adam with weight decay and a cosine schedule that ends with the training.
-
-        Without decay the loss has no minimum: a model that is trained for longer is
-        another model, and no distance to an oracle means anything.
-        """
-        schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
-        return optax.adamw(schedule, weight_decay=self.weight_decay)
-
-    def train(self, key, data, members: int, directory: Path) -> hf.Population:
-        """The originals."""
-        return hf.fit_population(
-            key,
-            self.classifier,
-            data,
-            self.optimizer(self.steps),
-            self.steps,
-            members=members,
-            batch_size=self.batch_size,
-            directory=directory,
-        )
-
-    def retrain(self, classifier, longer: int = 1) -> hf.Unlearner:
-        """The oracles' training: the originals' to the letter, or longer."""
-        steps = longer * self.steps
-        return hf.retrain(
-            classifier, self.optimizer(steps), steps, batch_size=self.batch_size
-        )
-
-
-class _SmallCNN(nn.Module):
-    """Two convolutions that each halve the image, and a wide linear layer."""
-
-    hidden: int = 64
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.relu(_conv(16, 2)(x))
-        x = nn.relu(_conv(32, 2)(x))
-        x = nn.relu(nn.Dense(self.hidden)(x.reshape(x.shape[0], -1)))
-        return nn.Dense(10)(x)
-
-
-def _conv(channels: int, strides: int) -> nn.Conv:
-    return nn.Conv(
-        channels, (3, 3), strides=strides, conv_general_dilated=hf.models.conv
-    )
-
-
-def _normalised(module: nn.Module) -> hf.Classifier:
-    return hf.from_linen(module, train={"train": True}, eval={"train": False})
-
-
-NETWORKS: dict[str, Callable[[], hf.Classifier]] = {
-    "cnn-16-32-64": lambda: hf.from_linen(_SmallCNN()),
-    "small-vgg": lambda: _normalised(hf.models.SmallVGG()),
-    "all-cnn": lambda: _normalised(hf.models.AllCNN()),
-    "gpt-cnn": lambda: hf.from_linen(hf.models.GptCNN()),
-    "resnet-18": lambda: _normalised(hf.models.ResNet18()),
-}
-
-RECIPES = {
-    "digits": Recipe("digits", (64,), 5e-3, 1.0, 800, 64),
-    "mnist": Recipe("mnist", (128,), 2e-3, 1.0, 3_000, 128),
-}
 
 
 class Method(NamedTuple):
@@ -538,8 +424,6 @@ def open_folder(out: Path, config: Mapping[str, Any], resume: bool) -> None:
 __all__ = [
     "METHODS",
     "Method",
-    "RECIPES",
-    "Recipe",
     "Study",
     "open_folder",
     "record_of",

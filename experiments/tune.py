@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import recipes
 import study as studies
 import tyro
 from rich.console import Console
@@ -65,7 +66,7 @@ SIZES: dict[str, dict[str, tuple]] = {
 def main(config: Tune) -> None:
     """Runs the grids and writes every point, the best first."""
     console, begun = Console(), time.perf_counter()
-    recipe = studies.RECIPES[config.preset]
+    recipe = recipes.RECIPES[config.preset]
     splits, classifier = hf.data.load(recipe.dataset), recipe.classifier
     record = studies.record_of(config, recipe)
     studies.open_folder(config.out, record, config.resume)

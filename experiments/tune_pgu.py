@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pgu
+import recipes
 import study as studies
 import tyro
 from rich.console import Console
@@ -69,12 +70,12 @@ def main(config: Tune) -> None:
             f"--preset must be one of {sorted(pgu.PRESETS)}, got {config.preset!r}."
         )
     preset = pgu.PRESETS[config.preset]
-    recipes = {"class": preset.classes[0], "rows": preset.memorising}
+    trained = {"class": preset.classes[0], "rows": preset.memorising}
     record = {
         "preset": config.preset,
         "seeds": config.seeds,
-        "class": recipes["class"].record(),
-        "rows": recipes["rows"].record(),
+        "class": trained["class"].record(),
+        "rows": trained["rows"].record(),
         "grid": GRID,
     }
     studies.open_folder(config.out, json.loads(json.dumps(record)), config.resume)
@@ -84,13 +85,13 @@ def main(config: Tune) -> None:
     ]
     found = {
         name: _sweep(config, preset, name, recipe, points, console)
-        for name, recipe in recipes.items()
+        for name, recipe in trained.items()
     }
     scores = np.mean([sum(by.values(), np.zeros(())) for by in found.values()], axis=0)
     order = np.argsort(scores.mean(axis=1), kind="stable")
     default = {name: getattr(PRESETS["repaired"], name) for name in GRID}
-    given = recipes["class"].load().probe
-    access = hf.pgu(recipes["class"].classifier, probe=given).access
+    given = trained["class"].load().probe
+    access = hf.pgu(trained["class"].classifier, probe=given).access
     rows, table = [], Table("place", *GRID, "class", "rows", "score")
     for place, point in enumerate(order):
         chosen = points[point] == default
@@ -107,8 +108,8 @@ def main(config: Tune) -> None:
                     | {"score": float(scores[point, seed])}
                     for seed in range(config.seeds)
                 ],
-                dataset=recipes["class"].dataset,
-                model=recipes["class"].model,
+                dataset=trained["class"].dataset,
+                model=trained["class"].model,
                 scenario="class and rows",
                 request=f"each class; {_DRAWS} draws of rows",
                 factors={
@@ -146,7 +147,7 @@ def _sweep(
     config: Tune,
     preset: pgu.Preset,
     name: str,
-    recipe: studies.Recipe,
+    recipe: recipes.Recipe,
     points: list[dict],
     console: Console,
 ) -> dict[str, np.ndarray]:

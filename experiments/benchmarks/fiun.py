@@ -38,6 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import timing
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -136,20 +137,20 @@ def main(config: Benchmark) -> None:
     trained = train(config)
     console.log("compiling")
     retraining = functools.partial(retrain, config, trained)
-    _, retrain_compile = _first(retraining)
+    _, retrain_compile = timing.first_call(retraining)
     contests = {name: contest(config, trained, name) for name in RULES}
 
     seconds = {name: {} for name in RULES}
     for repeat in range(config.repeats):
         console.log(f"repeat {repeat + 1} of {config.repeats}")
-        retrained = _seconds(retraining) * config.models / CHILDREN
+        retrained = timing.seconds_of(retraining) * config.models / CHILDREN
         for name, entrants in contests.items():
             of_one = {
-                "ours": _settled_seconds(entrants.ours),
+                "ours": timing.settled_seconds(entrants.ours),
                 "retraining": retrained,
             }
             for rival, (function, times) in entrants.rivals.items():
-                timed = _settled_seconds if rival == "loop" else _seconds
+                timed = timing.settled_seconds if rival == "loop" else timing.seconds_of
                 of_one[rival] = timed(function) * times
             if "measuring" in of_one:
                 of_one["measuring"] += of_one["ours"]
@@ -233,9 +234,9 @@ def contest(config: Benchmark, trained: Trained, name: str) -> Contest:
         return revised.models, infos
 
     loop = _loop(trained, graph, rule, key)
-    (models, _), ours_first = _first(ours)
+    (models, _), ours_first = timing.first_call(ours)
     seconds = {"ours": ours_first}
-    alone, seconds["loop"] = _first(loop)
+    alone, seconds["loop"] = timing.first_call(loop)
     for row in (0, config.models // 2, config.models - 1):
         _check_same(
             jax.tree.map(lambda leaf, row=row: leaf[row], models[ARCHITECTURE]),
@@ -245,7 +246,7 @@ def contest(config: Benchmark, trained: Trained, name: str) -> Contest:
     if graph.models[ARCHITECTURE].fisher is not None:
         number = min(config.measured, config.models)
         measure = _measuring(trained, graph, rule, number)
-        _, seconds["measuring"] = _first(measure)
+        _, seconds["measuring"] = timing.first_call(measure)
         rivals["measuring"] = measure, config.models / number
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(graph.models)) / 2**30
     return Contest(ours, rivals, seconds, size)
@@ -372,28 +373,6 @@ def _check_same(models: inheritance.Models, variables: Any) -> None:
 def _held() -> float:
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def _first(function: Callable[[], Any]) -> tuple[Any, float]:
-    """What a function gives, and how much longer the first call takes than the next."""
-    first, result = _timed(function)
-    return result, max(first - _timed(function)[0], 0)
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    return _timed(function)[0]
-
-
-def _settled_seconds(function: Callable[[], Any]) -> float:
-    """Of the second call in a row: the first pays for what others left behind."""
-    _seconds(function)
-    return _seconds(function)
-
-
-def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    begun = time.perf_counter()
-    result = jax.block_until_ready(function())
-    return time.perf_counter() - begun, result
 
 
 def _rows(

@@ -38,31 +38,30 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import published
+import timing
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 import hyperforget_jax as hf
 from hyperforget_jax.methods.pgu_recipe import recipe as pgu_recipe
-from hyperforget_jax.methods.pgu_targets import published_loss
 from hyperforget_jax.training.minibatches import pass_length
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-import study as studies
+import recipes
 
 PARTS = ("a", "b", "c")
 DECOMPOSITIONS = ("svd64", "eigh32")
 PHASES = ("gram", "forget_gram", "decompose", "steps")
 # How much faster than the rival to be, part by part.
 AIMS = {"a": 20.0, "b": 5.0}
-# Steps that part b takes.
-STEPS = 100
 # How far apart both may end if they decompose alike, as a share of what projection does
 # to the same steps. It is not less, since the cut is among directions that float32
 # hardly tells apart: on which side of it they are is a matter of rounding.
 TOLERANCE = 0.1
-RECIPE = studies.Recipe("mnist", (128,), 2e-3, 1.0, 1_000, 128)
+RECIPE = recipes.Recipe("mnist", (128,), 2e-3, 1.0, 1_000, 128)
 # None is the recipe's perceptron.
 NETWORKS = (None, "cnn-16-32-64")
 
@@ -100,7 +99,7 @@ class Trained(NamedTuple):
         request: one class.
     """
 
-    recipe: studies.Recipe
+    recipe: recipes.Recipe
     classifier: hf.Classifier
     variables: Any
     splits: hf.data.Splits
@@ -141,7 +140,7 @@ def main(config: Benchmark) -> None:
     hf.evaluation.write(config.out / "results.json", document, references=False)
 
 
-def train(config: Benchmark, recipe: studies.Recipe) -> Trained:
+def train(config: Benchmark, recipe: recipes.Recipe) -> Trained:
     """Trains what is to forget."""
     try:
         splits = recipe.load()
@@ -175,10 +174,10 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
     answers: dict[str, Callable[[], Any]] = {}
     init, compiled, seconds, accuracy = {}, {}, {}, {}
     for name, unlearner in entrants.items():
-        prepare, more = _compiled(unlearner.init, key, variables, splits.train)
-        _timed(prepare)
-        init[name], state = _timed(prepare)
-        answers[name], compiled[name] = _compiled(
+        prepare, more = timing.compiled(unlearner.init, key, variables, splits.train)
+        timing.timed(prepare)
+        init[name], state = timing.timed(prepare)
+        answers[name], compiled[name] = timing.compiled(
             unlearner.unlearn, key, state, request
         )
         compiled[name] += more
@@ -188,7 +187,7 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
         accuracy[name] = _accuracy(classifier, state.variables, splits.test, request)
     for repeat in range(config.repeats):
         for name in _in_turn(answers, repeat):
-            seconds.setdefault(name, []).append(_settled_seconds(answers[name]))
+            seconds.setdefault(name, []).append(timing.settled_seconds(answers[name]))
 
     rows = []
     for name, unlearner in methods.items():
@@ -237,9 +236,11 @@ def against_torch(
     data = splits.train
     chosen = np.flatnonzero(np.asarray(data.y) == config.forget)
     forget = data.take(jnp.asarray(chosen))
-    batches = _batches(config.seed, chosen.size, how.batch_size)
-    rates = rate * (end_rate / rate) ** (np.arange(STEPS) / (STEPS - 1))
-    chain = _chain(variables["params"], pgu_torch)
+    batches = published.batches(config.seed, chosen.size, how.batch_size)
+    rates = rate * (end_rate / rate) ** (
+        np.arange(published.STEPS) / (published.STEPS - 1)
+    )
+    chain = published.chain(variables["params"], pgu_torch)
     spec = pgu_torch.Spec(
         layers=list(chain.values()),
         x=np.asarray(data.x),
@@ -256,8 +257,8 @@ def against_torch(
     logits = np.asarray(classifier.apply(variables, some))
     pgu_torch.check_forward(spec.layers, np.asarray(some), logits)
 
-    ours = _phases(classifier, how, variables, data, forget, batches, rates)
-    paths = _layers(variables["params"])
+    ours = published.phases(classifier, how, variables, data, forget, batches, rates)
+    paths = published.layers(variables["params"])
     before = [np.asarray(variables["params"][path]["kernel"]) for path in paths]
     model = trained.recipe.model
     seconds: dict[str, list[dict[str, float]]] = {}
@@ -278,9 +279,10 @@ def against_torch(
         found = {name: function() for name, function in entrants.items()}
         compile_seconds = max(_total(unprojected) - _total(found["ours"]), 0.0)
         apart = {
-            name: _apart(found["ours"], found[name], before) for name in DECOMPOSITIONS
+            name: published.apart(found["ours"], found[name], before)
+            for name in DECOMPOSITIONS
         }
-        yardstick = _apart(unprojected, found["ours"], before)
+        yardstick = published.apart(unprojected, found["ours"], before)
         for name, distance in apart.items():
             console.log(
                 f"{model}: {name} ends {distance:.2g} of its way from ours, which ends "
@@ -308,7 +310,7 @@ def against_torch(
         values["weights_apart_unprojected"] = [yardstick] * config.repeats
         factors = {
             "preset": "published",
-            "steps": STEPS,
+            "steps": published.STEPS,
             "batch_size": how.batch_size,
             "ranks": found["ours"]["ranks"],
             "rival": f"pytorch-{name}",
@@ -342,7 +344,7 @@ def sizes() -> list[dict[str, Any]]:
     mnist, cifar10 = ("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))
     networks = {
         "mlp-128": (hf.from_linen(hf.models.MLP((128,))), mnist),
-        "cnn-16-32-64": (studies.NETWORKS["cnn-16-32-64"](), mnist),
+        "cnn-16-32-64": (recipes.NETWORKS["cnn-16-32-64"](), mnist),
         "small-vgg": (normalised(hf.models.SmallVGG()), cifar10),
         "all-cnn": (normalised(hf.models.AllCNN()), cifar10),
         "resnet-18": (normalised(hf.models.ResNet18()), cifar10),
@@ -411,116 +413,8 @@ def _why_no_rival() -> str | None:
     return None
 
 
-def _phases(
-    classifier: hf.Classifier,
-    how: Any,
-    variables: Any,
-    data: hf.Examples,
-    forget: hf.Examples,
-    batches: np.ndarray,
-    rates: np.ndarray,
-) -> Callable[[float], dict[str, Any]]:
-    """What the rival does in its four phases, as a function of the share to protect.
-
-    Projectors are made from bases in the last phase; the rival's third makes them.
-    """
-
-    @jax.jit
-    def gram(variables, data):
-        return hf.subspace.measure(
-            classifier, variables, data, batch_size=how.batch_size
-        )
-
-    @jax.jit
-    def forget_gram(grams, variables, forget):
-        left = hf.subspace.subtract(grams, gram(variables, forget))
-        return hf.subspace.without_bias(left, variables["params"])
-
-    @jax.jit
-    def decompose(grams, threshold):
-        spectrum = hf.subspace.decompose(grams)
-        kept = hf.subspace.keep(spectrum, how.rank, threshold)
-        return hf.subspace.complement(spectrum, kept), jax.tree.map(jnp.sum, kept)
-
-    @jax.jit
-    def steps(room, variables, forget, batches, rates):
-        projection = hf.subspace.project_out(room)
-
-        def loss(params, x, y):
-            logits = classifier.apply({**variables, "params": params}, x)
-            return jnp.mean(published_loss(logits, y, how.offset, how.entropy))
-
-        def step(params, given):
-            rows, rate = given
-            gradients = jax.grad(loss)(params, forget.x[rows], forget.y[rows])
-            updates, _ = projection.update(gradients, projection.init(params))
-            return jax.tree.map(lambda p, u: p - rate * u, params, updates), None
-
-        return jax.lax.scan(step, variables["params"], (batches, rates))[0]
-
-    taken = jnp.asarray(batches), jnp.asarray(rates, jnp.float32)
-
-    def run(threshold):
-        seconds = {}
-
-        def phase(name, function, *arguments):
-            seconds[name], result = _timed(lambda: function(*arguments))
-            return result
-
-        grams = phase("gram", gram, variables, data)
-        left = phase("forget_gram", forget_gram, grams, variables, forget)
-        room, ranks = phase("decompose", decompose, left, jnp.float32(threshold))
-        params = phase("steps", steps, room, variables, forget, *taken)
-        return {
-            "seconds": seconds,
-            "kernels": [np.asarray(params[path]["kernel"]) for path in _layers(params)],
-            "ranks": [int(ranks[path]) for path in _layers(params)],
-        }
-
-    return run
-
-
-def _layers(params: Any) -> list[str]:
-    """The layers in the order that they are called in: convolutions, then the rest."""
-    return sorted(params)
-
-
-def _chain(params: Any, torch_rival: Any) -> dict[str, Any]:
-    """A network of part b as the rival wants it: what follows what, by name."""
-    chain, flat = {}, False
-    for number, path in enumerate(_layers(params)):
-        kernel, bias = (np.asarray(params[path][name]) for name in ("kernel", "bias"))
-        if number:
-            chain[f"relu{number}"] = "relu"
-        if kernel.ndim == 2 and not flat:
-            chain["flatten"], flat = "flatten", True
-        stride = 2 if kernel.ndim == 4 else 1
-        chain[path] = torch_rival.Layer(kernel, bias, stride=stride)
-    return chain
-
-
-def _batches(seed: int, count: int, batch_size: int) -> np.ndarray:
-    """Rows that each step sees, ``[steps, batch_size]``: a permutation a pass."""
-    generator, wanted = np.random.default_rng(seed), STEPS * batch_size
-    passes = [generator.permutation(count) for _ in range(-(-wanted // count))]
-    return np.concatenate(passes)[:wanted].reshape(STEPS, batch_size)
-
-
 def _total(found: Mapping[str, Any]) -> float:
     return sum(found["seconds"].values())
-
-
-def _apart(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], before: list[np.ndarray]
-) -> float:
-    """How far kernels end apart, as a share of how far the second one's moved."""
-
-    def length(first, second):
-        pairs = zip(first, second, strict=True)
-        return np.sqrt(sum(np.sum(np.square(a - b)) for a, b in pairs))
-
-    kernels = ours["kernels"], theirs["kernels"]
-    return float(length(*kernels) / length(kernels[1], before))
 
 
 def _accuracy(
@@ -545,26 +439,6 @@ def _bytes(tree: Any) -> int:
 def _in_turn(entrants: Mapping[str, Any], repeat: int) -> list[str]:
     """Names, the other way round at every other repeat."""
     return list(entrants) if repeat % 2 == 0 else list(entrants)[::-1]
-
-
-def _compiled(
-    function: Callable[..., Any], *arguments: Any
-) -> tuple[Callable[[], Any], float]:
-    """The function of these arguments, compiled, and the seconds that it took."""
-    seconds, compiled = _timed(lambda: jax.jit(function).lower(*arguments).compile())
-    return lambda: compiled(*arguments), seconds
-
-
-def _settled_seconds(function: Callable[[], Any]) -> float:
-    """Of the second call in a row where calls are short."""
-    seconds, _ = _timed(function)
-    return seconds if seconds >= 1 else _timed(function)[0]
-
-
-def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    begun = time.perf_counter()
-    result = jax.block_until_ready(function())
-    return time.perf_counter() - begun, result
 
 
 def _beside(ours: list[float], rival: list[float]) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import timing
 import tyro
 from rich.console import Console
 
@@ -121,9 +122,9 @@ def populations(config: Benchmark, hidden: tuple[int, ...]):
     loop(1)
     rates = {"population": [], "loop": []}
     for _ in range(config.repeats):
-        seconds = _seconds(population, config.members)
+        seconds = timing.seconds_of(population, config.members)
         rates["population"].append(config.members * len(kept) / seconds)
-        seconds = _seconds(loop, config.loop_members)
+        seconds = timing.seconds_of(loop, config.loop_members)
         rates["loop"].append(config.loop_members * len(kept) / seconds)
     return _rows(rates, "checkpoints_per_second", f"mlp-{hidden[0]}", "digits")
 
@@ -170,17 +171,9 @@ def convolutions(config: Benchmark, members: int):
     rates = {name: [] for name in layers}
     for _ in range(config.repeats):
         for name, function in compiled.items():
-            seconds = _seconds(
-                lambda function=function: jax.block_until_ready(function(keys, data))
-            )
+            seconds = timing.seconds_of(function, keys, data)
             rates[name].append(members * steps / seconds)
     return _rows(rates, "model_steps_per_second", f"cnn-x{members}", "noise-28x28")
-
-
-def _seconds(function, *arguments) -> float:
-    begun = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - begun
 
 
 def _rows(rates, unit, model, dataset):

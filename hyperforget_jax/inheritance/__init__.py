@@ -1,5 +1,6 @@
 """Models that inherit from each other: networks, their training, and unlearning."""
 
+from hyperforget_jax.inheritance.answerable import check_effect
 from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.heads import Head, find_head, widen
 from hyperforget_jax.inheritance.impressions import (
@@ -24,7 +25,6 @@ from hyperforget_jax.inheritance.rules import PRESETS, Rule, rule
 from hyperforget_jax.inheritance.storage import load, save
 from hyperforget_jax.inheritance.training import train, train_networks
 from hyperforget_jax.inheritance.unlearning import (
-    check_effect,
     forget,
     register,
     unlearn,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hyperforget_jax import checks, fisher, sharding
+from hyperforget_jax import checks, sharding
 from hyperforget_jax.base import (
     OUTPUT_MASK,
     Array,
@@ -19,6 +18,7 @@ from hyperforget_jax.base import (
     Examples,
     ForgetRequest,
 )
+from hyperforget_jax.inheritance.answerable import check_requests
 from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.heads import (
     Head,
@@ -39,9 +39,8 @@ from hyperforget_jax.inheritance.plans import Plan
 from hyperforget_jax.inheritance.rules import Rule
 from hyperforget_jax.inheritance.training import by_architecture, take
 from hyperforget_jax.inheritance.updates import UpdateInfo, update
-from hyperforget_jax.inheritance.validation import check_roots
 
-__all__ = ["check_effect", "forget", "register", "unlearn"]
+__all__ = ["forget", "register", "unlearn"]
 
 
 def register(
@@ -139,7 +138,7 @@ def unlearn(
             requests that do not fit, no cached Fishers or other ones, Fishers that are
             negative or not finite, a rule that can do nothing with the request.
     """
-    _check(graph, requests, rule)
+    check_requests(graph, requests, rule)
     nodes = _with_classes(graph, requests, rule).nodes
     if mesh is not None:
         graph = graph.with_models(
@@ -327,97 +326,6 @@ def _translated(impression: Impression, source: Head, target: Head) -> Impressio
     return impression._replace(
         fisher=dataclasses.replace(impression.fisher, values=values)
     )
-
-
-def _check(graph: Graph, requests: Mapping[str, ForgetRequest], rule: Rule) -> None:
-    if not isinstance(requests, Mapping):
-        raise TypeError(
-            "requests must be a dictionary by root, such as {'u0': request}; got "
-            f"{type(requests).__name__}."
-        )
-    check_roots(graph, tuple(requests))
-    if not graph.models:
-        raise ValueError("graph is not trained: it has no models.")
-    for root, request in requests.items():
-        check_roots(graph, (root,), np.flatnonzero(request.classes).tolist())
-        if request.data is None:
-            raise ValueError(f"The request to {root!r} carries no data.")
-        rows = np.asarray(request.rows)
-        inside = rows[(rows >= 0) & (rows < request.data.y.shape[0])]
-        if not np.asarray(request.data.weight)[inside].any():
-            raise ValueError(
-                f"The request to {root!r} names no example that is there: the Fisher "
-                "of nothing says nothing."
-            )
-        check_effect(rule, request)
-    if rule.scope == "none":
-        return
-    stale = [node.name for node in graph.nodes if node.revisions]
-    if stale:
-        warnings.warn(
-            f"The Fishers of {', '.join(stale[:5])} were taken before an earlier "
-            "request, at other weights and with what it forgot: register anew if the "
-            "data are there.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    for name, models in graph.models.items():
-        if models.fisher is None:
-            raise ValueError(
-                f"The models of {name!r} have no cached Fishers: register the graph "
-                "while the training data are there."
-            )
-        fisher.check_values(models.fisher, f"models[{name!r}].fisher")
-    if all(m.fisher.estimator == "per_example" for m in graph.models.values()):
-        for root, request in requests.items():
-            held = float(graph.fisher(root).mass)
-            data: Any = request.data
-            given = float(np.asarray(data.weight).sum())
-            # Counts up to 2**24 are exact in float32.
-            if given > held:
-                raise ValueError(
-                    f"The request to {root!r} brings {given:g} examples, and its "
-                    f"Fisher is of {held:g}: give it its own, as plan.request_at does."
-                )
-
-
-def check_effect(rule: Rule, request: ForgetRequest) -> None:
-    """Raises, or warns, where a rule can do nothing with a request.
-
-    Args:
-        rule: the rule; tracers pass.
-        request: what is to be forgotten.
-
-    Raises:
-        ValueError: a request for rows under a rule that changes classes alone.
-    """
-    if not checks.is_concrete(rule, request):
-        return
-    # By NumPy: under a trace JAX would make tracers of what is concrete.
-    names_classes = np.asarray(request.classes).any()
-    if rule.scope == "none" and not names_classes:
-        raise ValueError(
-            "The rule changes the columns of requested classes and dampens nothing, "
-            "but the request is for single rows: use the preset 'repaired'."
-        )
-    if rule.scope == "none" or request.data is None:
-        return
-    weight, rows = np.asarray(request.data.weight), np.asarray(request.rows)
-    rows = rows[(rows >= 0) & (rows < weight.size)]
-    share = weight[rows].sum() / max(weight.sum(), 1)
-    # Which threshold decides; and above what it cannot be passed, at the weights where
-    # both Fishers were taken.
-    name = "deep_alpha" if rule.only_columns and not names_classes else "alpha"
-    alpha = np.asarray(getattr(rule, name))
-    most = 1.0 if rule.shares else 1 / share if share > 0 else np.inf
-    if rule.estimator == "per_example" and (alpha >= most).all():
-        warnings.warn(
-            f"{name}={getattr(rule, name)} selects nothing at the root: its forget "
-            f"data are {share:.3g} of its data, and what is compared is at most "
-            f"{most:.3g} there.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
 
 
 def _described(requests: Mapping[str, ForgetRequest]) -> str:

@@ -1,194 +1,27 @@
-"""Projected-gradient unlearning: by hand as published, and what its repair promises."""
+"""What the repaired projected-gradient unlearning promises."""
 
 import functools
-from typing import NamedTuple
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-import scipy.special
 
 import hyperforget_jax as hf
 from hyperforget_jax import subspace
-from hyperforget_jax.methods.pgu_recipe import PRESETS
 from tests import toys
-
-KEY = jax.random.key(3)
-OPTIMIZERS = ("normalised", "sgd", "adam", "coordinates")
-
-
-def _trained(classifier, data):
-    fit = jax.jit(
-        lambda key: hf.fit(key, classifier, data, optax.adam(3e-2), 40, batch_size=8)
-    )
-    return fit(jax.random.key(0))
-
-
-@functools.cache
-def world():
-    data, classifier = toys.points(num_rows=32), toys.perceptron()
-    return data, classifier, _trained(classifier, data)
-
-
-class _Wide(nn.Module):
-    @nn.compact
-    def __call__(self, x, train=False):
-        x = nn.Dense(16)(x)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.8)(x))
-        return nn.Dense(toys.NUM_CLASSES)(x)
-
-
-@functools.cache
-def wide():
-    """More inputs than rows in every layer: the data leave directions free."""
-    data = toys.points(num_rows=8, features=12)
-    classifier = hf.from_linen(_Wide(), train={"train": True}, eval={"train": False})
-    return data, classifier, _trained(classifier, data)
-
-
-@functools.cache
-def begun(where, held_out=False, **options):
-    data, classifier, variables = where()
-    if held_out:
-        options["probe"] = toys.points(num_rows=32, seed=8, first_id=100)
-    return jax.jit(hf.pgu(classifier, **options).init)(KEY, variables, data)
-
-
-# Rounds of one step each, so that there is something between the first and the last.
-# Numbers are arguments: one compilation serves them all.
-STEPWISE = {"rounds": 12, "round_steps": 1, "free_columns": False}
-NUMBERS = {
-    "threshold": 0.1,
-    "learning_rate": 1.0,
-    "end_rate": 1.0,
-    "out": -10.0,
-    "max_drift": float("inf"),
-    "tolerance": 0.0,
-}
-
-
-@functools.cache
-def _compiled(where, **settings):
-    _, classifier, _ = where()
-
-    def unlearn(state, request, numbers):
-        unlearner = hf.pgu(classifier, **STEPWISE | settings | numbers)
-        return unlearner.unlearn(KEY, state, request)
-
-    return jax.jit(unlearn)
-
-
-def answer(where, state, request, numbers=None, **settings):
-    """``(state, info)``."""
-    return _compiled(where, **settings)(state, request, NUMBERS | (numbers or {}))
-
-
-def same(first, second):
-    """By a bit."""
-    chex.assert_trees_all_equal(first, second)
-
-
-# The published method, by hand, and its numbers.
-
-GAMMA, FIRST_RATE, LAST_RATE, ROUNDS = 0.95, 0.05, 0.01, 99
-OFFSET, ENTROPY = 0.05, 0.2
-
-
-class _Run(NamedTuple):
-    layers: list  # Of kernel and bias.
-    accuracies: list  # Before the first round, and after every one.
-    shares: list  # Of the nuclear mass, cumulated.
-
-
-def _transcription(params, data, forget):
-    """Hoang et al., arXiv 2312.04095, of a perceptron in float64, full batches."""
-    layers = [
-        [np.asarray(params[name][leaf], np.float64) for leaf in ("kernel", "bias")]
-        for name in ("Dense_0", "Dense_1")
-    ]
-    x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
-
-    def inputs(x):
-        (kernel, bias), _ = layers
-        return x, np.maximum(x @ kernel + bias, 0)
-
-    projectors, shares = [], []
-    for whole, part in zip(inputs(x), inputs(x[forget]), strict=True):
-        values, vectors = np.linalg.eigh(whole.T @ whole - part.T @ part)
-        values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-        singular = np.sqrt(values)
-        share = np.cumsum(singular) / singular.sum()
-        main = vectors[:, : np.count_nonzero(share <= GAMMA)]
-        projectors.append(np.eye(values.size) - main @ main.T)
-        shares.append(share)
-    x, y = x[forget], y[forget]
-    is_y = np.arange(toys.NUM_CLASSES)[None, :] == y[:, None]
-
-    def accuracy():
-        hidden = inputs(x)[1]
-        return ((hidden @ layers[1][0] + layers[1][1]).argmax(axis=1) == y).mean()
-
-    def step(number):
-        rate = FIRST_RATE * (LAST_RATE / FIRST_RATE) ** (number / (ROUNDS - 1))
-        hidden = inputs(x)[1]
-        logits = hidden @ layers[1][0] + layers[1][1]
-        p = scipy.special.softmax(logits, axis=1)
-        own = p[is_y][:, None]
-        outward = own * (is_y - p) / (1 + OFFSET - own)
-        mixed = p * (np.log(p) + scipy.special.entr(p).sum(axis=1, keepdims=True))
-        above = (outward + ENTROPY * mixed) / y.size
-        below = (above @ layers[1][0].T) * (hidden > 0)
-        for layer, projector, given, slope in zip(
-            layers, projectors, (x, hidden), (below, above), strict=True
-        ):
-            layer[0] = layer[0] - rate * projector @ (given.T @ slope)
-
-    accuracies = [accuracy()]
-    # Without held-out data, until nothing forgotten is answered right.
-    while accuracies[-1] > 0 and len(accuracies) <= ROUNDS:
-        step(len(accuracies) - 1)
-        accuracies.append(accuracy())
-    return _Run(layers, accuracies, shares)
-
-
-@functools.cache
-def published():
-    return jax.jit(hf.pgu(world()[1], "published").unlearn)
-
-
-@pytest.mark.parametrize("by_class", [False, True])
-def test_the_published_preset_is_the_published_method(by_class):
-    data, _, variables = world()
-    if by_class:
-        request = hf.forget_classes(data, [1], capacity=8)
-    else:
-        request = hf.forget_rows(data, range(8))
-    rows = np.asarray(request.rows)
-    # Then a minibatch holds every row equally often, in whichever order.
-    assert PRESETS["published"].batch_size % rows.size == 0
-    after, info = published()(KEY, begun(world), request)
-    expected = _transcription(variables["params"], data, rows)
-    # Rounding does not decide how many directions are protected.
-    for share in expected.shares:
-        assert np.abs(share - GAMMA).min() > 1e-3
-    rounds = len(expected.accuracies) - 1
-    assert info.rounds == rounds and info.failed_at == -1
-    # The class is out before the last round, the rows are not: both ends are met.
-    assert (rounds < ROUNDS) == by_class
-    padding = [expected.accuracies[-1]] * (ROUNDS - rounds)
-    np.testing.assert_array_equal(info.forget_accuracy, expected.accuracies + padding)
-    for number, (kernel, bias) in enumerate(expected.layers):
-        found = after.variables["params"][f"Dense_{number}"]
-        moved = np.abs(kernel - variables["params"][f"Dense_{number}"]["kernel"]).max()
-        # Steps of float32: a hundred of them.
-        np.testing.assert_allclose(found["kernel"], kernel, atol=1e-5)
-        assert moved > 1e-2
-        same(found["bias"], bias.astype(np.float32))
-
+from tests.methods.pgu_worlds import (
+    KEY,
+    OPTIMIZERS,
+    STEPWISE,
+    answer,
+    begun,
+    program,
+    same,
+    wide,
+    world,
+)
 
 # What is remembered.
 
@@ -505,164 +338,10 @@ def test_one_compilation_serves_all_numbers_and_each_of_them_matters():
     ]
     first, *others = changes
     losses = {float(answer(world, state, request, first)[1].loss[-1])}
-    compiled = _compiled(world)._cache_size()
+    compiled = program(world)._cache_size()
     losses |= {float(answer(world, state, request, c)[1].loss[-1]) for c in others}
     assert len(losses) == len(changes)
-    assert _compiled(world)._cache_size() == compiled
-
-
-# What is claimed, on real data.
-
-
-@functools.cache
-def digits():
-    """``((train, test, train with noise), label_of, fit, init, unlearn)``."""
-    splits, rng = hf.data.load("digits"), np.random.default_rng(0)
-
-    def noisy(examples):
-        """Some labels are drawn: they can be known by heart, and not be guessed."""
-        y = np.array(examples.y)
-        drawn = rng.random(y.size) < 0.05
-        y[drawn] = rng.integers(0, 10, drawn.sum())
-        return examples._replace(y=jnp.asarray(y))
-
-    classifier = hf.from_linen(hf.models.MLP((256,)))
-    optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, 600))
-    fit = jax.jit(
-        lambda data: hf.fit(KEY, classifier, data, optimizer, 600, batch_size=64)
-    )
-    train, probe = noisy(splits.train), noisy(splits.probe)
-    unlearner = hf.pgu(classifier, probe=probe)
-    return (
-        (splits.train, splits.test, train),
-        jax.jit(lambda variables, x: classifier.apply(variables, x).argmax(axis=1)),
-        fit,
-        jax.jit(unlearner.init),
-        jax.jit(unlearner.unlearn),
-    )
-
-
-def test_a_class_is_forgotten_and_the_others_are_kept():
-    (train, test, _), label_of, fit, init, unlearn = digits()
-    original = fit(train)
-    state = init(KEY, original, train)
-    y = np.asarray(test.y)
-    before = np.asarray(label_of(original, test.x)) == y
-    for label in (3, 8):
-        request = hf.forget_classes(train, [label], capacity=128)
-        after, _ = unlearn(KEY, state, request)
-        now = np.asarray(label_of(after.variables, test.x)) == y
-        own = y == label
-        assert before[own].mean() > 0.9 and before[~own].mean() > 0.95
-        assert now[own].mean() <= 0.01
-        assert now[~own].mean() >= before[~own].mean() - 0.02
-
-
-def test_rows_are_answered_as_if_they_had_not_been_learnt():
-    (_, _, train), label_of, fit, init, unlearn = digits()
-    original = fit(train)
-    state = init(KEY, original, train)
-    # Three requests of five per cent.
-    order = np.random.default_rng(1).permutation(1118)[:168]
-    found = []
-    for gone in np.split(order, 3):
-        request = hf.forget_rows(train, gone, capacity=128)
-        rest = np.setdiff1d(np.arange(1118), gone)
-        after, _ = unlearn(KEY, state, request)
-        models = (original, fit(request.retain), after.variables)
-        right = [np.asarray(label_of(v, train.x) == train.y) for v in models]
-        found.append([(each[gone].mean(), each[rest].mean()) for each in right])
-    forget, retain = np.mean(found, axis=0).T
-    # Else leaving the model as it is would do.
-    assert forget[0] > forget[1] + 0.05 and retain[0] >= 0.99
-    assert abs(forget[2] - forget[1]) <= 0.05
-    assert retain[2] >= 0.99
-
-
-# What is refused.
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"preset": "improved"}, "preset must be one of .*, got 'improved'"),
-        ({"rank": "all"}, "rank must be one of .*, got 'all'"),
-        ({"objective": "ascent"}, "objective must be one of .*, got 'ascent'"),
-        ({"optimizer": "lion"}, "optimizer must be one of .*, got 'lion'"),
-        ({"stop": "soon"}, "stop must be one of .*, got 'soon'"),
-        ({"rank": "nuclear", "threshold": 1.1}, r"threshold is a share in \[0, 1\]"),
-        ({"rank": "energy", "threshold": -0.1}, r"threshold is a share in \[0, 1\]"),
-        ({"rank": "noise_floor", "threshold": 0}, "threshold must be positive"),
-        ({"rank": "drift", "threshold": -1.0}, "threshold must be positive"),
-        ({"rank": "soft", "threshold": 0.0}, "threshold must be positive"),
-        ({"rank": "nuclear", "threshold": float("nan")}, "threshold is a share"),
-        ({"offset": -0.1}, "offset must be non-negative, got -0.1"),
-        ({"tolerance": -1.0}, "tolerance must be non-negative, got -1.0"),
-        *(
-            ({name: value}, f"{name} must be positive, got {name}={value}")
-            for name in (
-                "learning_rate",
-                "end_rate",
-                "temperature",
-                "shrink",
-                "max_drift",
-                "rounds",
-                "round_steps",
-                "batch_size",
-            )
-            for value in (0, -1)
-        ),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        hf.pgu(toys.perceptron(), **changes)
-
-
-def test_unknown_attributes_are_refused_by_name():
-    with pytest.raises(TypeError, match="takes no .'gamma'.; it takes .*'threshold'"):
-        hf.pgu(toys.perceptron(), gamma=0.9)
-
-
-def test_a_classifier_without_taps_is_refused():
-    data, _, _ = world()
-    bare = hf.from_functions(
-        lambda key, x: {"w": jnp.ones((x.shape[1], 4))}, lambda p, x: x @ p["w"]
-    )
-    variables = bare.init(KEY, data.x)
-    with pytest.raises(ValueError, match="need taps.*build it with hf.from_linen"):
-        hf.pgu(bare).init(KEY, variables, data)
-    # Taps of no layer are as good as none.
-    none = bare._replace(taps=lambda variables, x: {})
-    with pytest.raises(ValueError, match="could not move anything"):
-        hf.pgu(none).init(KEY, variables, data)
-
-
-def test_data_that_name_an_example_twice_are_refused():
-    data, classifier, variables = world()
-    twice = data._replace(id=data.id.at[3].set(7))
-    with pytest.raises(ValueError, match="name every example once, got id 7 in 2"):
-        hf.pgu(classifier).init(KEY, variables, twice)
-
-
-def test_a_request_without_data_is_refused():
-    with pytest.raises(ValueError, match="carries no data"):
-        answer(world, begun(world), hf.forget_labels([1], num_classes=4))
-
-
-# Known to be wrong.
-
-
-def test_held_out_examples_that_do_not_count_are_not_read():
-    data, classifier, variables = world()
-    probe, out = toys.points(num_rows=32, seed=8, first_id=100), jnp.arange(20)
-    scribbled = toys.scribble(jax.random.key(1), probe, out)
-
-    @jax.jit
-    def margins(probe):
-        return hf.pgu(classifier, probe=probe).init(KEY, variables, data).store.margins
-
-    same(margins(probe.without(out)), margins(scribbled.without(out)))
+    assert program(world)._cache_size() == compiled
 
 
 def test_the_forgotten_examples_are_all_that_a_request_need_bring():
@@ -676,17 +355,16 @@ def test_the_forgotten_examples_are_all_that_a_request_need_bring():
     same(told, info)
 
 
-def test_a_probe_of_training_examples_or_of_numbers_that_are_none_is_named():
+def test_held_out_examples_that_do_not_count_are_not_read():
     data, classifier, variables = world()
-    unlearner = hf.pgu(classifier, probe=data)
-    with pytest.raises(ValueError, match="probe must be held out.*32 of its ids"):
-        unlearner.init(KEY, variables, data)
-    # Rows that weigh nothing are no training examples.
-    out = jnp.arange(20)
-    hf.pgu(classifier, probe=data.take(out)).init(KEY, variables, data.without(out))
-    nothing = data._replace(x=jnp.full_like(data.x, jnp.nan))
-    with pytest.raises(ValueError, match=r"probe\.x"):
-        hf.pgu(classifier, probe=nothing)
+    probe, out = toys.points(num_rows=32, seed=8, first_id=100), jnp.arange(20)
+    scribbled = toys.scribble(jax.random.key(1), probe, out)
+
+    @jax.jit
+    def margins(probe):
+        return hf.pgu(classifier, probe=probe).init(KEY, variables, data).store.margins
+
+    same(margins(probe.without(out)), margins(scribbled.without(out)))
 
 
 def test_a_descent_that_failed_says_so():
