@@ -12,7 +12,7 @@ from hyperforget_jax.hypernet import network, prompts
 from hyperforget_jax.hypernet.network import Hypernetwork, Learnt
 from hyperforget_jax.hypernet.pairs import Lessons, Pair, draw
 
-__all__ = ["Course", "lesson_loss"]
+__all__ = ["Course", "join_answers", "lesson_loss"]
 
 
 class Course(NamedTuple):
@@ -99,16 +99,34 @@ def lesson_loss(
         return jax.nn.log_softmax(logits.astype(jnp.float32))
 
     first, second = jax.vmap(answers)(pair.teachers)
-    # Changes do not quite add up: in what they answer two models are better joined.
-    share = jnp.broadcast_to(pair.share, first.shape)
-    true = jax.nn.log_softmax((1 - share) * first + share * second)
-    own = answers(made)
+    true, own = join_answers(first, second, pair.share), answers(made)
     divergence = jnp.mean(jnp.sum(jnp.exp(true) * (true - own), -1))
     # Small answers weigh nothing in a divergence, and forgetting is about them.
     apart = jnp.mean(jnp.square(true - own))
     return loss + course.functional * (
         divergence + 0.02 * apart + course.per_class * _class_error(true, own, y)
     )
+
+
+def join_answers(first: Array, second: Array, share: Array) -> Array:
+    """Two models' answers as one's, log-probabilities ``[B, C]``.
+
+    Changes do not quite add up in parameters; in answers two models are better joined.
+    Where one is sure and the other ignorant their mean is small, and would lift the
+    classes that one of them answers for alone: so what both answer for is normalised
+    first.
+
+    Args:
+        first: one model's, ``[B, C]``.
+        second: another's, ``[B, C]``.
+        share: the second one's in every class: 0, 1 or one half, ``[C]``.
+    """
+    share = jnp.broadcast_to(share, first.shape)
+    logs = (1 - share) * first + share * second
+    both = (share > 0) & (share < 1)
+    mass = jax.nn.logsumexp(logs, axis=-1, where=both, keepdims=True)
+    logs = jnp.where(both, logs - mass, logs)
+    return jax.nn.log_softmax(logs)
 
 
 def _class_error(true: Array, own: Array, y: Array) -> Array:

@@ -1,5 +1,6 @@
 """What a hypernetwork is shown: from which model to which, and what was asked."""
 
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,6 @@ from hyperforget_jax.hypernet.prompts import Profiles
 from hyperforget_jax.hypernet.zoo import Zoo
 
 __all__ = ["Lessons", "Pair", "draw", "lessons_of", "profiles_of"]
-
-
-_SUMS = 1  # for every single class of a start
 
 
 class Lessons(NamedTuple):
@@ -52,7 +50,8 @@ class Pair(NamedTuple):
         teachers: two params whose answers are to be given, leaves ``[2, ...]``.
         share: the second one's share in the logarithm of every class's answer, ``[C]``.
             Zero but where two changes are added: then each answers for what it forgot.
-        loss: what these lose on every class: the prompt, ``[C]``.
+        loss: what the teachers lose on the classes that they answer for: the prompt,
+            ``[C]``.
         classes: what they forget, bool, ``[C]``.
         others: the other variables that go with both.
     """
@@ -100,7 +99,9 @@ def lessons_of(zoo: Zoo) -> Lessons:
         below &= np.any(masks[:, None] != masks[None], axis=-1)
         below &= np.any(masks, axis=-1)[:, None]
         pairs += [(num_starts + runs[a], runs[b], -1) for a, b in np.argwhere(below)]
-        for a, b in _added(start, masks):
+        # By what the start is: parts of a zoo count theirs from zero.
+        seed = zlib.crc32(np.ascontiguousarray(zoo.start_loss[start]).tobytes())
+        for a, b in _added(masks, seed):
             pairs += [(num_starts + runs[a], runs[b], runs[a])]
             pairs += [(start, runs[b], runs[a])]
     ends = jax.tree.map(lambda leaf: leaf[:, -1], params)
@@ -119,20 +120,20 @@ def lessons_of(zoo: Zoo) -> Lessons:
     )
 
 
-def _added(start: int, masks: np.ndarray) -> list[tuple[int, int]]:
-    """Runs ``(a, b)`` whose sum forgets two classes that no run forgets: some."""
-    known = {tuple(mask) for mask in masks}
+def _added(masks: np.ndarray, seed: int) -> np.ndarray:
+    """Runs ``(a, b)`` of one start whose sum forgets two classes that none forgets.
+
+    Half as many as there are single classes, drawn at random: each gives two lessons,
+    so that no more than half of all are sums.
+    """
+    small = masks[masks.sum(1) <= 2].astype(int)
+    together = small.T @ small > 0
     alone = np.flatnonzero(masks.sum(1) == 1)
-    found = [
-        (a, b)
-        for a in alone
-        for b in alone
-        if masks[a].argmax() != masks[b].argmax()
-        and tuple(masks[a] | masks[b]) not in known
-    ]
-    # Another choice for every start; no more than would crowd out what was trained.
-    order = np.random.default_rng(start).permutation(len(found))
-    return [found[row] for row in order[: _SUMS * len(alone)]]
+    label = masks[alone].argmax(1)
+    found = alone[np.argwhere(~together[np.ix_(label, label)])]
+    if masks.shape[1] == 2:  # Nothing would be left.
+        found = found[:0]
+    return np.random.default_rng(seed).permutation(found)[: len(alone) // 2]
 
 
 def profiles_of(zoo: Zoo) -> Profiles:
@@ -166,7 +167,7 @@ def draw(key: Array, lessons: Lessons) -> Pair:
     In the anchored mode the anchor itself is one of the checkpoints: whoever asks for
     the losses that a model has is to get that model. From a model that has already
     forgotten only the end of a run is shown: its earlier checkpoints still know what
-    that model does not, and no request is to bring it back.
+    that model does not, and no request is to bring it back. So it is with sums.
     """
     key_pair, key_checkpoint = jax.random.split(key)
     row = jax.random.randint(key_pair, (), 0, lessons.pairs.shape[0])
@@ -193,24 +194,25 @@ def draw(key: Array, lessons: Lessons) -> Pair:
     def one(own, begin):
         return jnp.where(at < 0, begin, own[run, at])
 
+    def two(own, begin):
+        return jnp.where(added, own[other, -1], one(own, begin))
+
     def end(own, anchors, begin):
-        change = own[other, -1] - anchors[start]
-        return one(own, begin) + jnp.where(added, change, 0)
+        return one(own, begin) + jnp.where(added, own[other, -1] - anchors[start], 0)
 
     def teachers(own, begin):
-        return jnp.stack([one(own, begin), own[other, -1]])
+        return jnp.stack([one(own, begin), two(own, begin)])
 
     # As a request for a set that the zoo does not have is prompted: each run for what
     # it forgot, and both for the rest.
     share = jnp.where(classes, 0.0, jnp.where(before, 1.0, 0.5))
     share = jnp.where(added, share, 0.0)
-    own_loss = jnp.where(at < 0, begin_loss, loss[run, at])
     return Pair(
         begin,
         jax.tree.map(end, lessons.params, lessons.anchors, begin),
         jax.tree.map(teachers, lessons.params, begin),
         share,
-        (1 - share) * own_loss + share * loss[other, -1],
+        (1 - share) * one(loss, begin_loss) + share * two(loss, begin_loss),
         jnp.where(other >= 0, classes | before, classes),
         jax.tree.map(lambda leaf: leaf[start], lessons.others),
     )

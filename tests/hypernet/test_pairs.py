@@ -7,6 +7,7 @@ import pytest
 
 from hyperforget_jax import hypernet
 from hyperforget_jax.hypernet import pairs
+from hyperforget_jax.hypernet.objective import join_answers
 from tests.hypernet import worlds
 
 
@@ -25,7 +26,7 @@ def test_pairs_lead_from_starts_and_from_models_that_forgot_less():
     assert len(found) == len(set(found)) and expected < set(found)
     assert len(expected) == 30 + 6 * 2  # Only [0, 1] has smaller sets: [0] and [1].
     added = set(found) - expected
-    assert len(added) == 2 * 6 * 4  # At once and in turn, one for each single class.
+    assert len(added) == 2 * 6 * 2  # At once and in turn, for every other class.
     for anchor, run, other in added:
         assert anchor in (zoo.start[run], 6 + other)
         assert zoo.start[other] == zoo.start[run]
@@ -69,7 +70,7 @@ def test_what_is_drawn_belongs_together():
         assert anchor.tobytes() in known or checkpoint == 2
     # One of four choices; five standard deviations.
     assert abs(stayed / 300 - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 300)
-    share = 0.75 * 48 / 90
+    share = 0.75 * 24 / 66
     assert abs(added / 300 - share) < 5 * np.sqrt(share * (1 - share) / 300)
 
 
@@ -110,6 +111,37 @@ def test_changes_are_added_where_no_run_forgets_both_classes(how):
     np.testing.assert_allclose(
         pair.loss, [other[0], mean[1], one[2], mean[3]], rtol=1e-6
     )
+
+
+def test_of_two_classes_no_sum_is_shown():
+    """Nothing would be left."""
+    zoo = hypernet.Zoo(
+        {"params": {"w": np.zeros((2, 1, 3), np.float32)}},
+        np.eye(2, dtype=bool),
+        np.zeros(2, np.int32),
+        np.ones((2, 1, 2), np.float32),
+        np.ones((2, 1, 2), np.float32),
+        {"params": {"w": np.zeros((1, 3), np.float32)}},
+        np.ones((1, 2), np.float32),
+        np.array([1]),
+    )
+    assert pairs.lessons_of(zoo).pairs.tolist() == [[0, 0, -1], [0, 1, -1]]
+
+
+def test_joined_answers_know_neither_class():
+    share = jnp.array([0.0, 1.0, 0.5, 0.5])
+    # On a row of class 0, which the first has forgotten and the second has not.
+    first = np.array([[1e-4, 0.3, 0.5, 0.1999]])
+    second = np.array([[0.99, 1e-4, 4e-3, 5.9e-3]])
+    joined = np.exp(join_answers(jnp.log(first), jnp.log(second), share))[0]
+    np.testing.assert_allclose(joined.sum(), 1, rtol=1e-6)
+    # Both stay as unlikely as they are to the one that forgot them.
+    np.testing.assert_allclose(joined[:2], 1e-4, rtol=1e-3)
+    ratio = np.sqrt((0.5 / 0.1999) * (4e-3 / 5.9e-3))
+    np.testing.assert_allclose(joined[2] / joined[3], ratio, rtol=1e-5)
+    for whole, own in ((0.0, first), (1.0, second)):
+        alone = join_answers(jnp.log(first), jnp.log(second), jnp.full(4, whole))
+        np.testing.assert_allclose(np.exp(alone), own, rtol=1e-5)
 
 
 def test_profiles_are_the_means_of_the_last_checkpoints():
