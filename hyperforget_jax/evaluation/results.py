@@ -10,7 +10,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -142,7 +142,8 @@ def write(
     """
     validate(document, references=references)
     with files.whole(path) as file:
-        json.dump(document, file, indent=1, allow_nan=False)
+        for part in _text(document):
+            file.write(part)
         file.write("\n")
 
 
@@ -162,6 +163,34 @@ def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is not a results file: {error}") from error
     return document
+
+
+def _text(value: Any, indent: str = "\n") -> Iterator[str]:
+    """A document as JSON, with what holds no further mapping on one line: a metric is a
+    line, so that files stay small and differences can be read."""
+    if not _is_nested(value):
+        yield json.dumps(value, allow_nan=False)
+        return
+    within = indent + " "
+    if isinstance(value, Mapping):
+        parts = [(f"{json.dumps(name)}: ", child) for name, child in value.items()]
+        begin, end = "{}"
+    else:
+        parts = [("", child) for child in value]
+        begin, end = "[]"
+    yield begin
+    for number, (name, child) in enumerate(parts):
+        yield f"{',' if number else ''}{within}{name}"
+        yield from _text(child, within)
+    yield indent + end
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a mapping is somewhere inside."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return False
+    children = value.values() if isinstance(value, Mapping) else value
+    return any(isinstance(c, Mapping) or _is_nested(c) for c in children)
 
 
 def _plain(value: Any) -> Any:

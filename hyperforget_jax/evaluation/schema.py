@@ -36,7 +36,8 @@ def metric_summary(values: Sequence[float]) -> dict[str, Any]:
     """Mean, sample standard deviation (zero for one value), range, and the values.
 
     Args:
-        values: finite, in seed order, at least one.
+        values: finite, in seed order, at least one. Nine digits of them are kept, all
+            that float32 has.
 
     Raises:
         ValueError: no values, or some that are not finite.
@@ -52,6 +53,7 @@ def metric_summary(values: Sequence[float]) -> dict[str, Any]:
             f"values must be finite, got {numbers.tolist()}: leave a metric out that "
             "does not exist."
         )
+    numbers = np.array([float(f"{number:.9g}") for number in numbers])
     return {
         "mean": float(numbers.mean()),
         "std": float(numbers.std(ddof=1)) if numbers.size > 1 else 0.0,

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import pathlib
 import sys
@@ -230,6 +231,10 @@ def test_written_documents_are_read_back(tmp_path, document):
     path = tmp_path / "runs" / "results.json"
     write(path, document)
     assert read(path) == document
+    lines = path.read_text().splitlines()
+    metrics = [metric for row in document["rows"] for metric in row["metrics"]]
+    # A metric is a line of its own.
+    assert sum('"values": [' in line for line in lines) == len(metrics)
     assert [file.name for file in path.parent.iterdir()] == ["results.json"]
 
 
@@ -240,12 +245,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, document, monkeypatch):
     with pytest.raises(ValueError, match="schema"):
         write(path, {**document, "schema": 2})
 
-    def fail(*arguments, **options):
-        del options
-        arguments[1].write('{"half')
-        raise OSError("disk full")
+    numbers, dumps = itertools.count(), json.dumps
 
-    monkeypatch.setattr(json, "dump", fail)
+    def fail(*arguments, **options):
+        if next(numbers) == 20:
+            raise OSError("disk full")
+        return dumps(*arguments, **options)
+
+    monkeypatch.setattr(json, "dumps", fail)
     with pytest.raises(OSError, match="disk full"):
         write(path, document)
     assert path.read_bytes() == before
