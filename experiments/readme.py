@@ -44,6 +44,7 @@ BLOCKS = {
     "pgu-poison-cifar10": lambda: pgu.poison("cifar10_small"),
     "pgu-poison": lambda: pgu.poison("mnist"),
     "pgu-ablations": lambda: pgu.ablations("mnist"),
+    "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
     **{
         f"dihyfo-{scenario}-{preset}": functools.partial(make, preset)
         for preset in ("digits", "mnist")

@@ -139,6 +139,7 @@ def ablations(preset: str) -> str:
                 with_worst(of_requests(metrics, "r2_sweep"), min, 3)
                 if "r2_sweep" in metrics[0]
                 else "–",
+                f"{of_requests(metrics, 'parameter_spread').mean():.3f}",
             ]
         )
     return table(
@@ -148,6 +149,7 @@ def ablations(preset: str) -> str:
             "forget accuracy, % (worst class)",
             "retain accuracy, % (worst class)",
             "R², sweep (worst class)",
+            "spread of parameters",
         ],
         lines,
     )

@@ -308,8 +308,9 @@ def test_oracles_stand_beside_a_model_at_their_distance_from_each_other(
     left_out = ceiling(linear, oracles, request_class, held_out)
     for name in ("js_to_oracle", "l2_to_oracle_retain_test", "tow"):
         values = [one.metrics[name] for one in left_out]
-        assert found[name].mean == pytest.approx(np.mean(values), rel=1e-12)
-        assert found[name].sd == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+        # A summary keeps nine digits of the values.
+        assert found[name].mean == pytest.approx(np.mean(values), rel=1e-8)
+        assert found[name].sd == pytest.approx(np.std(values, ddof=1), rel=1e-6)
 
 
 def test_ceiling_needs_two(linear, make_variables, held_out, request_class):

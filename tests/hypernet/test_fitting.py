@@ -19,7 +19,8 @@ from tests.hypernet import worlds
 def test_the_loss_falls(mode):
     network, trace = worlds.fitted(mode)
     assert trace.shape == (30,) and np.isfinite(trace).all()
-    assert trace[-5:].mean() < 0.8 * trace[:5].mean()
+    # Medians: a few lessons in a step are harder than others.
+    assert np.median(trace[-10:]) < 0.8 * np.median(trace[:10])
     chex.assert_tree_all_finite(network.learnt)
 
 
@@ -159,19 +160,7 @@ def test_weightless_rows_are_as_good_as_absent():
 
 def test_every_start_keeps_its_own_normalisation_statistics():
     classifier = toys.normalised()
-    zoo = hypernet.anchored_zoo(
-        jax.random.key(0),
-        classifier,
-        worlds.train(),
-        worlds.probe(),
-        masks=[[0], [1], [2], [3], [0, 1]],
-        starts=3,
-        start=worlds.START,
-        forget=worlds.FORGET._replace(steps=4),
-        checkpoint_steps=(),
-        oracles=2,
-        progress=False,
-    )
+    zoo = worlds.drawn_zoo(classifier)
     lessons = jax.tree.map(jnp.asarray, pairs.lessons_of(zoo))
     drawn = jax.vmap(lambda key: pairs.draw(key, lessons))(
         jax.random.split(jax.random.key(1), 60)
@@ -186,7 +175,9 @@ def test_every_start_keeps_its_own_normalisation_statistics():
             np.testing.assert_array_equal(mean, means[start[0]])
     network, trace = hypernet.fit_hypernetwork(
         jax.random.key(2),
-        hypernet.build(classifier, worlds.train().x, hypernet.Recipe(width=16)),
+        hypernet.build(
+            classifier, worlds.train().x, hypernet.Recipe(width=16, heads=2, depth=1)
+        ),
         classifier,
         zoo,
         worlds.train(),
@@ -198,23 +189,13 @@ def test_every_start_keeps_its_own_normalisation_statistics():
 
 def test_networks_with_several_hidden_layers_train():
     classifier = hf.from_linen(hf.models.MLP((6, 5), 4))
-    zoo = hypernet.anchored_zoo(
-        jax.random.key(0),
-        classifier,
-        worlds.train(),
-        worlds.probe(),
-        masks=[[0], [1], [2], [3]],
-        starts=3,
-        start=worlds.START,
-        forget=worlds.FORGET,
-        checkpoint_steps=(),
-        oracles=2,
-        progress=False,
-    )
+    zoo = worlds.drawn_zoo(classifier)
     network, trace = hypernet.fit_hypernetwork(
         jax.random.key(2),
         hypernet.build(
-            classifier, worlds.train().x, hypernet.Recipe(width=16, dtype="bfloat16")
+            classifier,
+            worlds.train().x,
+            hypernet.Recipe(width=16, heads=2, depth=1, dtype="bfloat16"),
         ),
         classifier,
         zoo,

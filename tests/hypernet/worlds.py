@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import hyperforget_jax as hf
@@ -46,6 +47,45 @@ def make_free(**changes) -> hypernet.Zoo:
     options = dict(masks=MASKS, runs=4, training=START, progress=False)
     return hypernet.free_zoo(
         jax.random.key(1), CLASSIFIER, train(), probe(), **{**options, **changes}
+    )
+
+
+def drawn_zoo(classifier, masks=MASKS, starts=3) -> hypernet.Zoo:
+    """An anchored zoo that was drawn and not trained: a mask is a change of its own."""
+
+    @jax.jit
+    def draw(key):
+        key_start, key_change = jax.random.split(key)
+        keys = jax.random.split(key_start, starts)
+        begun = jax.vmap(classifier.init, (0, None))(keys, train().x)
+        begun = optax.tree.add(
+            begun, optax.tree.random_like(key_start, begun, jax.random.uniform)
+        )
+        change = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf[0], (len(masks), *leaf.shape[1:])),
+            begun["params"],
+        )
+        return begun, optax.tree.random_like(key_change, change)
+
+    begun, changes = jax.tree.map(np.asarray, draw(jax.random.key(5)))
+    start = np.repeat(np.arange(starts), len(masks))
+    mask = np.tile(np.arange(len(masks)), starts)
+    gone = np.array([[label in own for label in range(4)] for own in masks])[mask]
+    loss = np.where(gone, 5.0, 0.1).astype(np.float32)[:, None]
+    ends = jax.tree.map(
+        lambda own, change: (own[start] + change[mask])[:, None],
+        begun["params"],
+        changes,
+    )
+    return hypernet.Zoo(
+        {"params": ends},
+        gone,
+        start.astype(np.int32),
+        loss,
+        1 - gone[:, None].astype(np.float32),
+        begun,
+        np.full((starts, 4), 0.1, np.float32),
+        np.array([4]),
     )
 
 
