@@ -25,6 +25,8 @@ class Recipe:
         batch_size: rows in each.
         network: another network than a perceptron, by its name in :data:`NETWORKS`.
         rows: how many training examples, drawn at random; None for all.
+        held_out: how many examples of the probe and of the test split, drawn at
+            random; None for all.
     """
 
     dataset: str
@@ -35,6 +37,7 @@ class Recipe:
     batch_size: int
     network: str | None = None
     rows: int | None = None
+    held_out: int | None = None
 
     @property
     def classifier(self) -> hf.Classifier:
@@ -52,12 +55,15 @@ class Recipe:
         return {name: value for name, value in fields.items() if value is not None}
 
     def load(self) -> hf.data.Splits:
-        """The data, of which as many training rows as the recipe wants."""
+        """The data, of which as many rows as the recipe wants."""
         splits = hf.data.load(self.dataset)
-        if self.rows is None:
-            return splits
-        order = jax.random.permutation(jax.random.key(13), splits.train.y.shape[0])
-        return splits._replace(train=splits.train.take(order[: self.rows]))
+        wanted = {"train": self.rows, "probe": self.held_out, "test": self.held_out}
+        for name, rows in wanted.items():
+            if rows is not None:
+                split = getattr(splits, name)
+                order = jax.random.permutation(jax.random.key(13), split.y.shape[0])
+                splits = splits._replace(**{name: split.take(order[:rows])})
+        return splits
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
         """Adam with weight decay and a cosine schedule that ends with the training.
