@@ -3,11 +3,22 @@
 import itertools
 import os
 import pathlib
+import subprocess
+import sys
 
-# Tests compile much and compute little. Set before JAX reads it.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-)
+# Tests compile much and compute little. Set before JAX reads it, and inherited by the
+# workers and scripts that tests run. A flag that XLA no longer knows would end the
+# process, so it is tried in another.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+if QUICK not in os.environ.get("XLA_FLAGS", ""):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+    tried = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+    )
+    if tried.returncode == 0:
+        os.environ["XLA_FLAGS"] = flags
 
 import chex
 import hypothesis

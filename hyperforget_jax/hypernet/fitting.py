@@ -71,8 +71,8 @@ def fit_hypernetwork(
         hypernetwork: from :func:`build`, or an earlier training's, which is not read.
         classifier: the model it is for.
         zoo: what it learns from; or zoos by turns, one a segment, each of which is
-            read when it is needed (:func:`stored_zoo` gives such). Scales and profiles
-            are the first one's.
+            read when it is needed (:func:`stored_zoo` gives such), and once before for
+            its losses. Scales are the first one's.
         train: training rows for the functional loss, ``[N]``.
         course: how.
         directory: where to keep the state after each segment; a call that was killed
@@ -117,7 +117,7 @@ def fit_hypernetwork(
     if len(zoos) == 1:  # Goes to the device once, and not with every segment.
         lessons = jax.tree.map(jnp.asarray, lessons)
     learnt = Learnt(
-        hypernetwork.init(key_init), *_scales(lessons, anchored), profiles_of(first)
+        hypernetwork.init(key_init), *_scales(lessons, anchored), profiles_of(zoos)
     )
     optimizer = _optimizer(course)
     state = Progressed(

@@ -1,6 +1,7 @@
 """What a hypernetwork is shown: from which model to which, and what was asked."""
 
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -136,27 +137,36 @@ def _added(masks: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(found)[: len(alone) // 2]
 
 
-def profiles_of(zoo: Zoo) -> Profiles:
+def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
     """The mean losses at the end of the runs of each mask, and the largest doses.
+
+    Args:
+        zoos: the parts of a zoo. Each is read once, and only its labels are held.
 
     Raises:
         ValueError: a class that no run forgets alone.
     """
-    classes = range(zoo.masks.shape[1])
-    masks, member = np.unique(zoo.masks, axis=0, return_inverse=True)
-    alone = np.any(masks[masks.sum(1) == 1], axis=0)
+    masks, losses = zip(*((zoo.masks, zoo.loss) for zoo in zoos), strict=True)
+    sets, member = np.unique(np.concatenate(masks), axis=0, return_inverse=True)
+    alone = np.any(sets[sets.sum(1) == 1], axis=0)
     if not alone.all():
         raise ValueError(
             "zoo must have runs that forget each class alone; there are none for "
             f"{np.flatnonzero(~alone).tolist()}."
         )
-    ends = zoo.loss[:, -1]
-    loss = np.stack([ends[member.ravel() == row].mean(0) for row in range(len(masks))])
-    runs = [np.flatnonzero(zoo.masks[:, c] & (zoo.masks.sum(1) == 1)) for c in classes]
-    largest = [np.percentile(zoo.loss[runs[c], :, c], 95) for c in classes]
+    ends = np.concatenate([loss[:, -1] for loss in losses])
+    final = np.stack([ends[member.ravel() == row].mean(0) for row in range(len(sets))])
+    doses = [
+        [
+            loss[mask[:, label] & (mask.sum(1) == 1), :, label].ravel()
+            for mask, loss in zip(masks, losses, strict=True)
+        ]
+        for label in range(sets.shape[1])
+    ]
+    largest = [np.percentile(np.concatenate(found), 95) for found in doses]
     return Profiles(
-        jnp.asarray(masks),
-        jnp.asarray(loss, jnp.float32),
+        jnp.asarray(sets),
+        jnp.asarray(final, jnp.float32),
         jnp.asarray(largest, jnp.float32),
     )
 

@@ -17,10 +17,10 @@ from tests.hypernet import worlds
 
 @pytest.mark.parametrize("mode", ["anchored", "free"])
 def test_the_loss_falls(mode):
-    network, trace = worlds.fitted(mode)
-    assert trace.shape == (30,) and np.isfinite(trace).all()
+    network, trace = worlds.fit(mode, worlds.COURSE._replace(steps=100))
+    assert trace.shape == (100,) and np.isfinite(trace).all()
     # Medians: a few lessons in a step are harder than others.
-    assert np.median(trace[-10:]) < 0.8 * np.median(trace[:10])
+    assert np.median(trace[-20:]) < 0.7 * np.median(trace[:20])
     chex.assert_tree_all_finite(network.learnt)
 
 
@@ -131,9 +131,12 @@ def test_zoos_by_turns_of_equal_content_are_one_zoo():
         segment_steps=10,
         progress=False,
     )
-    chex.assert_trees_all_equal(network.learnt, whole.learnt)
+    # Percentiles of twice the same losses are others.
+    expected = whole.learnt._replace(profiles=pairs.profiles_of([zoo, zoo]))
+    chex.assert_trees_all_equal(network.learnt, expected)
     np.testing.assert_array_equal(other, trace)
-    assert reads[1:] == [0, 1, 0]
+    # For scales, for profiles, and then by turns.
+    assert reads == [0, *[0, 1], *[0, 1, 0]]
 
 
 def test_weightless_rows_are_as_good_as_absent():

@@ -1,5 +1,6 @@
 """Lessons: which pairs are drawn, and what profiles are."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,7 +147,7 @@ def test_joined_answers_know_neither_class():
 
 def test_profiles_are_the_means_of_the_last_checkpoints():
     zoo = worlds.zoo("anchored")
-    profiles = pairs.profiles_of(zoo)
+    profiles = pairs.profiles_of([zoo])
     assert profiles.masks.shape == (5, 4)
     for mask, loss in zip(np.asarray(profiles.masks), profiles.loss, strict=True):
         own = (zoo.masks == mask).all(1)
@@ -156,8 +157,21 @@ def test_profiles_are_the_means_of_the_last_checkpoints():
         )
 
 
+def test_profiles_are_of_all_parts_of_a_zoo():
+    zoo = worlds.zoo("anchored")
+    single = (zoo.masks.sum(1) == 1) & zoo.masks[:, 2]
+    # Neither part forgets what the other does.
+    parts = [
+        zoo._replace(masks=zoo.masks[own], loss=zoo.loss[own])
+        for own in (single, ~single)
+    ]
+    whole, joined = pairs.profiles_of([zoo]), pairs.profiles_of(iter(parts))
+    # Means are taken over the same numbers, in the same order.
+    chex.assert_trees_all_equal(joined, whole)
+
+
 def test_unknown_sets_are_composed_of_single_classes():
-    profiles = pairs.profiles_of(worlds.zoo("anchored"))
+    profiles = pairs.profiles_of([worlds.zoo("anchored")])
     masks, loss = np.asarray(profiles.masks), np.asarray(profiles.loss)
     single = {
         c: loss[np.flatnonzero((masks == (np.arange(4) == c)).all(1))[0]]
@@ -178,7 +192,7 @@ def test_a_zoo_must_know_each_class_alone():
     some = ~((zoo.masks.sum(1) == 1) & zoo.masks[:, 2])
     lacking = zoo._replace(masks=zoo.masks[some], loss=zoo.loss[some])
     with pytest.raises(ValueError, match=r"none for \[2\]"):
-        pairs.profiles_of(lacking)
+        pairs.profiles_of([lacking, lacking])
 
 
 @pytest.mark.parametrize("kind", ["dihyfo_1", "dihyfo_2"])
