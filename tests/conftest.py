@@ -6,7 +6,12 @@ import pathlib
 import subprocess
 import sys
 
-# Tests compile much and compute little. Set before JAX reads it, and inherited by the
+import chex
+import hypothesis
+import jax
+import pytest
+
+# Tests compile much and compute little. Set before JAX starts, and inherited by the
 # workers and scripts that tests run. A flag that XLA no longer knows would end the
 # process, so it is tried in another.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -19,11 +24,6 @@ if QUICK not in os.environ.get("XLA_FLAGS", ""):
     )
     if tried.returncode == 0:
         os.environ["XLA_FLAGS"] = flags
-
-import chex
-import hypothesis
-import jax
-import pytest
 
 chex.set_n_cpu_devices(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
