@@ -25,11 +25,11 @@ def recipe(classifier, optimizer=None):
 def test_equals_fit_on_the_retained_rows_to_the_bit():
     data, classifier = toys.points(), toys.normalised()
     unlearner, fit = recipe(classifier)
-    fit = jax.jit(fit)
     state = unlearner.init(jax.random.key(0), fit(jax.random.key(1), data), data)
     few = hf.forget_rows(data, [0, 5, 9], capacity=10)
     for request in (hf.forget_classes(data, [2]), few):
-        after, info = jax.jit(unlearner.unlearn)(jax.random.key(2), state, request)
+        # Not jitted: the compiler may round one program as it does not another.
+        after, info = unlearner.unlearn(jax.random.key(2), state, request)
         expected = fit(jax.random.key(2), request.retain)
         chex.assert_trees_all_equal(after.variables, expected)
         assert info.loss.shape == (STEPS,) and info.failed_at == -1
