@@ -155,12 +155,12 @@ def follower(study, network):
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _losses(classifier, network, probe, learnt, key, params, wanted, classes):
     def one(key, wanted):
-        made = hypernet.sample_params(
+        return hypernet.sample_params(
             key, network, learnt, params, wanted, classes, hypernet.Sampler()
         )
-        return hypernet.class_scores(classifier, {"params": made}, probe).loss
 
-    return jax.vmap(one)(jax.random.split(key, wanted.shape[0]), wanted)
+    made = jax.vmap(one)(jax.random.split(key, wanted.shape[0]), wanted)
+    return hypernet.population_scores(classifier, {"params": made}, probe).loss
 
 
 def alignment(asked, came) -> float:

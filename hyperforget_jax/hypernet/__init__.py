@@ -2,7 +2,12 @@
 
 from hyperforget_jax.hypernet.denoiser import Denoiser
 from hyperforget_jax.hypernet.fitting import fit_hypernetwork
-from hyperforget_jax.hypernet.labels import ClassScores, class_scores, score_all
+from hyperforget_jax.hypernet.labels import (
+    ClassScores,
+    class_scores,
+    population_scores,
+    score_all,
+)
 from hyperforget_jax.hypernet.matching import canonicalise, match, permute_all
 from hyperforget_jax.hypernet.network import (
     Hypernetwork,
@@ -75,6 +80,7 @@ __all__ = [
     "match",
     "oracle_answers",
     "permute_all",
+    "population_scores",
     "retrained_answers",
     "power_of_two_scales",
     "profile",

@@ -1,6 +1,5 @@
 """What a checkpoint of a zoo is labelled with: loss and accuracy, class by class."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax import losses
-from hyperforget_jax.base import Classifier, Examples, Variables
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.models import predictions
 
-__all__ = ["ClassScores", "class_scores", "score_all"]
+__all__ = ["ClassScores", "class_scores", "population_scores", "score_all"]
 
 
 class ClassScores(NamedTuple):
@@ -37,14 +36,21 @@ def class_scores(
         examples: the probe, ``[N]``.
     """
     logits = predictions.logits(classifier, variables, examples.x)
-    num_classes = logits.shape[-1]
-    of_class = examples.y[None] == jnp.arange(num_classes)[:, None]
-    weight = of_class * examples.weight[None]
-    right = (jnp.argmax(logits, -1) == examples.y).astype(jnp.float32)
-    mean = jax.vmap(losses.weighted_mean, (None, 0))
-    return ClassScores(
-        mean(losses.cross_entropy(logits, examples.y), weight), mean(right, weight)
-    )
+    return _of_logits(logits, examples)
+
+
+def population_scores(
+    classifier: Classifier, variables: Variables, examples: Examples
+) -> ClassScores:
+    """:func:`class_scores` of every member of a population, ``[P, C]``.
+
+    Args:
+        classifier: the model.
+        variables: stacked variables, leaves ``[P, ...]``.
+        examples: the probe, ``[N]``.
+    """
+    logits = predictions.population_logits(classifier, variables, examples.x)
+    return jax.vmap(_of_logits, (0, None))(logits, examples)
 
 
 def score_all(
@@ -53,13 +59,13 @@ def score_all(
     examples: Examples,
     batch_size: int = 64,
 ) -> ClassScores:
-    """:func:`class_scores` of many models, on the host.
+    """:func:`population_scores` of many models, on the host.
 
     Args:
         classifier: the model.
         variables: leaves ``[P, ...]``, in host memory if they are many.
         examples: the probe, ``[N]``.
-        batch_size: models at once.
+        batch_size: models on the device at once.
 
     Returns:
         NumPy arrays, ``[P, C]``.
@@ -72,10 +78,19 @@ def score_all(
         rows = np.minimum(np.arange(first, first + size), count - 1)
         chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], variables)
         scores = _score_batch(classifier, chosen, examples)
-        found.append(jax.tree.map(lambda leaf: np.asarray(leaf), scores))
+        found.append(jax.tree.map(np.asarray, scores))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *found)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _score_batch(classifier, variables, examples):
-    return jax.vmap(lambda own: class_scores(classifier, own, examples))(variables)
+_score_batch = jax.jit(population_scores, static_argnums=0)
+
+
+def _of_logits(logits: Array, examples: Examples) -> ClassScores:
+    num_classes = logits.shape[-1]
+    of_class = examples.y[None] == jnp.arange(num_classes)[:, None]
+    weight = of_class * examples.weight[None]
+    right = (jnp.argmax(logits, -1) == examples.y).astype(jnp.float32)
+    mean = jax.vmap(losses.weighted_mean, (None, 0))
+    return ClassScores(
+        mean(losses.cross_entropy(logits, examples.y), weight), mean(right, weight)
+    )

@@ -172,11 +172,13 @@ def dihyfo(
         samples = jax.vmap(one)(jax.random.split(key, best_of))
         chosen, achieved, accuracy = jnp.zeros((), jnp.int32), None, None
         if state.probe is not None:
-            scores = jax.vmap(
-                lambda params: hypernet.class_scores(
-                    classifier, {**state.variables, "params": params}, state.probe
-                )
-            )(samples)
+            stacked = jax.tree.map(
+                lambda leaf: jnp.broadcast_to(leaf, (best_of, *leaf.shape)),
+                state.variables,
+            )
+            scores = hypernet.population_scores(
+                classifier, {**stacked, "params": samples}, state.probe
+            )
             there = jnp.zeros(num_classes).at[state.probe.y].add(state.probe.weight)
             kept = jnp.broadcast_to(~gone & (there > 0), scores.loss.shape)
             mean = jax.vmap(losses.weighted_mean)

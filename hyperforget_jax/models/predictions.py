@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hyperforget_jax import memory
 from hyperforget_jax.base import Array, Classifier, Variables
 
 __all__ = ["logits", "population_logits"]
+
+_MOST_AT_ONCE = 64
 
 
 @functools.partial(jax.jit, static_argnames=("classifier", "batch_size"))
@@ -53,7 +56,7 @@ def population_logits(
     x: Array,
     *,
     batch_size: int = 512,
-    members_at_once: int = 16,
+    members_at_once: int | None = None,
 ) -> Array:
     """The logits of every member of a population, for the same inputs.
 
@@ -63,11 +66,18 @@ def population_logits(
         x: inputs, ``[N, ...]``.
         batch_size: the most inputs held at once, for each member at work.
         members_at_once: members that are vmapped; groups follow one another, so that
-            memory does not grow with P.
+            memory does not grow with P. By default as many as a memory budget allows,
+            64 at most.
 
     Returns:
         Logits, ``[P, N, C]``, at least float32.
     """
+    if members_at_once is None:
+        one = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
+        )
+        fit = memory.members_that_fit(classifier.apply, one, x[:batch_size])
+        members_at_once = min(fit, _MOST_AT_ONCE)
     return lax.map(
         lambda member: logits(classifier, member, x, batch_size=batch_size),
         variables,

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.extend.core import subjaxprs
 from rich.progress import Progress
 
 from hyperforget_jax import checkpointing, checks, sharding
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.memory import members_that_fit
 from hyperforget_jax.training import descent, resuming
 from hyperforget_jax.training.fitting import Augment, training_loss
 
@@ -29,11 +29,6 @@ __all__ = ["Objective", "Population", "fit_population"]
 
 Objective = Callable[[Any, Any], descent.LossFn]
 """``(a member's condition, what all share) -> loss``, as ``descend`` takes it."""
-
-# What a chunk of members may occupy, by an estimate from above. It bounds the memory;
-# populations of small networks were about as fast in chunks of 16 as in one of 256.
-_CHUNK_BYTES = {"cpu": 256 * 2**20}
-_CHUNK_BYTES_ACCELERATOR = 4 * 2**30
 
 # A segment of as many strides spends little on the way to the device and back.
 _MOST_STRIDES = 16
@@ -410,20 +405,9 @@ def _check_stacked(
 def _chunk_size(one_step, shapes, members: int, devices: int) -> int:
     """Members whose training step fits the budget, balanced over equal chunks."""
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes[1]))
-    scratch = _bytes_written(jax.make_jaxpr(one_step)(*shapes).jaxpr)
-    budget = _CHUNK_BYTES.get(jax.default_backend(), _CHUNK_BYTES_ACCELERATOR)
-    most = max(devices * budget // (held + scratch + 1), devices)
+    most = members_that_fit(one_step, *shapes, held=held, devices=devices)
     balanced = -(-members // -(-members // most))
     return -(-balanced // devices) * devices
-
-
-def _bytes_written(jaxpr) -> int:
-    """Bytes of every intermediate of a program: its scratch memory, from above."""
-    own = sum(
-        math.prod(var.aval.shape) * 4 for eqn in jaxpr.eqns for var in eqn.outvars
-    )
-    inner = sum(map(_bytes_written, subjaxprs(jaxpr)))
-    return own + inner
 
 
 def _warn_of_failures(failed_at: np.ndarray) -> None:
