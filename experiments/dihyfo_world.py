@@ -128,6 +128,7 @@ PRESETS = {
             network="gpt-cnn",
             rows=20_000,
             held_out=2_000,
+            judged=5_000,
         ),
         starts=48,
         oracles=2,

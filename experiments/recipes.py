@@ -27,6 +27,8 @@ class Recipe:
         rows: how many training examples, drawn at random; None for all.
         held_out: how many examples of the probe and of the test split, drawn at
             random; None for all.
+        judged: how many of the training rows requests for classes are judged by, the
+            relearning included; None for all.
     """
 
     dataset: str
@@ -38,6 +40,7 @@ class Recipe:
     network: str | None = None
     rows: int | None = None
     held_out: int | None = None
+    judged: int | None = None
 
     @property
     def classifier(self) -> hf.Classifier:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from recipes import Recipe
@@ -108,13 +109,18 @@ class Study:
         key = jax.random.key(1)
         for label in classes:
             key = jax.random.fold_in(key, label)
-        request = hf.forget_classes(self.splits.train, classes)
+        train = self.splits.train
+        request = judged = hf.forget_classes(train, classes)
+        if self.recipe.judged is not None:
+            some = train.take(jnp.arange(self.recipe.judged))
+            judged = hf.forget_classes(some, classes)
         self.answer(
             "class",
             "class " + "+".join(map(str, classes)),
             request,
             methods,
             key,
+            judged=judged,
             longer=longer,
         )
 
@@ -127,6 +133,7 @@ class Study:
         key: jax.Array,
         *,
         states: dict[str, Any] | None = None,
+        judged: hf.ForgetRequest | None = None,
         longer: bool = True,
     ) -> None:
         """Answers one request with every method, beside the reference rows.
@@ -139,34 +146,37 @@ class Study:
             key: a typed key.
             states: every method's states after the requests before, which this one
                 leaves behind in their place; None to begin with the originals.
+            judged: the same request of the rows that answers are judged by; None if
+                these are all.
             longer: whether oracles trained twice as long are compared too.
         """
+        judged = request if judged is None else judged
         folder = self.out / name.replace(" ", "-")
         self.console.log(f"{name}: retraining {self.seeds} oracles")
         retrain = self.recipe.retrain(self.classifier)
         oracles, seconds, _ = self._unlearned(folder, "retrain", retrain, request, key)
         test = self.splits.test
         measured = hf.evaluation.prepare_oracles(
-            self.classifier, oracles, request, test, key=jax.random.key(3)
+            self.classifier, oracles, judged, test, key=jax.random.key(3)
         )
         # Relearning aims at each original's own accuracy.
-        beside = [
-            hf.evaluation.prepare_oracles(
+        beside = []
+        for seed in range(self.seeds):
+            measured = hf.evaluation.prepare_oracles(
                 self.classifier,
                 measured,
-                request,
+                judged,
                 test,
                 original=_member(seed, self.originals),
             )
-            for seed in range(self.seeds)
-        ]
+            beside.append(measured)
 
         def evaluations(variables):
             return [
                 hf.evaluate(
                     self.classifier,
                     _member(s, variables),
-                    request,
+                    judged,
                     test,
                     oracles=beside[s],
                 )
@@ -197,7 +207,7 @@ class Study:
                 self.per_class[method] = np.stack(
                     [one.per_class["test"].accuracy for one in found]
                 )
-                self.losses[method] = self._losses(variables, request)
+                self.losses[method] = self._losses(variables, judged)
 
         self.per_class, self.losses = {}, {}
         nothing = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
@@ -205,7 +215,7 @@ class Study:
         add("original", evaluations(self.originals), identity, nothing, self.originals)
         # Each oracle relearns towards the original of its own place.
         ceiling = [
-            hf.evaluation.ceiling(self.classifier, beside[seed], request, test)[seed]
+            hf.evaluation.ceiling(self.classifier, beside[seed], judged, test)[seed]
             for seed in range(self.seeds)
         ]
         own = [

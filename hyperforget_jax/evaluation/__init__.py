@@ -17,7 +17,12 @@ from hyperforget_jax.evaluation.measures import tug_of_war
 from hyperforget_jax.evaluation.membership import attack_accuracy, auc, tpr_at_fpr
 from hyperforget_jax.evaluation.oracles import Oracles, prepare_oracles
 from hyperforget_jax.evaluation.outcome import Evaluation, Spread
-from hyperforget_jax.evaluation.relearning import Relearning, relearn
+from hyperforget_jax.evaluation.relearning import (
+    Relearning,
+    first_reached,
+    relearn,
+    relearning_curve,
+)
 from hyperforget_jax.evaluation.report import write_report
 from hyperforget_jax.evaluation.results import (
     read,
@@ -40,6 +45,7 @@ __all__ = [
     "auc",
     "ceiling",
     "evaluate",
+    "first_reached",
     "jensen_shannon",
     "kullback_leibler",
     "logits",
@@ -52,6 +58,7 @@ __all__ = [
     "prepare_oracles",
     "read",
     "relearn",
+    "relearning_curve",
     "results_document",
     "results_row",
     "table",

@@ -1,6 +1,7 @@
 """Retrained oracles, measured once for the evaluation of many other models."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -25,14 +26,23 @@ from hyperforget_jax.evaluation.outputs import (
 )
 from hyperforget_jax.evaluation.relearning import (
     Relearning,
-    relearn_population,
+    first_reached,
+    relearning_curve,
     relearning_target,
 )
-from hyperforget_jax.models.predictions import population_logits
+from hyperforget_jax.models.predictions import members_at_once, population_logits
 
 __all__ = ["Oracles", "beside_oracles", "leave_out", "prepare_oracles"]
 
-_relearn_population = jax.jit(relearn_population, static_argnames="classifier")
+
+@functools.partial(jax.jit, static_argnames="classifier")
+def _relearning_curves(classifier, variables, forget, key):
+    """Of every oracle, ``[R, steps + 1]``."""
+    return jax.lax.map(
+        lambda own: relearning_curve(classifier, own, forget, key=key),
+        variables,
+        batch_size=members_at_once(classifier, variables, forget.x),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Oracles:
         per_class: every oracle's accuracy class by class, by split.
         target_accuracy: what relearning aims for, or None if there was no original.
         key: a typed key, for the relearning.
+        curves: accuracies while they relearn, ``[R, steps + 1]``, or None before.
     """
 
     variables: Variables
@@ -59,6 +70,7 @@ class Oracles:
     per_class: tuple[Mapping[str, PerClass], ...]
     target_accuracy: Array | None
     key: Array
+    curves: Array | None = None
 
 
 def prepare_oracles(
@@ -76,7 +88,7 @@ def prepare_oracles(
     Args:
         classifier: the model.
         oracles: as for :func:`evaluate`. Oracles that are prepared already keep what
-            does not depend on ``original``, and relearn with the new one.
+            does not depend on ``original``; so they relearn once for all originals.
         request: what was forgotten.
         examples: held-out examples, ``[M]``.
         original: the trained model, for relearning's target.
@@ -100,16 +112,17 @@ def prepare_oracles(
     if original is None or not np.any(prepared.splits.train.forget):
         return prepared
     key = prepared.key if key is None else key
+    curves = prepared.curves
+    if curves is None or np.any(key != prepared.key):
+        curves = _relearning_curves(classifier, prepared.variables, request.forget, key)
     target = relearning_target(classifier, original, request.forget)
-    outcomes = _relearn_population(
-        classifier, prepared.variables, request.forget, target_accuracy=target, key=key
-    )
+    outcomes = first_reached(curves, target)
     metrics = tuple(
         {**own, **relearning_metrics(Relearning(*of_one))}
         for own, *of_one in zip(prepared.metrics, *outcomes, strict=True)
     )
     return dataclasses.replace(
-        prepared, metrics=metrics, target_accuracy=target, key=key
+        prepared, metrics=metrics, target_accuracy=target, key=key, curves=curves
     )
 
 
@@ -143,6 +156,7 @@ def leave_out(oracles: Oracles, position: int) -> Oracles:
         oracles,
         variables=variables,
         outputs=outputs,
+        curves=None if oracles.curves is None else oracles.curves[kept],
         metrics=tuple(oracles.metrics[i] for i in kept),
         per_class=tuple(oracles.per_class[i] for i in kept),
     )

@@ -4,7 +4,8 @@ A model that only hides what it knows has it back within a step or two, and a
 retrained one takes longer. Steps are counted, with everything else fixed.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,9 @@ __all__ = [
     "OPTIMIZER",
     "RELEARNED",
     "Relearning",
+    "first_reached",
     "relearn",
-    "relearn_population",
+    "relearning_curve",
     "relearning_target",
     "without_output_mask",
 ]
@@ -98,6 +100,92 @@ def relearn(
         batch_size: rows a step, cyclic over one permutation of the rows that count.
         optimizer: any optax optimiser.
     """
+    attack = _attack(classifier, variables, forget, key, batch_size, optimizer)
+
+    def is_ignorant(carry):
+        return (carry.step < cap) & (carry.accuracy < target_accuracy - _SLACK)
+
+    end = lax.while_loop(is_ignorant, attack.learn, attack.start)
+    return Relearning(end.step, end.accuracy < target_accuracy - _SLACK)
+
+
+def relearning_curve(
+    classifier: Classifier,
+    variables: Variables,
+    forget: Examples,
+    *,
+    key: Array,
+    cap: int = 100,
+    batch_size: int = 128,
+    optimizer: optax.GradientTransformation = OPTIMIZER,
+) -> Array:
+    """The accuracy that :func:`relearn` looks at, before and after each of its steps.
+
+    For many targets at once: what is learned does not depend on them.
+
+    Args:
+        classifier: the model.
+        variables: its variables.
+        forget: the forgotten training examples, ``[F]``.
+        key: as for :func:`relearn`.
+        cap: steps taken.
+        batch_size: as for :func:`relearn`.
+        optimizer: as for :func:`relearn`.
+
+    Returns:
+        Fractions, ``[cap + 1]``.
+    """
+    attack = _attack(classifier, variables, forget, key, batch_size, optimizer)
+
+    def body(carry, _):
+        after = attack.learn(carry)
+        return after, after.accuracy
+
+    _, later = lax.scan(body, attack.start, length=cap)
+    return jnp.concatenate([attack.start.accuracy[None], later])
+
+
+def first_reached(curve: Array, target_accuracy: float | Array) -> Relearning:
+    """What :func:`relearn` answers for a target, from its curve.
+
+    Args:
+        curve: from :func:`relearning_curve`, ``[..., cap + 1]``.
+        target_accuracy: a fraction.
+    """
+    reached = curve >= target_accuracy - _SLACK
+    known = jnp.any(reached, axis=-1)
+    steps = jnp.where(known, jnp.argmax(reached, axis=-1), curve.shape[-1] - 1)
+    return Relearning(steps.astype(jnp.int32), ~known)
+
+
+def relearning_target(
+    classifier: Classifier, original: Variables, forget: Examples
+) -> Array:
+    """:data:`RELEARNED` times the original's accuracy on the forgotten data.
+
+    Args:
+        classifier: the model.
+        original: its variables before unlearning.
+        forget: the forgotten training examples, ``[F]``.
+    """
+    outputs = logits(classifier, original, forget.x)
+    return RELEARNED * accuracy(outputs, forget.y, forget.weight)
+
+
+class _Carry(NamedTuple):
+    step: Array
+    params: Any
+    opt_state: optax.OptState
+    accuracy: Array
+
+
+class _Attack(NamedTuple):
+    start: _Carry
+    learn: Callable[[_Carry], _Carry]
+
+
+def _attack(classifier, variables, forget, key, batch_size, optimizer) -> _Attack:
+    """Where it begins, and one step of it."""
     variables = without_output_mask(variables)
     # By id, not by position: padding, or another place in the table, changes nothing.
     places = jax.vmap(lambda id: jax.random.uniform(jax.random.fold_in(key, id)))(
@@ -115,62 +203,14 @@ def relearn(
         outputs = classifier.apply({**variables, "params": params}, batch.x)
         return weighted_mean(cross_entropy(outputs, batch.y), batch.weight)
 
-    def is_ignorant(carry):
-        step, _, _, accuracy_now = carry
-        return (step < cap) & (accuracy_now < target_accuracy - _SLACK)
-
     def learn(carry):
         step, params, opt_state, _ = carry
         rows = order[(step * batch_size + jnp.arange(batch_size)) % num_active]
         gradient = jax.grad(loss_of)(params, forget.take(rows))
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
-        return step + 1, params, opt_state, accuracy_of(params)
+        return _Carry(step + 1, params, opt_state, accuracy_of(params))
 
     params = variables["params"]
-    start = (jnp.int32(0), params, optimizer.init(params), accuracy_of(params))
-    steps, _, _, accuracy_now = lax.while_loop(is_ignorant, learn, start)
-    return Relearning(steps, accuracy_now < target_accuracy - _SLACK)
-
-
-def relearn_population(
-    classifier: Classifier,
-    variables: Variables,
-    forget: Examples,
-    *,
-    target_accuracy: float | Array,
-    key: Array,
-) -> Relearning:
-    """:func:`relearn` for every member of a population, in the same order of the data.
-
-    Args:
-        classifier: the model.
-        variables: stacked variables, every leaf ``[P, ...]``.
-        forget: the forgotten training examples, ``[F]``.
-        target_accuracy: a fraction, on ``forget``.
-        key: a typed key, consumed.
-
-    Returns:
-        Steps and whether they are censored, ``[P]``.
-    """
-
-    def one(member):
-        return relearn(
-            classifier, member, forget, target_accuracy=target_accuracy, key=key
-        )
-
-    return jax.vmap(one)(variables)
-
-
-def relearning_target(
-    classifier: Classifier, original: Variables, forget: Examples
-) -> Array:
-    """:data:`RELEARNED` times the original's accuracy on the forgotten data.
-
-    Args:
-        classifier: the model.
-        original: its variables before unlearning.
-        forget: the forgotten training examples, ``[F]``.
-    """
-    outputs = logits(classifier, original, forget.x)
-    return RELEARNED * accuracy(outputs, forget.y, forget.weight)
+    start = _Carry(jnp.int32(0), params, optimizer.init(params), accuracy_of(params))
+    return _Attack(start, learn)

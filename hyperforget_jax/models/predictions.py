@@ -9,9 +9,7 @@ from jax import lax
 from hyperforget_jax import memory
 from hyperforget_jax.base import Array, Classifier, Variables
 
-__all__ = ["logits", "population_logits"]
-
-_MOST_AT_ONCE = 64
+__all__ = ["logits", "members_at_once", "population_logits"]
 
 
 @functools.partial(jax.jit, static_argnames=("classifier", "batch_size"))
@@ -47,16 +45,14 @@ def logits(
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
-@functools.partial(
-    jax.jit, static_argnames=("classifier", "batch_size", "members_at_once")
-)
+@functools.partial(jax.jit, static_argnames=("classifier", "batch_size", "at_once"))
 def population_logits(
     classifier: Classifier,
     variables: Variables,
     x: Array,
     *,
     batch_size: int = 512,
-    members_at_once: int | None = None,
+    at_once: int | None = None,
 ) -> Array:
     """The logits of every member of a population, for the same inputs.
 
@@ -65,21 +61,31 @@ def population_logits(
         variables: stacked variables, every leaf ``[P, ...]``.
         x: inputs, ``[N, ...]``.
         batch_size: the most inputs held at once, for each member at work.
-        members_at_once: members that are vmapped; groups follow one another, so that
-            memory does not grow with P. By default as many as a memory budget allows,
-            64 at most.
+        at_once: members that are vmapped; groups follow one another, so that
+            memory does not grow with P. By default :func:`members_at_once`.
 
     Returns:
         Logits, ``[P, N, C]``, at least float32.
     """
-    if members_at_once is None:
-        one = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
-        )
-        fit = memory.members_that_fit(classifier.apply, one, x[:batch_size])
-        members_at_once = min(fit, _MOST_AT_ONCE)
     return lax.map(
         lambda member: logits(classifier, member, x, batch_size=batch_size),
         variables,
-        batch_size=members_at_once,
+        batch_size=at_once or members_at_once(classifier, variables, x, batch_size),
     )
+
+
+def members_at_once(
+    classifier: Classifier, variables: Variables, x: Array, batch_size: int = 512
+) -> int:
+    """How many members are vmapped: what a memory budget allows, 64 at most.
+
+    Args:
+        classifier: the model.
+        variables: stacked variables, every leaf ``[P, ...]``.
+        x: inputs, ``[N, ...]``.
+        batch_size: the most inputs held at once, for each member at work.
+    """
+    one = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
+    )
+    return min(memory.members_that_fit(classifier.apply, one, x[:batch_size]), 64)

@@ -267,6 +267,19 @@ def test_prepared_oracles_give_the_same_evaluation(
     later = evaluate(linear, good, request_class, held_out, oracles=bare, **options)
     assert later.metrics == expected.metrics
     assert later.oracles == expected.oracles
+    # One original after the other, and another order of the data.
+    other = make_variables(21)
+    for options in ({"original": other}, {"original": good, "key": jax.random.key(4)}):
+        again = prepare_oracles(linear, prepared, request_class, held_out, **options)
+        fresh = prepare_oracles(
+            linear,
+            oracles,
+            request_class,
+            held_out,
+            **{"key": jax.random.key(3), **options},
+        )
+        assert again.metrics == fresh.metrics
+        assert again.metrics != prepared.metrics
 
 
 def test_oracles_of_another_request_are_refused(

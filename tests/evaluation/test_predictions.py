@@ -51,17 +51,15 @@ def test_logits_are_traced_once_for_models_of_one_kind(make_variables, make_exam
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("members_at_once", [1, 2, 5, 16])
-def test_population_logits_equal_a_loop(
-    linear, make_variables, make_examples, members_at_once
-):
+@pytest.mark.parametrize("at_once", [None, 1, 2, 5, 16])
+def test_population_logits_equal_a_loop(linear, make_variables, make_examples, at_once):
     x = make_examples(0, 15).x
     got = population_logits(
         linear,
         make_variables(list(range(5))),
         x,
         batch_size=4,
-        members_at_once=members_at_once,
+        at_once=at_once,
     )
     expected = [linear.apply(make_variables(seed), x) for seed in range(5)]
     chex.assert_shape(got, (5, 15, 4))

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from hyperforget_jax.base import Classifier, Examples
-from hyperforget_jax.evaluation import relearn
+from hyperforget_jax.evaluation import first_reached, relearn, relearning_curve
 
 KEY = jax.random.key(7)
 
@@ -209,3 +209,28 @@ def test_a_population_equals_a_loop(linear, make_variables, make_examples):
     np.testing.assert_array_equal(together.censored, [one.censored for one in alone])
     # Members stop at different steps, or the test would show nothing.
     assert len(set(together.steps.tolist())) > 1
+
+
+def test_a_curve_tells_the_steps_to_every_target(linear, make_variables, make_examples):
+    forget = make_examples(0, 40)
+    options = {"key": KEY, "batch_size": 8, "cap": 20, "optimizer": optax.sgd(0.1)}
+    targets = jnp.linspace(0, 1, 11)
+
+    def of_one(variables):
+        curve = relearning_curve(linear, variables, forget, **options)
+        return curve, jax.vmap(first_reached, (None, 0))(curve, targets)
+
+    def alone(variables, target):
+        return relearn(linear, variables, forget, target_accuracy=target, **options)
+
+    found = []
+    for seed in range(3):
+        variables = make_variables(seed)
+        curve, together = jax.jit(of_one)(variables)
+        assert curve.shape == (21,)
+        expected = jax.jit(jax.vmap(alone, (None, 0)))(variables, targets)
+        np.testing.assert_array_equal(together.steps, expected.steps)
+        np.testing.assert_array_equal(together.censored, expected.censored)
+        found += np.asarray(together.steps).tolist()
+    # At once, on the way, and never.
+    assert 0 in found and 20 in found and len(set(found)) > 4
