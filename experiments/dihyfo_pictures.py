@@ -193,18 +193,20 @@ def _film(path, study, network) -> None:
     """One model, one sample for each class that is to go."""
     anchor = jax.tree.map(lambda leaf: leaf[0], study.originals["params"])
 
-    def scores(x_t):
+    def model(x_t):
         change = hypernet.scale_up(x_t, network.learnt.spread)
-        variables = {"params": jax.tree.map(jnp.add, anchor, change)}
-        return hypernet.class_scores(
-            study.classifier, variables, study.splits.test
+        return {"params": jax.tree.map(jnp.add, anchor, change)}
+
+    @jax.jit
+    def frames(key, classes):
+        models = jax.vmap(model)(_way(key, network, anchor, classes))
+        return hypernet.population_scores(
+            study.classifier, models, study.splits.test
         ).accuracy
 
-    def frames(key, classes):
-        return jax.vmap(scores)(_way(key, network, anchor, classes))
-
     keys = jax.random.split(jax.random.key(60), 10)
-    grids = np.asarray(jax.jit(jax.vmap(frames))(keys, jnp.eye(10, dtype=bool)))
+    every = zip(keys, np.eye(10, dtype=bool), strict=True)
+    grids = np.stack([frames(key, classes) for key, classes in every])
     figure, axis = plt.subplots(figsize=(3.6, 3.4), layout="constrained")
     shown = axis.imshow(grids[:, 0], vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(shown, ax=axis, shrink=0.8, label="accuracy, test")

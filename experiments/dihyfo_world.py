@@ -116,7 +116,7 @@ PRESETS = {
         course=hypernet.Course(steps=4_000),
         free_course=hypernet.Course(steps=4_000),
     ),
-    # A budget for CPUs: less data and fewer starts than the others, and no pairs.
+    # A budget for CPUs: a part of the data, few starts, and no pairs.
     "cifar10_cnn": Preset(
         recipes.Recipe(
             "cifar10",

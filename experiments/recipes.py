@@ -27,8 +27,8 @@ class Recipe:
         rows: how many training examples, drawn at random; None for all.
         held_out: how many examples of the probe and of the test split, drawn at
             random; None for all.
-        judged: how many of the training rows requests for classes are judged by, the
-            relearning included; None for all.
+        judged: by how many of the training rows, the first ones, requests for classes
+            are judged, the relearning included; None for all.
     """
 
     dataset: str

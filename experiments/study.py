@@ -71,8 +71,9 @@ class Study:
         rows: result rows so far.
         data: training examples, if they are not the recipe's.
         per_class: test accuracy by method of the last request, ``[seeds, C]``.
-        losses: by method of the last request: losses on forgotten training rows and
-            on test rows, of the same classes if whole ones went, all seeds together.
+        losses: by method of the last request: losses on the forgotten training rows
+            that it is judged by, and on test rows, of the same classes if whole ones
+            went, all seeds together.
     """
 
     name: str

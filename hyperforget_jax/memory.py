@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.extend.core import subjaxprs
 
-__all__ = ["members_that_fit"]
+__all__ = ["members_at_once"]
 
 # What members at work may occupy, by an estimate from above. It bounds the memory, and
 # keeps large intermediates of many members from chasing each other out of the caches;
@@ -16,23 +16,33 @@ _BYTES = {"cpu": 256 * 2**20}
 _BYTES_ACCELERATOR = 4 * 2**30
 
 
-def members_that_fit(
-    program: Callable[..., Any], *arguments: Any, held: int = 0, devices: int = 1
+def members_at_once(
+    members: int,
+    program: Callable[..., Any],
+    *arguments: Any,
+    held: int = 0,
+    devices: int = 1,
 ) -> int:
-    """How many members' programs fit the memory budget of the devices together.
+    """How many members' programs fit the memory budget, in groups of equal size.
+
+    Under an outer ``vmap`` as many budgets are filled as that has members.
 
     Args:
+        members: of the population.
         program: what one member computes.
         arguments: arrays, or their shapes and dtypes; nothing is computed.
         held: bytes that a member occupies besides.
         devices: over which the members are spread.
 
     Returns:
-        At least one member a device.
+        The size of a group, a multiple of ``devices``; one a device, if a member alone
+        is beyond the budget.
     """
     scratch = _bytes_written(jax.make_jaxpr(program)(*arguments).jaxpr)
     budget = _BYTES.get(jax.default_backend(), _BYTES_ACCELERATOR)
-    return max(devices * budget // (held + scratch + 1), devices)
+    most = max(devices * budget // (held + scratch + 1), devices)
+    balanced = -(-members // -(-members // most))
+    return -(-balanced // devices) * devices
 
 
 def _bytes_written(jaxpr) -> int:

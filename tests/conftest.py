@@ -21,6 +21,7 @@ if QUICK not in os.environ.get("XLA_FLAGS", ""):
         [sys.executable, "-c", "import jax; jax.devices()"],
         env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
+        timeout=120,
     )
     if tried.returncode == 0:
         os.environ["XLA_FLAGS"] = flags

@@ -4,9 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hyperforget_jax.memory import members_that_fit
+from hyperforget_jax.memory import members_at_once
 
-BUDGET = 256 * 2**20  # Of CPUs, on which tests run.
+BUDGET = 256 * 2**20  # Of CPUs.
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
 
 
 def shape(*sizes):
@@ -14,23 +19,37 @@ def shape(*sizes):
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint])
-@pytest.mark.parametrize("side", [64, 1000, 4096])
+@pytest.mark.parametrize("side", [256, 1024, 4096])
 def test_every_intermediate_counts(wrap, side):
     def program(x):  # Two matrices and a number.
-        return jnp.sum(wrap(lambda y: jnp.sin(jnp.cos(y)))(x))
+        return jnp.sum(wrap(lambda y: jax.lax.sin(jax.lax.cos(y)))(x))
 
-    found = members_that_fit(program, shape(side, side))
-    # A call counts its result once more, and the sum is a number.
-    most, least = BUDGET // (8 * side**2), BUDGET // (12 * side**2 + 16)
-    assert max(least, 1) <= found <= max(most, 1)
+    two = BUDGET // (2 * 4 * side**2)
+    # A call counts its result once more.
+    three = BUDGET // (3 * 4 * side**2 + 16)
+    assert members_at_once(max(two, 1) + 1, program, shape(side, side)) <= max(two, 1)
+    everyone = max(three, 1)
+    assert members_at_once(everyone, program, shape(side, side)) == everyone
 
 
-def test_what_a_member_holds_and_devices_count_too():
-    program = jnp.sin
-    alone = members_that_fit(program, shape(1024))
-    assert alone == BUDGET // 4097
-    assert members_that_fit(program, shape(1024), held=4096) == BUDGET // 8193
-    assert members_that_fit(program, shape(1024), devices=8) == 8 * BUDGET // 4097
-    # Larger than the budget: one a device.
-    assert members_that_fit(program, shape(2**27)) == 1
-    assert members_that_fit(program, shape(2**27), devices=8) == 8
+def test_what_a_member_holds_counts_too():
+    fit = BUDGET // 4097
+    for members, held, expected in (
+        (fit, 0, fit),
+        (fit + 1, 0, -(-(fit + 1) // 2)),  # Two groups of equal size.
+        (fit, 4096, -(-fit // 2)),
+        (5, 0, 5),
+    ):
+        found = members_at_once(members, jax.lax.sin, shape(1024), held=held)
+        assert found == expected
+
+
+def test_groups_are_shared_out_to_devices():
+    fit = 8 * BUDGET // 4097
+    arguments = jax.lax.sin, shape(1024)
+    assert members_at_once(fit // 8 * 8, *arguments, devices=8) == fit // 8 * 8
+    assert members_at_once(13, *arguments, devices=8) == 16
+    # Each is larger than the budget: one a device.
+    large = jax.lax.sin, shape(2**27)
+    assert members_at_once(13, *large) == 1
+    assert members_at_once(13, *large, devices=8) == 8

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperforget_jax import memory
 from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
 from hyperforget_jax.evaluation.correctness import PerClass
 from hyperforget_jax.evaluation.measures import (
@@ -30,7 +31,7 @@ from hyperforget_jax.evaluation.relearning import (
     relearning_curve,
     relearning_target,
 )
-from hyperforget_jax.models.predictions import members_at_once, population_logits
+from hyperforget_jax.models.predictions import population_logits
 
 __all__ = ["Oracles", "beside_oracles", "leave_out", "prepare_oracles"]
 
@@ -38,10 +39,16 @@ __all__ = ["Oracles", "beside_oracles", "leave_out", "prepare_oracles"]
 @functools.partial(jax.jit, static_argnames="classifier")
 def _relearning_curves(classifier, variables, forget, key):
     """Of every oracle, ``[R, steps + 1]``."""
+
+    def one(own):
+        return relearning_curve(classifier, own, forget, key=key)
+
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
+    )
+    members = jax.tree.leaves(variables)[0].shape[0]
     return jax.lax.map(
-        lambda own: relearning_curve(classifier, own, forget, key=key),
-        variables,
-        batch_size=members_at_once(classifier, variables, forget.x),
+        one, variables, batch_size=memory.members_at_once(members, one, shapes)
     )
 
 
@@ -88,7 +95,8 @@ def prepare_oracles(
     Args:
         classifier: the model.
         oracles: as for :func:`evaluate`. Oracles that are prepared already keep what
-            does not depend on ``original``; so they relearn once for all originals.
+            does not depend on ``original``: they relearn, to the last step allowed,
+            once for all originals and one key.
         request: what was forgotten.
         examples: held-out examples, ``[M]``.
         original: the trained model, for relearning's target.
@@ -113,7 +121,8 @@ def prepare_oracles(
         return prepared
     key = prepared.key if key is None else key
     curves = prepared.curves
-    if curves is None or np.any(key != prepared.key):
+    # Keys of two kinds cannot be compared.
+    if curves is None or key.dtype != prepared.key.dtype or key != prepared.key:
         curves = _relearning_curves(classifier, prepared.variables, request.forget, key)
     target = relearning_target(classifier, original, request.forget)
     outcomes = first_reached(curves, target)

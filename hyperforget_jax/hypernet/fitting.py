@@ -71,8 +71,8 @@ def fit_hypernetwork(
         hypernetwork: from :func:`build`, or an earlier training's, which is not read.
         classifier: the model it is for.
         zoo: what it learns from; or zoos by turns, one a segment, each of which is
-            read when it is needed (:func:`stored_zoo` gives such), and once before for
-            its losses. Scales are the first one's.
+            read when it is needed (:func:`stored_zoo` gives such), and before for its
+            losses and, with a ``directory``, its digest. Scales are the first one's.
         train: training rows for the functional loss, ``[N]``.
         course: how.
         directory: where to keep the state after each segment; a call that was killed

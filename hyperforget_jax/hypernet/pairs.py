@@ -141,12 +141,13 @@ def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
     """The mean losses at the end of the runs of each mask, and the largest doses.
 
     Args:
-        zoos: the parts of a zoo. Each is read once, and only its labels are held.
+        zoos: the parts of a zoo, each of which is read once.
 
     Raises:
         ValueError: a class that no run forgets alone.
     """
-    masks, losses = zip(*((zoo.masks, zoo.loss) for zoo in zoos), strict=True)
+    labels = map(lambda zoo: (zoo.masks, zoo.loss), zoos)  # One in memory at once.
+    masks, losses = zip(*labels, strict=True)
     sets, member = np.unique(np.concatenate(masks), axis=0, return_inverse=True)
     alone = np.any(sets[sets.sum(1) == 1], axis=0)
     if not alone.all():

@@ -172,12 +172,12 @@ def dihyfo(
         samples = jax.vmap(one)(jax.random.split(key, best_of))
         chosen, achieved, accuracy = jnp.zeros((), jnp.int32), None, None
         if state.probe is not None:
-            stacked = jax.tree.map(
+            others = jax.tree.map(
                 lambda leaf: jnp.broadcast_to(leaf, (best_of, *leaf.shape)),
-                state.variables,
+                {**state.variables, "params": None},
             )
             scores = hypernet.population_scores(
-                classifier, {**stacked, "params": samples}, state.probe
+                classifier, {**others, "params": samples}, state.probe
             )
             there = jnp.zeros(num_classes).at[state.probe.y].add(state.probe.weight)
             kept = jnp.broadcast_to(~gone & (there > 0), scores.loss.shape)

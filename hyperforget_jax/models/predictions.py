@@ -9,7 +9,7 @@ from jax import lax
 from hyperforget_jax import memory
 from hyperforget_jax.base import Array, Classifier, Variables
 
-__all__ = ["logits", "members_at_once", "population_logits"]
+__all__ = ["logits", "population_logits"]
 
 
 @functools.partial(jax.jit, static_argnames=("classifier", "batch_size"))
@@ -62,30 +62,20 @@ def population_logits(
         x: inputs, ``[N, ...]``.
         batch_size: the most inputs held at once, for each member at work.
         at_once: members that are vmapped; groups follow one another, so that
-            memory does not grow with P. By default :func:`members_at_once`.
+            memory does not grow with P. By default what a memory budget allows: on
+            CPUs convolutions of many members are slower together.
 
     Returns:
         Logits, ``[P, N, C]``, at least float32.
     """
+    if at_once is None:
+        one = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
+        )
+        members = jax.tree.leaves(variables)[0].shape[0]
+        at_once = memory.members_at_once(members, classifier.apply, one, x[:batch_size])
     return lax.map(
         lambda member: logits(classifier, member, x, batch_size=batch_size),
         variables,
-        batch_size=at_once or members_at_once(classifier, variables, x, batch_size),
+        batch_size=at_once,
     )
-
-
-def members_at_once(
-    classifier: Classifier, variables: Variables, x: Array, batch_size: int = 512
-) -> int:
-    """How many members are vmapped: what a memory budget allows, 64 at most.
-
-    Args:
-        classifier: the model.
-        variables: stacked variables, every leaf ``[P, ...]``.
-        x: inputs, ``[N, ...]``.
-        batch_size: the most inputs held at once, for each member at work.
-    """
-    one = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
-    )
-    return min(memory.members_that_fit(classifier.apply, one, x[:batch_size]), 64)

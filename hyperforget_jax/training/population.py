@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from hyperforget_jax import checkpointing, checks, sharding
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.memory import members_that_fit
+from hyperforget_jax.memory import members_at_once
 from hyperforget_jax.training import descent, resuming
 from hyperforget_jax.training.fitting import Augment, training_loss
 
@@ -160,7 +160,12 @@ def fit_population(
     devices = 1 if mesh is None else mesh.shape["population"]
     stored = resuming.stored_recipe(directory)
     chunk_size = chunk_size or stored.get("chunk_size")
-    chunk_size = chunk_size or _chunk_size(one_step, shapes, members, devices)
+    if not chunk_size:
+        leaves = jax.tree.leaves(shapes[1])
+        held = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        chunk_size = members_at_once(
+            members, one_step, *shapes, held=held, devices=devices
+        )
     segment_steps = segment_steps or stored.get("segment_steps", 250)
     recipe = {}
     if directory is not None:
@@ -400,14 +405,6 @@ def _check_stacked(
                     f"{name} must be stacked [members={members}, ...]; leaf "
                     f"{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}."
                 )
-
-
-def _chunk_size(one_step, shapes, members: int, devices: int) -> int:
-    """Members whose training step fits the budget, balanced over equal chunks."""
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes[1]))
-    most = members_that_fit(one_step, *shapes, held=held, devices=devices)
-    balanced = -(-members // -(-members // most))
-    return -(-balanced // devices) * devices
 
 
 def _warn_of_failures(failed_at: np.ndarray) -> None:

@@ -280,6 +280,7 @@ def test_prepared_oracles_give_the_same_evaluation(
         )
         assert again.metrics == fresh.metrics
         assert again.metrics != prepared.metrics
+        assert (again.curves is prepared.curves) == ("key" not in options)
 
 
 def test_oracles_of_another_request_are_refused(

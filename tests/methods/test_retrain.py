@@ -24,14 +24,18 @@ def recipe(classifier, optimizer=None):
 
 def test_equals_fit_on_the_retained_rows_to_the_bit():
     data, classifier = toys.points(), toys.normalised()
-    unlearner, fit = recipe(classifier)
+    # Not Adam: see the bias ahead of BatchNorm in the methods' table.
+    unlearner, fit = recipe(classifier, optax.sgd(0.05))
     state = unlearner.init(jax.random.key(0), fit(jax.random.key(1), data), data)
     few = hf.forget_rows(data, [0, 5, 9], capacity=10)
     for request in (hf.forget_classes(data, [2]), few):
-        # Not jitted: the compiler may round one program as it does not another.
-        after, info = unlearner.unlearn(jax.random.key(2), state, request)
+        arguments = jax.random.key(2), state, request
+        after, info = unlearner.unlearn(*arguments)
         expected = fit(jax.random.key(2), request.retain)
         chex.assert_trees_all_equal(after.variables, expected)
+        # The compiler may round one program as it does not another.
+        jitted, _ = jax.jit(unlearner.unlearn)(*arguments)
+        chex.assert_trees_all_close(jitted.variables, expected, atol=1e-5)
         assert info.loss.shape == (STEPS,) and info.failed_at == -1
 
 
