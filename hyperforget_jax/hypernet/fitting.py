@@ -110,7 +110,8 @@ def fit_hypernetwork(
     if anchored != (first.starts is not None):
         raise ValueError(
             f"The {hypernetwork.recipe.mode} mode learns from "
-            f"{'an anchored' if anchored else 'a free'} zoo."
+            f"{'an anchored' if anchored else 'a free'} zoo: make it by "
+            f"hypernet.{'anchored' if anchored else 'free'}_zoo."
         )
     key_init, key_train = jax.random.split(key)
     lessons = lessons_of(first)

@@ -73,14 +73,16 @@ class Hypernetwork(NamedTuple):
 
 
 def build(
-    classifier: Classifier, x: Array | jax.ShapeDtypeStruct, recipe: Recipe
+    classifier: Classifier,
+    x: Array | jax.ShapeDtypeStruct,
+    recipe: Recipe | None = None,
 ) -> Hypernetwork:
     """A hypernetwork that has learnt nothing yet.
 
     Args:
         classifier: the model whose parameters it is to make.
         x: inputs, ``[N, ...]``; only their shape is used.
-        recipe: what it is to be.
+        recipe: what it is to be; by default ``Recipe()``.
 
     Raises:
         ValueError: ``recipe.tokens`` is "units" and the classifier is no plain chain of
@@ -92,6 +94,7 @@ def build(
             f"{type(x).__name__}."
         )
     # One function for one network: programs are compiled and kept by function.
+    recipe = Recipe() if recipe is None else recipe
     return _build(classifier, tuple(x.shape[1:]), str(x.dtype), recipe)
 
 

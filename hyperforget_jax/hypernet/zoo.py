@@ -103,7 +103,8 @@ def anchored_zoo(
         train: training examples, all classes, ``[N]``.
         probe: examples held out of training, which label the checkpoints, ``[M]``.
         masks: the sets of classes that runs forget, ``[[0], [1], [0, 1], ...]``; the
-            empty set gives runs that forget nothing.
+            empty set gives runs that forget nothing. A hypernetwork wants runs that
+            forget each class alone.
         starts: how many starts, S, or trained models to start from, leaves
             ``[S, ...]``. There are S runs a mask.
         start: how starts are trained, and the retrained models.
@@ -125,6 +126,7 @@ def anchored_zoo(
     sets, num_classes = _checked(classifier, train, probe, masks)
     checks.check_is(Training, "hypernet.Training", start=start, forget=forget)
     checks.check_positive(oracles=oracles)
+    kept = _with_last(checkpoint_steps, forget.steps)
     key_start, key_oracle, key_forget = jax.random.split(key, 3)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
     if isinstance(starts, numbers.Integral):
@@ -143,6 +145,12 @@ def anchored_zoo(
         begun = jax.tree.map(lambda leaf: np.asarray(leaf)[well], trained.variables)
     else:
         begun = jax.tree.map(np.asarray, starts)
+        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(begun)}
+        if len(sizes) != 1 or sizes == {()}:
+            raise ValueError(
+                "starts must be a number, or stacked variables, every leaf [S, ...]; "
+                f"got leading axes {sorted(sizes)}."
+            )
         one = jax.tree.map(lambda leaf: leaf[0], begun)
         checks.check_classifier(classifier, one, train.x)
     if answers is None:
@@ -177,7 +185,7 @@ def anchored_zoo(
         objective=distillation(classifier),
         conditions=jnp.asarray(of_mask, jnp.int32),
         shared=answers,
-        checkpoint_steps=_with_last(checkpoint_steps, forget.steps),
+        checkpoint_steps=kept,
         directory=_within(directory, "runs"),
     )
     zoo = _labelled(classifier, population, sets[of_mask], from_start, probe)
@@ -404,6 +412,8 @@ def _sets(masks: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
                     f"{list(classes)}."
                 )
             sets[row, label] = True
+        if sets[row].sum() < len(classes):
+            raise ValueError(f"masks must not repeat a class, got {list(classes)}.")
     if not len(sets) or sets.all(axis=1).any():
         raise ValueError("masks must be sets of classes, none of them of all classes.")
     if len(np.unique(sets, axis=0)) < len(sets):
@@ -412,7 +422,12 @@ def _sets(masks: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
 
 
 def _with_last(steps: Sequence[int], last: int) -> tuple[int, ...]:
-    return (*[int(step) for step in steps if step != last], last)
+    given = [int(step) for step in steps]
+    if given != sorted(set(given)) or not all(1 <= step <= last for step in given):
+        raise ValueError(
+            f"checkpoint_steps must increase and lie in [1, {last}], got {given}."
+        )
+    return (*[step for step in given if step != last], last)
 
 
 def _within(directory: str | Path | None, name: str) -> Path | None:

@@ -140,7 +140,7 @@ def test_the_best_sample_is_that_with_the_least_loss_on_retained_probe_rows():
     after, info = unlearn(key, state, ask(1))
     assert info.retained_accuracy.shape == (5,)
     _, _, raw, plain = prepared("free", steps=3)
-    scores, accuracies = [], []
+    scores, accuracies, forgotten = [], [], []
     for own in jax.random.split(key, 5):
         params = hypernet.sample_params(
             own,
@@ -158,8 +158,10 @@ def test_the_best_sample_is_that_with_the_least_loss_on_retained_probe_rows():
         for values, into in ((loss, scores), (right, accuracies)):
             classes = [values[np.asarray(probe.y) == c].mean() for c in (0, 2, 3)]
             into.append(np.mean(classes))
+        forgotten.append(right[np.asarray(probe.y) == 1].mean())
     assert int(info.chosen) == int(np.argmin(scores))
     np.testing.assert_allclose(info.retained_accuracy, accuracies, atol=1e-6)
+    np.testing.assert_allclose(info.forgotten_accuracy, forgotten, atol=1e-6)
     best = hypernet.class_scores(classifier, after.variables, probe)
     chex.assert_trees_all_close(info.achieved, best.loss, rtol=1e-5)
 
