@@ -47,13 +47,13 @@ BLOCKS = {
     "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
     **{
         f"dihyfo-{scenario}-{preset}": functools.partial(make, preset)
-        for preset in ("digits", "mnist")
-        for scenario, make in (
-            ("classes", hypernetworks.classes),
-            ("samples", hypernetworks.samples),
-            ("prompts", hypernetworks.prompts),
-            ("pairs", hypernetworks.pairs),
+        for scenario, make, presets in (
+            ("classes", hypernetworks.classes, ("digits", "mnist", "cifar10_cnn")),
+            ("samples", hypernetworks.samples, ("digits", "mnist", "cifar10_cnn")),
+            ("prompts", hypernetworks.prompts, ("digits", "mnist", "cifar10_cnn")),
+            ("pairs", hypernetworks.pairs, ("digits", "mnist")),
         )
+        for preset in presets
     },
 }
 
