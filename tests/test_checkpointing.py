@@ -2,7 +2,9 @@
 
 import ast
 import asyncio
+import contextlib
 import dataclasses
+import fnmatch
 import json
 import os
 import pathlib
@@ -429,8 +431,61 @@ def test_a_failed_save_leaves_old_or_new(tmp_path, monkeypatch, first):
             assert len(_names(path)) == 2
             outcomes.add(found)
         assert _names(path.parent) in ([], ["v"])
+    # Where a save dies after its last step is a single call, which the sweep can miss
+    # as their number varies: the next test meets it by name.
     assert 5 < failing < 99
-    assert outcomes == ({digest(new)} if first else {digest(old), digest(new)})
+    assert first or digest(old) in outcomes
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "operation, is_new",
+    [
+        ("sync arrays-*", False),
+        ("sync manifest.json.new", False),
+        ("replace manifest.json.new", False),
+        ("sync folder", True),
+        ("sync parent", True),
+    ],
+)
+def test_a_save_counts_from_its_manifest_on(
+    tmp_path, monkeypatch, first, operation, is_new
+):
+    path = tmp_path / "parent" / "v"
+    old, new = _variables(1.0), _variables(2.0)
+    if not first:
+        save(path, old, kind="variables")
+    names = {
+        path.parent: "parent",
+        path: "folder",
+        path.with_name(".v.saving"): "folder",
+    }
+    met = []
+
+    def fail(name, do):
+        def call(target, *args):
+            target = pathlib.Path(target)
+            met.append(f"{name} {names.get(target, target.name)}")
+            if fnmatch.fnmatch(met[-1], operation):
+                raise OSError("the disk is full")
+            return do(target, *args)
+
+        return call
+
+    expected = pytest.raises(OSError, match="the disk is full")
+    if operation == "sync parent" and not first:
+        expected = contextlib.nullcontext()  # Its folder is no news to the parent.
+    with monkeypatch.context() as patch, expected:
+        patch.setattr(checkpointing, "_sync", fail("sync", checkpointing._sync))
+        patch.setattr(os, "replace", fail("replace", os.replace))
+        save(path, new, kind="variables", overwrite=True)
+    # A first save gets its place by a rename, which comes after its own folder's sync.
+    if first and operation != "sync parent":
+        assert _names(path.parent) == []
+    else:
+        assert digest(load(path)) == digest(new if is_new else old)
+        assert len(_names(path)) == 2
+        assert _names(path.parent) == ["v"]
 
 
 # Without the package's roof: the rest of it takes longer to import than the test.
