@@ -4,6 +4,7 @@ Values can only be looked at where they are concrete: under a trace these checks
 look at shapes and dtypes alone.
 """
 
+import numbers
 from collections.abc import Mapping
 
 import jax
@@ -21,6 +22,7 @@ from hyperforget_jax.base import (
 __all__ = [
     "check_classifier",
     "check_examples",
+    "check_factor",
     "check_held_out",
     "check_init",
     "check_is",
@@ -42,6 +44,30 @@ def check_positive(**values) -> None:
     for name, value in values.items():
         if is_concrete(value) and not value > 0:
             raise ValueError(f"{name} must be positive, got {name}={value}.")
+
+
+def check_factor(**values) -> None:
+    """Raises unless every named value is a number, finite and not negative.
+
+    Raises:
+        TypeError: it is no number, nor an array of one; tracers pass.
+        ValueError: it is negative or not finite.
+    """
+    for name, value in values.items():
+        if not is_concrete(value):
+            continue
+        real = isinstance(value, numbers.Real)
+        if isinstance(value, (np.ndarray, jax.Array)) and not value.shape:
+            real = any(
+                jnp.issubdtype(value.dtype, kind)
+                for kind in (jnp.floating, jnp.integer)
+            )
+        if not real:
+            raise TypeError(f"{name} must be a number, got {value!r}.")
+        if not 0 <= value < np.inf:
+            raise ValueError(
+                f"{name} must be finite and not negative, got {name}={value}."
+            )
 
 
 def check_is(kind: type | tuple[type, ...], what: str, **values) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.extend.core import subjaxprs
 
-__all__ = ["members_at_once"]
+__all__ = ["members_at_once", "one_of"]
 
 # What members at work may occupy, by an estimate from above. It bounds the memory, and
 # keeps large intermediates of many members from chasing each other out of the caches;
@@ -43,6 +43,14 @@ def members_at_once(
     most = max(devices * budget // (held + scratch + 1), devices)
     balanced = -(-members // -(-members // most))
     return -(-balanced // devices) * devices
+
+
+def one_of(stacked: Any) -> tuple[int, Any]:
+    """How many members a stacked tree has, and the shapes and dtypes of one."""
+    one = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked
+    )
+    return jax.tree.leaves(stacked)[0].shape[0], one
 
 
 def _bytes_written(jaxpr) -> int:

@@ -43,13 +43,9 @@ def _relearning_curves(classifier, variables, forget, key):
     def one(own):
         return relearning_curve(classifier, own, forget, key=key)
 
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
-    )
-    members = jax.tree.leaves(variables)[0].shape[0]
-    return jax.lax.map(
-        one, variables, batch_size=memory.members_at_once(members, one, shapes)
-    )
+    members, shapes = memory.one_of(variables)
+    at_once = memory.members_at_once(members, one, shapes)
+    return jax.lax.map(one, variables, batch_size=at_once)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,12 @@ from hyperforget_jax.hypernet.scales import (
     scale_up,
 )
 from hyperforget_jax.hypernet.storage import load_zoo, save_zoo, stored_zoo
+from hyperforget_jax.hypernet.teachers import (
+    Training,
+    distillation,
+    oracle_answers,
+    retrained_answers,
+)
 from hyperforget_jax.hypernet.tokens import (
     Group,
     Tokenizer,
@@ -40,15 +46,7 @@ from hyperforget_jax.hypernet.tokens import (
     tokenizer,
     unit_tokens,
 )
-from hyperforget_jax.hypernet.zoo import (
-    Training,
-    Zoo,
-    anchored_zoo,
-    distillation,
-    free_zoo,
-    oracle_answers,
-    retrained_answers,
-)
+from hyperforget_jax.hypernet.zoo import Zoo, anchored_zoo, free_zoo
 
 __all__ = [
     "SETS",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,17 +85,22 @@ def fit_hypernetwork(
         The hypernetwork that has learnt, and the loss of every step, ``[steps]``.
 
     Raises:
-        ValueError: malformed arguments, another classifier, or a ``directory`` that
-            holds a training begun with other ones.
+        TypeError, ValueError: malformed arguments, another classifier, or a
+            ``directory`` that holds a training begun with other ones.
         ArithmeticError: the loss was not finite.
     """
+    checks.check_is(
+        Hypernetwork, "what hypernet.build gives", hypernetwork=hypernetwork
+    )
     checks.check_is(Course, "hypernet.Course", course=course)
     checks.check_positive(
         steps=course.steps,
         batch_size=course.batch_size,
         functional_rows=course.functional_rows,
+        learning_rate=course.learning_rate,
         segment_steps=segment_steps,
     )
+    checks.check_is(Classifier, "a hf.Classifier", classifier=classifier)
     if hypernetwork.classifier != classifier.description:
         raise ValueError(
             f"hypernetwork is for the classifier {hypernetwork.classifier!r}, not "
@@ -103,9 +108,12 @@ def fit_hypernetwork(
         )
     checks.check_examples(train, num_classes=hypernetwork.num_classes, name="train")
     zoos = [zoo] if isinstance(zoo, Zoo) else zoo
-    if zoos is None or not len(zoos):
+    zoos = [] if zoos is None else zoos
+    checks.check_is(Sized, "a hypernet.Zoo, or several in a list", zoo=zoos)
+    if not len(zoos):
         raise ValueError(f"zoo must be a zoo, or at least one of them; got {zoo!r}.")
     first = zoos[0]
+    checks.check_is(Zoo, "a hypernet.Zoo, or several in a list", zoo=first)
     anchored = hypernetwork.recipe.mode == "anchored"
     if anchored != (first.starts is not None):
         raise ValueError(

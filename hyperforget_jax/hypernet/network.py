@@ -85,6 +85,7 @@ def build(
         recipe: what it is to be; by default ``Recipe()``.
 
     Raises:
+        TypeError: ``x`` or ``recipe`` is something else.
         ValueError: ``recipe.tokens`` is "units" and the classifier is no plain chain of
             layers; or the free mode for a classifier with other variables than params.
     """
@@ -95,6 +96,7 @@ def build(
         )
     # One function for one network: programs are compiled and kept by function.
     recipe = Recipe() if recipe is None else recipe
+    checks.check_is(Recipe, "a hypernet.Recipe", recipe=recipe)
     return _build(classifier, tuple(x.shape[1:]), str(x.dtype), recipe)
 
 
@@ -264,7 +266,10 @@ def untrained(hypernetwork: Hypernetwork, num_masks: int | None = None) -> Learn
         ones,
         ones,
         prompts.Profiles(
-            jnp.zeros(shape, bool), jnp.zeros(shape), jnp.zeros(shape[1:])
+            jnp.zeros(shape, bool),
+            jnp.zeros(shape),
+            jnp.zeros(shape[1:]),
+            jnp.zeros(2),
         ),
     )
 

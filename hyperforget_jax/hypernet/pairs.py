@@ -138,7 +138,7 @@ def _added(masks: np.ndarray, seed: int) -> np.ndarray:
 
 
 def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
-    """The mean losses at the end of the runs of each mask, and the largest doses.
+    """The mean losses at the end of the runs of each mask, the largest doses, norms.
 
     Args:
         zoos: the parts of a zoo, each of which is read once.
@@ -146,8 +146,9 @@ def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
     Raises:
         ValueError: a class that no run forgets alone.
     """
-    labels = map(lambda zoo: (zoo.masks, zoo.loss), zoos)  # One in memory at once.
-    masks, losses = zip(*labels, strict=True)
+    # One in memory at once.
+    known = map(lambda zoo: (zoo.masks, zoo.loss, _norms(zoo)), zoos)
+    masks, losses, norms = zip(*known, strict=True)
     sets, member = np.unique(np.concatenate(masks), axis=0, return_inverse=True)
     alone = np.any(sets[sets.sum(1) == 1], axis=0)
     if not alone.all():
@@ -169,7 +170,20 @@ def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
         jnp.asarray(sets),
         jnp.asarray(final, jnp.float32),
         jnp.asarray(largest, jnp.float32),
+        jnp.asarray([np.min(norms), np.max(norms)], jnp.float32),
     )
+
+
+def _norms(zoo: Zoo) -> tuple[float, float]:
+    """The smallest and the largest norm of a start's parameters."""
+    if zoo.starts is None:
+        return 0.0, 0.0
+    squares = [
+        np.square(np.asarray(leaf, np.float32)).reshape(leaf.shape[0], -1).sum(1)
+        for leaf in jax.tree.leaves(zoo.starts["params"])
+    ]
+    norms = np.sqrt(np.sum(squares, axis=0))
+    return norms.min(), norms.max()
 
 
 def draw(key: Array, lessons: Lessons) -> Pair:

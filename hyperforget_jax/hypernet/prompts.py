@@ -16,7 +16,7 @@ __all__ = ["Profiles", "both_scales", "features", "profile"]
 
 
 class Profiles(NamedTuple):
-    """What models are like that have forgotten.
+    """What the models of a zoo are like.
 
     Attributes:
         masks: which classes they forgot, bool, ``[M, C]``, without repetition. Every
@@ -24,11 +24,14 @@ class Profiles(NamedTuple):
         loss: their mean loss on every class of the probe, ``[M, C]``.
         largest: of each class, the 95th percentile of its loss over the checkpoints of
             the runs that forget it alone, ``[C]``.
+        norms: the smallest and the largest Euclidean norm of all parameters of a start,
+            ``[2]``; zero in the free mode, which has none.
     """
 
     masks: Array
     loss: Array
     largest: Array
+    norms: Array
 
 
 def features(kind: str, loss: Array, classes: Array) -> Array:

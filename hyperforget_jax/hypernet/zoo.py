@@ -9,30 +9,28 @@ retrained models themselves.
 
 import functools
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.hypernet.labels import ClassScores, score_all
-from hyperforget_jax.models import predictions
-from hyperforget_jax.training import Objective, fit_population
+from hyperforget_jax.hypernet.teachers import (
+    Training,
+    distillation,
+    retrained_answers,
+    sets_of,
+    within,
+    without_classes,
+)
+from hyperforget_jax.training import fit_population
 
-__all__ = [
-    "Training",
-    "Zoo",
-    "anchored_zoo",
-    "distillation",
-    "free_zoo",
-    "oracle_answers",
-    "retrained_answers",
-]
+__all__ = ["Zoo", "anchored_zoo", "free_zoo"]
 
 
 class Zoo(NamedTuple):
@@ -57,20 +55,6 @@ class Zoo(NamedTuple):
     starts: Variables | None
     start_loss: np.ndarray | None
     steps: np.ndarray
-
-
-class Training(NamedTuple):
-    """How one kind of model is trained.
-
-    Attributes:
-        optimizer: any optax optimiser.
-        steps: minibatches.
-        batch_size: rows in each.
-    """
-
-    optimizer: optax.GradientTransformation
-    steps: int
-    batch_size: int = 128
 
 
 def anchored_zoo(
@@ -122,10 +106,14 @@ def anchored_zoo(
 
     Raises:
         TypeError, ValueError: malformed arguments.
+        ArithmeticError: no start, or no run, stayed finite.
     """
     sets, num_classes = _checked(classifier, train, probe, masks)
     checks.check_is(Training, "hypernet.Training", start=start, forget=forget)
-    checks.check_positive(oracles=oracles)
+    checks.check_positive(
+        oracles=oracles,
+        **{"start.steps": start.steps, "forget.steps": forget.steps},
+    )
     kept = _with_last(checkpoint_steps, forget.steps)
     key_start, key_oracle, key_forget = jax.random.split(key, 3)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
@@ -139,18 +127,22 @@ def anchored_zoo(
             start.steps,
             members=starts,
             batch_size=start.batch_size,
-            directory=_within(directory, "starts"),
+            directory=within(directory, "starts"),
         )
         well = np.flatnonzero(np.asarray(trained.failed_at) < 0)
+        if not well.size:
+            raise ArithmeticError("No start stayed finite: start may learn too fast.")
         begun = jax.tree.map(lambda leaf: np.asarray(leaf)[well], trained.variables)
     else:
         begun = jax.tree.map(np.asarray, starts)
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(begun)}
         if len(sizes) != 1 or sizes == {()}:
             raise ValueError(
-                "starts must be a number, or stacked variables, every leaf [S, ...]; "
-                f"got leading axes {sorted(sizes)}."
+                "starts must be a whole number, or variables of several models, "
+                "stacked: every leaf [S, ...], as hf.fit_population(...).variables "
+                f"are; got {type(starts).__name__} with leading axes {sorted(sizes)}."
             )
+        checks.check_is(Mapping, "a whole number or stacked variables", starts=begun)
         one = jax.tree.map(lambda leaf: leaf[0], begun)
         checks.check_classifier(classifier, one, train.x)
     if answers is None:
@@ -186,50 +178,11 @@ def anchored_zoo(
         conditions=jnp.asarray(of_mask, jnp.int32),
         shared=answers,
         checkpoint_steps=kept,
-        directory=_within(directory, "runs"),
+        directory=within(directory, "runs"),
     )
     zoo = _labelled(classifier, population, sets[of_mask], from_start, probe)
     start_loss = score_all(classifier, begun, probe).loss
     return zoo._replace(starts=begun, start_loss=start_loss)
-
-
-def retrained_answers(
-    key: Array,
-    classifier: Classifier,
-    train: Examples,
-    *,
-    masks: Sequence[Sequence[int]],
-    training: Training,
-    members: int = 4,
-    directory: str | Path | None = None,
-    mesh: jax.sharding.Mesh | None = None,
-    progress: bool = True,
-) -> Array:
-    """What models trained without some classes answer on every training row.
-
-    Args:
-        key: a typed key, consumed.
-        classifier: the model.
-        train: training examples, all classes, ``[N]``.
-        masks: the sets of classes that they do without, M of them.
-        training: how they are trained.
-        members: models a mask, whose mean is taken.
-        directory: as for :func:`anchored_zoo`.
-        mesh: with a ``population`` axis.
-        progress: whether to show a progress bar.
-
-    Returns:
-        Logarithm of the mean probabilities, float32, ``[M, N, C]``.
-    """
-    checks.check_is_examples(train, "train")
-    num_classes = checks.check_classifier(classifier, None, train.x)
-    sets = _sets(masks, num_classes)
-    checks.check_positive(members=members)
-    populate = functools.partial(fit_population, mesh=mesh, progress=progress)
-    retrained = _without_classes(
-        populate, key, classifier, train, sets, members, training, directory
-    )
-    return oracle_answers(classifier, retrained, train, len(sets))
 
 
 def free_zoo(
@@ -266,6 +219,7 @@ def free_zoo(
 
     Raises:
         TypeError, ValueError: malformed arguments.
+        ArithmeticError: no run stayed finite.
     """
     sets, _ = _checked(classifier, train, probe, masks)
     checks.check_positive(runs=runs)
@@ -275,7 +229,7 @@ def free_zoo(
         progress=progress,
         checkpoint_steps=_with_last(checkpoint_steps, training.steps),
     )
-    population = _without_classes(
+    population = without_classes(
         populate, key, classifier, train, sets, runs, training, directory
     )
     of_mask = np.repeat(np.arange(len(sets)), runs)
@@ -283,85 +237,13 @@ def free_zoo(
     return _labelled(classifier, population, sets[of_mask], fresh, probe)
 
 
-def oracle_answers(
-    classifier: Classifier, retrained: Any, train: Examples, num_masks: int
-) -> Array:
-    """Logarithm of the mean answer of the retrained models of each mask.
-
-    Args:
-        classifier: the model.
-        retrained: a population, ``num_masks`` times as many members for each mask in
-            turn; members that failed do not count.
-        train: the rows to answer, ``[N]``.
-        num_masks: M.
-
-    Returns:
-        Log-probabilities, float32, ``[M, N, C]``.
-    """
-    members = retrained.failed_at.shape[0] // num_masks
-
-    def by_mask(leaf):
-        return jnp.reshape(leaf, (num_masks, members, *leaf.shape[1:]))
-
-    stacked = jax.tree.map(by_mask, (retrained.variables, retrained.failed_at))
-    return _mean_answers(classifier, stacked, train.x)
-
-
-@functools.partial(jax.jit, static_argnames="classifier")
-def _mean_answers(classifier: Classifier, stacked: Any, x: Array) -> Array:
-    def one_mask(own):
-        variables, failed_at = own
-        logits = predictions.population_logits(classifier, variables, x)
-        logs = jax.nn.log_softmax(logits)
-        well = (failed_at < 0)[:, None, None]
-        # All members failed: their last finite variables answer.
-        well = jnp.where(jnp.any(well), well, True)
-        mean = jax.nn.logsumexp(logs, axis=0, b=well, where=well)
-        return mean - jnp.log(jnp.sum(well))
-
-    return jax.lax.map(one_mask, stacked)
-
-
-@functools.lru_cache(maxsize=16)
-def distillation(classifier: Classifier) -> Objective:
-    """The objective of a run: to answer as the retrained models of its mask do.
-
-    Its condition is a mask's number, and what is shared are the answers ``[M, N, C]``.
-    Rows are found in them by their id, which must be their place.
-    """
-
-    def objective(mask, answers):
-        def loss_fn(key, variables, batches):
-            del key  # Evaluation mode: normalisation statistics stay the start's.
-            rows = batches[0].examples
-            wanted = answers[mask, rows.id]
-            logits = classifier.apply(variables, rows.x)
-            logs = jax.nn.log_softmax(logits.astype(jnp.float32))
-            return jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - logs), -1)), variables
-
-        return loss_fn
-
-    return objective
-
-
-def _without_classes(populate, key, classifier, train, sets, each, training, directory):
-    """``each`` models a mask, trained on the other classes' rows alone."""
-    weights = np.where(sets[:, np.asarray(train.y)], 0, np.asarray(train.weight))
-    return populate(
-        key,
-        classifier,
-        train,
-        training.optimizer,
-        training.steps,
-        members=len(sets) * each,
-        weights=np.repeat(weights, each, axis=0).astype(np.int32),
-        batch_size=training.batch_size,
-        directory=_within(directory, "retrained"),
-    )
-
-
 def _labelled(classifier, population, masks, start, probe) -> Zoo:
     well = np.flatnonzero(np.asarray(population.failed_at) < 0)
+    if not well.size:
+        raise ArithmeticError(
+            "No run of the zoo stayed finite: their learning rate may be too large, or "
+            "what they start from not finite."
+        )
     kept = population.checkpoints
     if len(well) < len(masks):  # No copy of what may fill the memory otherwise.
         kept = jax.tree.map(lambda leaf: leaf[well], kept)
@@ -394,41 +276,15 @@ def _checked(classifier, train, probe, masks) -> tuple[np.ndarray, int]:
     if len(seen) < num_classes:
         missing = sorted(set(range(num_classes)) - set(seen.tolist()))
         raise ValueError(f"probe must hold every class, but has no row of {missing}.")
-    return _sets(masks, num_classes), num_classes
-
-
-def _sets(masks: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
-    sets = np.zeros((len(masks), num_classes), bool)
-    for row, classes in enumerate(masks):
-        if not np.iterable(classes):
-            raise TypeError(
-                "masks must be sets of classes, such as [[0], [1], [0, 1]]; got "
-                f"{classes!r} among them."
-            )
-        for label in classes:
-            if not 0 <= label < num_classes:
-                raise ValueError(
-                    f"masks must hold classes in [0, {num_classes}), got "
-                    f"{list(classes)}."
-                )
-            sets[row, label] = True
-        if sets[row].sum() < len(classes):
-            raise ValueError(f"masks must not repeat a class, got {list(classes)}.")
-    if not len(sets) or sets.all(axis=1).any():
-        raise ValueError("masks must be sets of classes, none of them of all classes.")
-    if len(np.unique(sets, axis=0)) < len(sets):
-        raise ValueError("masks must not repeat a set of classes.")
-    return sets
+    return sets_of(masks, num_classes), num_classes
 
 
 def _with_last(steps: Sequence[int], last: int) -> tuple[int, ...]:
+    if not np.iterable(steps):
+        raise TypeError(f"checkpoint_steps must be a list of steps, got {steps!r}.")
     given = [int(step) for step in steps]
     if given != sorted(set(given)) or not all(1 <= step <= last for step in given):
         raise ValueError(
             f"checkpoint_steps must increase and lie in [1, {last}], got {given}."
         )
     return (*[step for step in given if step != last], last)
-
-
-def _within(directory: str | Path | None, name: str) -> Path | None:
-    return None if directory is None else Path(directory) / name

@@ -1,6 +1,8 @@
 """A diffusion hypernetwork that samples the model that has forgotten."""
 
+import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,10 @@ from hyperforget_jax.base import (
 )
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
+
+# Models of the study that are unlike the zoo lie half the largest norm and more above
+# it, its own within; smaller ones were not measured.
+_STRANGE = 1.1
 
 
 class DiHyFoState(NamedTuple):
@@ -47,7 +53,7 @@ class DiHyFoInfo(NamedTuple):
         achieved: the loss of the chosen sample on every class of the probe, ``[C]``,
             zero for classes that the probe lacks; None without a probe.
         forgotten_accuracy: of every sample, the mean over the forgotten classes of the
-            probe, ``[n]``; None without a probe.
+            probe, ``[n]``; NaN for a sample that is not finite; None without a probe.
         retained_accuracy: likewise, over the retained classes.
         chosen: which sample was kept, int32, ``[]``.
         distance: from the chosen sample to the nearest checkpoint of the zoo, in the
@@ -55,7 +61,13 @@ class DiHyFoInfo(NamedTuple):
             Hidden units are compared as they come, and the free mode's come in any
             order: match them first (:func:`hyperforget_jax.hypernet.match`) to tell a
             copy.
-        refused: whether the request named no class, and the model stayed as it was.
+        norm_ratio: how far the norm of all parameters of the model at hand lies outside
+            those of the zoo's starts, ``[]``: 1 within them, above where it is larger
+            than the largest, below where it is smaller than the smallest. None in the
+            free mode, which does not read the model.
+        refused: whether there was nothing to do, and the model stayed as it was: the
+            request named no class, or in the anchored mode none that is not in
+            ``state.forgotten``.
     """
 
     prompt: Array
@@ -64,6 +76,7 @@ class DiHyFoInfo(NamedTuple):
     retained_accuracy: Array | None
     chosen: Array
     distance: Array | None
+    norm_ratio: Array | None
     refused: Array
 
 
@@ -93,8 +106,13 @@ def dihyfo(
     audited, but nothing about it is certified. Normalisation statistics stay.
 
     An anchored hypernetwork knows models that were trained as the zoo's starts were.
-    One of another recipe, with larger weights say, may forget in part: give a
-    ``probe``, look at ``info.forgotten_accuracy``, and raise the ``dose``.
+    One of another recipe, with larger weights say, may forget in part: ``init`` warns
+    where the norm of a model's parameters is more than a tenth outside those of the
+    zoo's starts, but not under ``jit`` or ``vmap``; ``info.norm_ratio`` tells always
+    (a model that has forgotten may lie a little outside). Give a ``probe``, look at
+    ``info.forgotten_accuracy``, and where something is left, ask an unlearner of a
+    larger ``dose``, from the state before the request: what is in ``state.forgotten``
+    is not forgotten again. Or make a zoo with starts of such recipes.
 
     Args:
         classifier: the model.
@@ -104,10 +122,10 @@ def dihyfo(
             that forgot the same classes; or the loss wanted on every class, nats,
             ``[C]``.
         steps: calls of the denoiser a sample, static.
-        eta: 0 for DDIM, 1 for ancestral sampling.
-        guidance: scale of classifier-free guidance, static; 1 for none. Other values
-            need a hypernetwork with ``free_prompts``.
-        dose: factor on the change, in the anchored mode.
+        eta: 0 for DDIM, 1 for ancestral sampling, or between.
+        guidance: scale of classifier-free guidance, static; 1 for none. Other values,
+            not negative, need a hypernetwork with ``free_prompts``.
+        dose: factor on the change, in the anchored mode; finite and not negative.
         sets: how several classes are forgotten by one request: ``"sum"``,
             ``"sequence"`` or ``"direct"``, as for
             :class:`hyperforget_jax.hypernet.Sampler`. The free mode is always direct.
@@ -119,22 +137,40 @@ def dihyfo(
     Returns:
         An unlearner for class requests, with or without data. One that names no class,
         for single rows, is refused: with an error where its values are known, under
-        ``jit`` by leaving the model as it is and saying so in ``info``.
+        ``jit`` by leaving the model as it is and saying so in ``info``. So does one
+        whose classes are all forgotten, in the anchored mode.
 
     Raises:
-        ValueError: malformed arguments, an untrained hypernetwork or another
-            classifier's, or ``best_of`` without a probe.
+        TypeError, ValueError: malformed arguments, an untrained hypernetwork or another
+            classifier's, or ``best_of`` without a probe. By ``init``: what does not fit
+            the classifier, or parameters that are not finite.
     """
+    checks.check_is(Integral, "a whole number", steps=steps, best_of=best_of)
     checks.check_positive(steps=steps, best_of=best_of)
+    checks.check_factor(eta=eta, guidance=guidance, dose=dose)
+    if checks.is_concrete(eta) and eta > 1:
+        raise ValueError(f"eta must lie in [0, 1], got {eta}.")
     learnt = _check(classifier, hypernetwork, sets, guidance)
     num_classes = hypernetwork.num_classes
     if best_of > 1 and probe is None:
         raise ValueError(f"best_of={best_of} needs a probe to choose by.")
     if probe is not None:
         checks.check_examples(probe, num_classes=num_classes, name="probe")
-    asked = None if isinstance(prompt, str) else jnp.asarray(prompt, jnp.float32)
-    if asked is None and prompt != "profile":
-        raise ValueError(f"prompt must be 'profile' or losses, got {prompt!r}.")
+        if probe.x.shape[1:] != hypernetwork.input_shape:
+            raise ValueError(
+                f"probe.x must be [M, *{hypernetwork.input_shape}], got shape "
+                f"{probe.x.shape}."
+            )
+    if zoo is not None:
+        checks.check_is(hypernet.Zoo, "a hf.hypernet.Zoo", zoo=zoo)
+    asked = None
+    if not (isinstance(prompt, str) and prompt == "profile"):
+        try:
+            asked = jnp.asarray(prompt, jnp.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"prompt must be 'profile' or losses, got {prompt!r}."
+            ) from error
     if asked is not None and asked.shape != (num_classes,):
         raise ValueError(
             f"prompt must have a loss for each of {num_classes} classes, got shape "
@@ -150,7 +186,10 @@ def dihyfo(
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
         del key  # Nothing is drawn before the request.
+        checks.check_is_examples(data)
         checks.check_classifier(classifier, variables, data.x, num_classes=num_classes)
+        if checks.is_concrete(variables["params"], learnt):
+            _check_norm(hypernetwork, learnt, variables["params"])
         nobody = jnp.zeros(num_classes, bool)
         return DiHyFoState(variables, learnt, nobody, probe, ends)
 
@@ -159,6 +198,8 @@ def dihyfo(
         _check_classes(classifier, state, request, num_classes)
         classes = request.classes
         gone = classes | state.forgotten
+        anchored = hypernetwork.recipe.mode == "anchored"
+        new = classes & ~state.forgotten if anchored else classes
         profile = hypernet.profile(state.learnt.profiles, gone)
         wanted = profile if asked is None else asked
         anchor = state.variables["params"]
@@ -191,12 +232,14 @@ def dihyfo(
             mean = jax.vmap(losses.weighted_mean)
             loss = mean(scores.loss, kept)
             # A sample that is not finite is not the best.
-            loss = jnp.where(jnp.isfinite(loss), loss, jnp.inf)
+            finite = jnp.isfinite(loss)
+            loss = jnp.where(finite, loss, jnp.inf)
             chosen = jnp.argmin(loss).astype(jnp.int32)
             achieved = scores.loss[chosen]
-            retained = mean(scores.accuracy, kept)
+            # Nor has it forgotten: it answers nothing.
+            retained = jnp.where(finite, mean(scores.accuracy, kept), jnp.nan)
             lost = jnp.broadcast_to(gone & (there > 0), kept.shape)
-            forgotten = mean(scores.accuracy, lost)
+            forgotten = jnp.where(finite, mean(scores.accuracy, lost), jnp.nan)
         params = jax.tree.map(lambda leaf: leaf[chosen], samples)
         distance = None
         if state.nearest is not None:
@@ -209,7 +252,8 @@ def dihyfo(
             retained,
             chosen,
             distance,
-            ~jnp.any(classes),
+            _norm_ratio(hypernetwork, state.learnt, anchor),
+            ~jnp.any(new),
         )
         variables = {**state.variables, "params": params}
         return state._replace(variables=variables, forgotten=gone), info
@@ -225,6 +269,7 @@ def dihyfo(
 
 
 def _check(classifier, hypernetwork, sets, guidance) -> hypernet.Learnt:
+    checks.check_is(Classifier, "a hf.Classifier", classifier=classifier)
     if not isinstance(hypernetwork, hypernet.Hypernetwork):
         raise TypeError(
             "hypernetwork must be a hf.hypernet.Hypernetwork, as fit_hypernetwork or "
@@ -259,6 +304,35 @@ def _check_classes(classifier, state, request, num_classes: int) -> None:
             "request names no class: a hypernetwork forgets whole classes, not single "
             "rows (hf.pgu does)."
         )
+
+
+def _norm_ratio(hypernetwork, learnt, params) -> Array | None:
+    if hypernetwork.recipe.mode == "free":
+        return None
+    norm = jnp.linalg.norm(_flat(params))
+    nearest = jnp.clip(norm, *learnt.profiles.norms)
+    return jnp.where(norm == nearest, 1, norm / nearest)
+
+
+def _check_norm(hypernetwork, learnt, params) -> None:
+    """Raises for parameters that are not finite, and warns of those unlike the zoo."""
+    if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise ValueError("variables['params'] must be finite, and are not.")
+    ratio = _norm_ratio(hypernetwork, learnt, params)
+    if ratio is None or 1 / _STRANGE < ratio < _STRANGE:
+        return
+    if ratio > 1:
+        which, after = "largest", "may forget in part only"
+    else:
+        which, after = "smallest", "may not forget as the zoo's models do"
+    warnings.warn(
+        f"The norm of the model's parameters is {ratio:.2f} times the {which} among "
+        f"the starts of the zoo: a model that was trained otherwise {after}. Give "
+        "hf.dihyfo a probe and look at info.forgotten_accuracy and "
+        "info.retained_accuracy; another dose may help, or a zoo with starts of such "
+        "models.",
+        stacklevel=3,  # Who calls init.
+    )
 
 
 def _last(zoo: hypernet.Zoo) -> Any:

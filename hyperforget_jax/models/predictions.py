@@ -69,10 +69,7 @@ def population_logits(
         Logits, ``[P, N, C]``, at least float32.
     """
     if at_once is None:
-        one = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), variables
-        )
-        members = jax.tree.leaves(variables)[0].shape[0]
+        members, one = memory.one_of(variables)
         at_once = memory.members_at_once(members, classifier.apply, one, x[:batch_size])
     return lax.map(
         lambda member: logits(classifier, member, x, batch_size=batch_size),

@@ -299,5 +299,22 @@ def test_the_wrong_zoo_or_classifier_is_named():
         hypernet.fit_hypernetwork(key, free, classifier, *arguments)
     with pytest.raises(ValueError, match="hypernetwork is for the classifier"):
         hypernet.fit_hypernetwork(key, free, toys.softmax_regression(), *arguments)
+    zoo, train, course = arguments
+    network, clf = hypernet.build(classifier, train.x), classifier
+    for changed, message in (
+        ((clf, clf, zoo, train, course), "hypernetwork must be"),
+        ((network, 3, zoo, train, course), "classifier must be"),
+        ((network, clf, 3, train, course), "zoo must be"),
+        ((network, clf, [3], train, course), "zoo must be"),
+        ((network, clf, [], train, course), "at least one"),
+        (
+            (network, clf, zoo, train, course._replace(learning_rate=-1.0)),
+            "learning_rate must be positive",
+        ),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            hypernet.fit_hypernetwork(key, *changed)
+    with pytest.raises(TypeError, match="recipe must be a hypernet.Recipe"):
+        hypernet.build(classifier, train.x, {"mixer": "mean"})
     with pytest.raises(ValueError, match="samples params alone"):
         hypernet.build(toys.normalised(), worlds.train().x, free.recipe)

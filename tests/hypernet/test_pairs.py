@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from hyperforget_jax import hypernet
@@ -160,14 +161,27 @@ def test_profiles_are_the_means_of_the_last_checkpoints():
 def test_profiles_are_of_all_parts_of_a_zoo():
     zoo = worlds.zoo("anchored")
     single = (zoo.masks.sum(1) == 1) & zoo.masks[:, 2]
-    # Neither part forgets what the other does.
+    # Neither part forgets what the other does, or begins as the other.
     parts = [
-        zoo._replace(masks=zoo.masks[own], loss=zoo.loss[own])
-        for own in (single, ~single)
+        zoo._replace(
+            masks=zoo.masks[own],
+            loss=zoo.loss[own],
+            starts=jax.tree.map(lambda leaf, at=begun: leaf[at], zoo.starts),
+        )
+        for own, begun in ((single, slice(3)), (~single, slice(3, 6)))
     ]
     whole, joined = pairs.profiles_of([zoo]), pairs.profiles_of(iter(parts))
     # Means are taken over the same numbers, in the same order.
     chex.assert_trees_all_equal(joined, whole)
+
+
+def test_profiles_know_the_norms_of_starts():
+    zoo = worlds.zoo("anchored")
+    assert zoo.starts is not None
+    norms = jax.vmap(optax.tree.norm)(zoo.starts["params"])
+    found = pairs.profiles_of([zoo]).norms
+    np.testing.assert_allclose(found, [norms.min(), norms.max()], rtol=1e-6)
+    np.testing.assert_array_equal(pairs.profiles_of([worlds.zoo("free")]).norms, 0)
 
 
 def test_unknown_sets_are_composed_of_single_classes():

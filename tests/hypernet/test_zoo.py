@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hyperforget_jax as hf
@@ -153,12 +154,28 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
         ),
         ({"masks": [[4]]}, r"classes in \[0, 4\)"),
         ({"starts": 0}, "starts must be positive"),
+        ({"starts": [{"w": jnp.ones(3)}]}, "starts must be a whole number or"),
+        ({"starts": 2.0}, "starts must be a whole number, or variables"),
         ({"oracles": 0}, "oracles must be positive"),
+        ({"masks": 3}, "masks must be a list"),
+        ({"checkpoint_steps": 4}, "checkpoint_steps must be a list"),
+        ({"forget": worlds.FORGET._replace(steps=0)}, "forget.steps must be positive"),
     ],
 )
 def test_malformed_arguments_are_named(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         worlds.make_anchored(**changes)
+
+
+@pytest.mark.filterwarnings("ignore:The loss of")
+def test_a_zoo_of_nothing_finite_is_refused():
+    broken = hypernet.Training(optax.sgd(jnp.inf), 2, 16)
+    with pytest.raises(ArithmeticError, match="No start stayed finite"):
+        worlds.make_anchored(start=broken, checkpoint_steps=())
+    with pytest.raises(ArithmeticError, match="No run of the zoo"):
+        worlds.make_anchored(forget=broken, checkpoint_steps=())
+    with pytest.raises(ArithmeticError, match="No run of the zoo"):
+        worlds.make_free(training=broken)
 
 
 def test_the_probe_is_held_out_and_whole():

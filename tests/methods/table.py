@@ -21,7 +21,9 @@ def _hypernetwork(classifier, **changes):
         for key, leaf in zip(keys, leaves, strict=True)
     ]
     eye = jnp.eye(toys.NUM_CLASSES)
-    profiles = hypernet.Profiles(eye > 0, 0.1 + 5 * eye, 6 * jnp.ones(4))
+    profiles = hypernet.Profiles(
+        eye > 0, 0.1 + 5 * eye, 6 * jnp.ones(4), jnp.array([0, 1e9])
+    )
     learnt = learnt._replace(weights=structure.unflatten(noisy), profiles=profiles)
     return built._replace(learnt=learnt)
 

@@ -1,5 +1,7 @@
 """The hypernetwork as an unlearner: what it reads, tells and refuses."""
 
+import warnings
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -115,8 +117,32 @@ def test_losses_that_are_asked_for_are_asked_for_of_sets_too(sets):
 def test_what_is_forgotten_is_not_forgotten_twice():
     _, _, unlearn, state = prepared()
     after, _ = unlearn(jax.random.key(1), state, ask(2))
-    again, _ = unlearn(jax.random.key(2), after, ask(2))
+    again, info = unlearn(jax.random.key(2), after, ask(2))
     chex.assert_trees_all_equal(again, after)
+    assert info.refused
+    _, info = unlearn(jax.random.key(2), after, ask(1, 2))
+    assert not info.refused
+
+
+def test_a_sample_that_is_not_finite_has_forgotten_nothing(monkeypatch):
+    classifier, network = worlds.CLASSIFIER, worlds.fitted("anchored")[0]
+    broken = jax.random.split(jax.random.key(1), 3)[1]
+    forget = hypernet.forget_set
+
+    def sometimes(key, *arguments):
+        params = forget(key, *arguments)
+        data = jax.random.key_data
+        factor = jnp.where((data(key) == data(broken)).all(), jnp.nan, 1)
+        return jax.tree.map(lambda leaf: factor * leaf, params)
+
+    monkeypatch.setattr(hypernet, "forget_set", sometimes)
+    unlearner = hf.dihyfo(classifier, network, probe=worlds.probe(), best_of=3)
+    _, _, _, state = prepared(probe=worlds.probe())
+    after, info = unlearner.unlearn(jax.random.key(1), state, ask(2))
+    for found in (info.forgotten_accuracy, info.retained_accuracy):
+        np.testing.assert_array_equal(np.isnan(found), [False, True, False])
+    assert info.chosen != 1
+    chex.assert_tree_all_finite(after.variables)
 
 
 @pytest.mark.parametrize("sets", ["sequence", "direct"])
@@ -196,6 +222,42 @@ def test_the_distance_is_that_to_the_nearest_last_checkpoint():
     np.testing.assert_allclose(info.distance, nearest, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "warns"),
+    [(2.0, True), (1.05, False), (1.0, False), (0.95, False), (0.5, True)],
+)
+def test_models_of_another_size_are_told_apart(ratio, warns):
+    _, unlearner, unlearn, state = prepared()
+    low, high = np.asarray(state.learnt.profiles.norms)
+    wanted = ratio * (high if ratio > 1 else low if ratio < 1 else (low + high) / 2)
+    norm = np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(state.variables)))
+    own = jax.tree.map(lambda leaf: wanted / norm * leaf, state.variables)
+    arguments = jax.random.key(0), own, worlds.train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if not warns:
+            unlearner.init(*arguments)
+        # Not where norms are not known.
+        jax.jit(unlearner.init)(*arguments)
+    if warns:
+        with pytest.warns(
+            UserWarning,
+            match=f"{ratio:.2f} times the {'largest' if ratio > 1 else 'smallest'}",
+        ):
+            unlearner.init(*arguments)
+    _, info = unlearn(jax.random.key(1), state._replace(variables=own), ask(2))
+    np.testing.assert_allclose(info.norm_ratio, ratio, rtol=1e-5)
+
+
+def test_the_free_mode_knows_no_size():
+    _, unlearner, unlearn, state = prepared("free")
+    own = jax.tree.map(lambda leaf: 10 * leaf, state.variables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unlearner.init(jax.random.key(0), own, worlds.train())
+    assert unlearn(jax.random.key(1), state, ask(1))[1].norm_ratio is None
+
+
 def test_requests_for_rows_are_refused():
     _, unlearner, unlearn, state = prepared()
     request = hf.forget_rows(worlds.train(), [1, 2])
@@ -217,9 +279,32 @@ def test_malformed_arguments_are_named():
         ({"best_of": 3}, "needs a probe"),
         ({"guidance": 2.0}, "prompts hidden"),
         ({"steps": 0}, "steps must be positive"),
+        ({"steps": 2.0}, "steps must be a whole number"),
+        ({"best_of": "2"}, "best_of must be a whole number"),
+        ({"dose": -1.0}, "dose must be finite and not negative"),
+        ({"dose": np.nan}, "dose must be finite and not negative"),
+        ({"dose": "2"}, "dose must be a number"),
+        ({"dose": None}, "dose must be a number"),
+        ({"dose": [1.0, 2.0]}, "dose must be a number"),
+        ({"eta": "x"}, "eta must be a number"),
+        ({"eta": 1.5}, r"eta must lie in \[0, 1\]"),
+        ({"dose": 1 + 2j}, "dose must be a number"),
+        ({"guidance": np.nan}, "guidance must be finite"),
+        ({"prompt": None}, "prompt must be 'profile'"),
+        ({"prompt": ["a"] * 4}, "prompt must be 'profile'"),
+        ({"zoo": 3}, "zoo must be a hf.hypernet.Zoo"),
+        ({"probe": toys.points(features=7)}, r"probe.x must be \[M"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             hf.dihyfo(classifier, network, **options)
+    with pytest.raises(TypeError, match="classifier must be a hf.Classifier"):
+        hf.dihyfo(hf.models.MLP((3,)), network)
+    _, unlearner, _, state = prepared()
+    with pytest.raises(TypeError, match="data must be hf.Examples"):
+        unlearner.init(jax.random.key(0), state.variables, None)
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, state.variables)
+    with pytest.raises(ValueError, match="must be finite"):
+        unlearner.init(jax.random.key(0), broken, worlds.train())
     with pytest.raises(ValueError, match="was trained for"):
         hf.dihyfo(toys.softmax_regression(), network)
     with pytest.raises(ValueError, match="learnt nothing"):
