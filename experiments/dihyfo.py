@@ -5,7 +5,8 @@
 A zoo of models is trained, hypernetworks learn from it, and then change, or replace,
 models that they have never seen. Scenarios: every class, beside all rivals (classes);
 many raw samples of every class (samples); prompted against achieved losses (prompts);
-pairs of classes, in the zoo and in no zoo (pairs); choices undone (ablations).
+pairs of classes, in the zoo and in no zoo (pairs); models that were trained otherwise
+than those of the zoo (strangers); choices undone (ablations).
 """
 
 import dataclasses
@@ -22,7 +23,9 @@ import study as studies
 import tyro
 from dihyfo_measures import (
     CLASSES,
+    DOSES,
     alignment,
+    dosed,
     follower,
     judge,
     maker,
@@ -39,13 +42,28 @@ from rich.table import Table
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 
-SCENARIOS = ("classes", "samples", "prompts", "pairs", "ablations")
+SCENARIOS = ("classes", "samples", "prompts", "pairs", "strangers", "ablations")
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "dihyfo_2": {},
     "dihyfo_1": {"prompt": "dihyfo_1"},
     "dihyfo_2/free": {"mode": "free"},
     "dihyfo_1/free": {"mode": "free", "prompt": "dihyfo_1"},
+    # Tokens see each other, not their mean alone; and it is trained for longer.
+    "dihyfo_2/free-attention": {
+        "mode": "free",
+        "mixer": "attention",
+        "course": {"steps": 8_000},
+    },
+}
+
+# Calls of the denoiser a sample, where one is too few.
+STEPS = {"dihyfo_2/free-attention": 20}
+
+# By which networks models of other recipes are asked to forget.
+ZOOS: dict[str, dict[str, Any]] = {
+    "dihyfo_2": {},
+    "dihyfo_2/mixed": {"mixed": True},
 }
 
 # Each chunk has an encoder of its own, so that the order of hidden units matters; to a
@@ -80,10 +98,15 @@ class DiHyFo:
     """Training seeds of the hypernetworks."""
     samples: int = 16
     """Raw samples of every class and model."""
-    scenarios: tuple[str, ...] = SCENARIOS
-    """What is asked: classes, samples, prompts, pairs, ablations."""
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    """Hypernetworks: by prompt, in the anchored and in the free mode."""
+    scenarios: tuple[str, ...] = tuple(
+        name for name in SCENARIOS if name != "strangers"
+    )
+    """What is asked: classes (each of them, beside all rivals), samples (many of each
+    class), prompts (doses), pairs (of classes), ablations (choices undone), strangers
+    (models of other recipes, of the preset digits)."""
+    variants: tuple[str, ...] = tuple(VARIANTS)[:4]
+    """Hypernetworks: dihyfo_2, dihyfo_1, dihyfo_2/free, dihyfo_1/free or
+    dihyfo_2/free-attention."""
     methods: tuple[str, ...] = ("logit_mask", "finetune", "neggrad_plus")
     """The rivals."""
     resume: bool = False
@@ -107,7 +130,10 @@ def main(config: DiHyFo) -> None:
     for scenario in SCENARIOS:
         if scenario in config.scenarios:
             console.log(f"scenario {scenario}")
-            rows += _RUN[scenario](config, study, world)
+            found = _RUN[scenario](config, study, world)
+            if not found:
+                console.log(f"{config.preset} has no {scenario}")
+            rows += found
             jax.clear_caches()
     for row in rows:
         row["factors"] = {"recipe": study.recipe.model, **(row["factors"] or {})}
@@ -135,6 +161,9 @@ def _record(config: DiHyFo) -> dict[str, Any]:
         raise SystemExit(
             f"--preset must be one of {sorted(worlds.PRESETS)}, got {config.preset!r}."
         )
+    for name in ("networks", "samples"):
+        if getattr(config, name) < 1:
+            raise SystemExit(f"--{name} must be positive, got {getattr(config, name)}.")
     preset = worlds.PRESETS[config.preset]
     record = studies.record_of(config, preset.recipe)
     fields: dict[str, Any] = dataclasses.asdict(preset)
@@ -142,7 +171,12 @@ def _record(config: DiHyFo) -> dict[str, Any]:
     for name in ("course", "free_course"):
         fields[name] = getattr(preset, name)._asdict()
     # What networks are made with, so that no run is gone on with by others.
-    made = {"variants_are": VARIANTS, "ablations_are": ABLATIONS}
+    made = {
+        "variants_are": VARIANTS,
+        "steps_are": STEPS,
+        "ablations_are": ABLATIONS,
+        "zoos_are": ZOOS,
+    }
     return json.loads(json.dumps(record | {"study": fields} | made))
 
 
@@ -156,7 +190,7 @@ def _classes(config, study, world) -> list[dict[str, Any]]:
     methods["teacher"] = world.teacher()
     for name in config.variants:
         network = world.trained(_file(name), 0, **VARIANTS[name])
-        methods[name] = _method(network)
+        methods[name] = _method(network, steps=STEPS.get(name, 1))
         if name == "dihyfo_2":
             methods[f"{name}/20 steps"] = _method(network, steps=20)
     for label in range(10):
@@ -221,7 +255,9 @@ def _prompts(config, study, world) -> list[dict[str, Any]]:
     for name in config.variants:
         for number in range(config.networks):
             network = world.trained(_file(name), number, **VARIANTS[name])
-            sweep, along = sweeper(study, network), follower(study, network)
+            sampler = hypernet.Sampler(steps=STEPS.get(name, 1))
+            sweep = sweeper(study, network, sampler)
+            along = follower(study, network, sampler)
             for label in range(10):
                 found = []
                 for seed in range(config.seeds):
@@ -250,7 +286,7 @@ def _prompts(config, study, world) -> list[dict[str, Any]]:
                         name,
                         f"class {label}",
                         found,
-                        {"network": number, "steps": 1},
+                        {"network": number, "steps": sampler.steps},
                     )
                 )
     return rows
@@ -273,7 +309,7 @@ def _pairs(config, study, world) -> list[dict[str, Any]]:
         network = world.trained(_file(name), 0, **VARIANTS[name])
         # The free mode has one way only.
         for sets in hypernet.SETS if "free" not in name else ("direct",):
-            sampler = hypernet.Sampler(sets=sets)
+            sampler = hypernet.Sampler(steps=STEPS.get(name, 1), sets=sets)
             makers[f"{name}/{sets}"] = maker(network, sampler, 4)
     for row, (where, pair) in enumerate(pairs):
         classes = jnp.asarray(masks[row])
@@ -308,6 +344,33 @@ def _pairs(config, study, world) -> list[dict[str, Any]]:
     return rows
 
 
+def _strangers(config, study, world) -> list[dict[str, Any]]:
+    """Models of other recipes, asked to forget each class at several doses: by a
+    network of the usual zoo, and by one of a zoo that has starts of some of them."""
+    if not world.preset.strangers:
+        return []
+    rows = []
+    kinds: dict[str, Any] = {"the zoo's recipe": study.originals}
+    for number, kind in enumerate(world.preset.strangers):
+        training = kind.training(world.preset.recipe.batch_size)
+        kinds[kind.name] = world.starts(1_020 + number, training, config.seeds)
+    for name, changes in ZOOS.items():
+        for number in range(config.networks):
+            network = world.trained(_file(name), number, **changes)
+            for kind, variables in kinds.items():
+                found = dosed(study, network, jax.random.key(37), variables)
+                doses = {"by the probe": found.by_probe()}
+                for row, dose in enumerate(DOSES):
+                    doses[str(dose)] = np.full_like(doses["by the probe"], row)
+                for dose, chosen in doses.items():
+                    factors = {"network": number, "dose": dose, "models": kind}
+                    metrics = found.metrics(chosen)
+                    rows.append(
+                        _row(study, "strangers", name, "classes", metrics, factors)
+                    )
+    return rows
+
+
 def _ablations(config, study, world) -> list[dict[str, Any]]:
     """One choice undone at a time, one hypernetwork each."""
     rows = []
@@ -315,7 +378,9 @@ def _ablations(config, study, world) -> list[dict[str, Any]]:
     usual = {"anchored": {}, "free": {"mode": "free"}}
     for name, changes in (usual | ABLATIONS).items():
         network = world.trained(f"ablation-{name}", 0, **changes)
-        sweep = None if network.recipe.mode == "free" else sweeper(study, network)
+        sweep = None
+        if network.recipe.mode == "anchored":
+            sweep = sweeper(study, network, hypernet.Sampler())
         for steps in (1, 20):
             make = maker(network, hypernet.Sampler(steps=steps), 8)
             for label in range(10):
@@ -348,6 +413,7 @@ _RUN = {
     "samples": _samples,
     "prompts": _prompts,
     "pairs": _pairs,
+    "strangers": _strangers,
     "ablations": _ablations,
 }
 
@@ -380,8 +446,10 @@ def _pair_oracles(config, study, world, masks):
 def _row(study, scenario, method, request, found, factors, seconds=None):
     nothing = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
     everything = {"retain", "forget", "classes", "probe"}
-    # The best of many samples is chosen by the probe.
-    chosen = {"probe"} if any(name.startswith("best_") for name in found[0]) else set()
+    # The best of many samples is chosen by the probe, and so may be the dose.
+    by_probe = any(name.startswith("best_") for name in found[0])
+    by_probe |= factors.get("dose") == "by the probe"
+    chosen = {"probe"} if by_probe else set()
     access = hf.Access(before=everything, unlearn={"classes"} | chosen)
     if method == "original":
         access = hf.identity(study.classifier).access
@@ -406,7 +474,8 @@ def _summary(rows) -> Table:
     grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         factors = row["factors"]
-        told = [f"{n} {factors[n]}" for n in ("steps", "where") if n in factors]
+        told = ("steps", "where", "models", "dose")
+        told = [f"{name} {factors[name]}" for name in told if name in factors]
         place = (row["scenario"], ", ".join([row["method"], *told]))
         grouped.setdefault(place, []).append(row["metrics"])
     for (scenario, method), metrics in grouped.items():

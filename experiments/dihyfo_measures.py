@@ -2,17 +2,19 @@
 
 import functools
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import dihyfo_world as worlds
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 
 CLASSES = np.eye(10, dtype=bool)
 PROMPTS = 20
+DOSES = (1.0, 1.25, 1.5, 2.0)
 
 
 def member(index: int, stacked: Any) -> Any:
@@ -125,38 +127,123 @@ def nearest_other(ends: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def sweeper(study, network):
+class Dosed(NamedTuple):
+    """What S models know that forgot each class at each of D doses.
+
+    Attributes:
+        forget: test accuracy on the class, ``[D, C, S]``.
+        left: accuracy on the class on the probe, likewise.
+        retain: test accuracy on the other classes, likewise.
+        before: on these, before, ``[C, S]``.
+        norm_ratio: how unlike the zoo's starts the models were, ``[S]``.
+    """
+
+    forget: np.ndarray
+    left: np.ndarray
+    retain: np.ndarray
+    before: np.ndarray
+    norm_ratio: np.ndarray
+
+    def by_probe(self) -> np.ndarray:
+        """The least dose that leaves nothing on the probe, else the largest, [C, S]."""
+        enough = self.left == 0
+        return np.where(enough.any(0), enough.argmax(0), len(DOSES) - 1)
+
+    def metrics(self, dose: np.ndarray) -> list[dict[str, float]]:
+        """Of every model, over classes; with which dose, ``[C, S]``."""
+        forget, retain = (
+            np.take_along_axis(values, dose[None], 0)[0]
+            for values in (self.forget, self.retain)
+        )
+        return [
+            {
+                "forget_accuracy_test": forget[:, seed].mean(),
+                "forget_accuracy_worst_class": forget[:, seed].max(),
+                "retain_accuracy_test": retain[:, seed].mean(),
+                "retain_accuracy_before": self.before[:, seed].mean(),
+                "norm_ratio": self.norm_ratio[seed],
+            }
+            for seed in range(len(self.norm_ratio))
+        ]
+
+
+def dosed(study, network: hypernet.Hypernetwork, key, variables) -> Dosed:
+    """Every class forgotten by every model, at every dose."""
+    kind, found = network._replace(learnt=None), []
+    for dose in DOSES:
+        for label in range(10):
+            made, ratio = _dose(
+                study.classifier,
+                kind,
+                network.learnt,
+                key,
+                variables,
+                study.splits.train,
+                jnp.asarray(CLASSES[label]),
+                dose,
+            )
+            test, probe = (
+                hypernet.score_all(study.classifier, made, split).accuracy
+                for split in (study.splits.test, study.splits.probe)
+            )
+            rest = test[:, ~CLASSES[label]].mean(1)
+            found.append((test[:, label], probe[:, label], rest, ratio))
+    shape = (len(DOSES), 10, -1)
+    forget, left, retain, ratios = (
+        np.reshape(column, shape) for column in zip(*found, strict=True)
+    )
+    own = hypernet.score_all(study.classifier, variables, study.splits.test).accuracy
+    before = np.stack([own[:, ~gone].mean(1) for gone in CLASSES])
+    return Dosed(forget, left, retain, before, ratios[0, 0])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _dose(classifier, network, learnt, key, variables, train, classes, dose):
+    unlearner = hf.dihyfo(classifier, network._replace(learnt=learnt), dose=dose)
+    request = hf.forget_labels([0], num_classes=10)._replace(classes=classes)
+
+    def one(key, own):
+        state, info = unlearner.unlearn(key, unlearner.init(key, own, train), request)
+        return state.variables, info.norm_ratio
+
+    members = jax.tree.leaves(variables)[0].shape[0]
+    return jax.vmap(one)(jax.random.split(key, members), variables)
+
+
+def sweeper(study, network, sampler: hypernet.Sampler):
     """``(key, params, first loss, label) -> (asked, came)``: forget losses from a
     model's own to the largest of the zoo, the others by profile."""
     kind = network._replace(learnt=None)
     return functools.partial(
-        _sweep, study.classifier, kind, study.splits.probe, network.learnt
+        _sweep, study.classifier, kind, sampler, study.splits.probe, network.learnt
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _sweep(classifier, network, probe, learnt, key, params, begin, label):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _sweep(classifier, network, sampler, probe, learnt, key, params, begin, label):
     classes = jnp.arange(network.num_classes) == label
     profile = hypernet.profile(learnt.profiles, classes)
     asked = jnp.linspace(begin, learnt.profiles.largest[label], PROMPTS)
     wanted = jnp.where(classes, asked[:, None], profile)
-    losses = _losses(classifier, network, probe, learnt, key, params, wanted, classes)
+    losses = _losses(
+        classifier, network, sampler, probe, learnt, key, params, wanted, classes
+    )
     return asked, losses[:, label]
 
 
-def follower(study, network):
+def follower(study, network, sampler: hypernet.Sampler):
     """``(key, params, losses [K, C], classes) -> achieved losses [K, C]``."""
     kind = network._replace(learnt=None)
     return functools.partial(
-        _losses, study.classifier, kind, study.splits.probe, network.learnt
+        _losses, study.classifier, kind, sampler, study.splits.probe, network.learnt
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _losses(classifier, network, probe, learnt, key, params, wanted, classes):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _losses(classifier, network, sampler, probe, learnt, key, params, wanted, classes):
     def one(key, wanted):
         return hypernet.sample_params(
-            key, network, learnt, params, wanted, classes, hypernet.Sampler()
+            key, network, learnt, params, wanted, classes, sampler
         )
 
     made = jax.vmap(one)(jax.random.split(key, wanted.shape[0]), wanted)

@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import study as studies
 import tyro
+from dihyfo_measures import CLASSES, maker, member, params_of
 from matplotlib import animation
 from sklearn.decomposition import PCA
 
@@ -90,33 +91,18 @@ def _prompts(axis, rows) -> None:
 
 
 def _grid(figure, axis, study, network) -> None:
-    learnt = network.learnt
-    params = study.originals["params"]
-
-    @jax.jit
-    def accuracies(key, own, classes):
-        made = hypernet.forget_set(
-            key,
-            network,
-            learnt,
-            own,
-            classes,
-            jnp.zeros(10, bool),
-            None,
-            hypernet.Sampler(),
+    make = maker(network, hypernet.Sampler(), 1)
+    grid = np.zeros((10, 10))
+    for label, classes in enumerate(CLASSES):
+        samples = [
+            make(jax.random.key(40), member(seed, params_of(study)), classes)
+            for seed in range(study.seeds)
+        ]
+        params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *samples)
+        scores = hypernet.score_all(
+            study.classifier, {"params": params}, study.splits.test
         )
-        variables = {"params": made}
-        return hypernet.class_scores(
-            study.classifier, variables, study.splits.test
-        ).accuracy
-
-    key = jax.random.key(40)
-    every = jax.vmap(
-        lambda own: jax.lax.map(
-            lambda classes: accuracies(key, own, classes), jnp.eye(10, dtype=bool)
-        )
-    )
-    grid = np.asarray(jnp.mean(every(params), axis=0))
+        grid[label] = scores.accuracy.mean(axis=0)
     shown = axis.imshow(grid, vmin=0, vmax=1, cmap="Blues")
     for row, column in np.ndindex(10, 10):
         colour = "white" if grid[row, column] > 0.5 else "black"

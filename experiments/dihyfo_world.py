@@ -30,6 +30,34 @@ def _pairs(seen: int) -> tuple[tuple[tuple[int, int], ...], ...]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stranger:
+    """How models are trained that hypernetworks are not made for: without decay.
+
+    Attributes:
+        name: for tables.
+        optimizer: ``"adam"`` or ``"sgd"``, this with momentum.
+        learning_rate: its.
+        steps: minibatches.
+        cosine: whether the rate falls to zero, along a cosine.
+        mixed: whether the mixed zoo has such starts.
+    """
+
+    name: str
+    optimizer: str
+    learning_rate: float
+    steps: int
+    cosine: bool
+    mixed: bool
+
+    def training(self, batch_size: int) -> hypernet.Training:
+        rate: Any = self.learning_rate
+        if self.cosine:
+            rate = optax.cosine_decay_schedule(rate, self.steps)
+        make = {"adam": optax.adam, "sgd": lambda rate: optax.sgd(rate, 0.9)}
+        return hypernet.Training(make[self.optimizer](rate), self.steps, batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
 class Preset:
     """What a study is made of.
 
@@ -50,6 +78,7 @@ class Preset:
         free_course: how it is trained in the free mode.
         seen: pairs of classes that zoos have.
         unseen: pairs that no zoo has.
+        strangers: models of other recipes that are to forget too.
     """
 
     recipe: recipes.Recipe
@@ -65,6 +94,7 @@ class Preset:
     free_course: hypernet.Course
     seen: tuple[tuple[int, int], ...] = _pairs(10)[0]
     unseen: tuple[tuple[int, int], ...] = _pairs(10)[1]
+    strangers: tuple[Stranger, ...] = ()
 
     @property
     def masks(self) -> list[tuple[int, ...]]:
@@ -102,6 +132,13 @@ PRESETS = {
         network=hypernet.Recipe(width=96, mixer="mean"),
         course=hypernet.Course(steps=3_000),
         free_course=hypernet.Course(steps=3_000),
+        strangers=(
+            Stranger("adam", "adam", 1e-2, 400, cosine=True, mixed=True),
+            Stranger("adam, long", "adam", 1e-2, 3_000, cosine=False, mixed=True),
+            Stranger("sgd, long", "sgd", 0.1, 2_000, cosine=False, mixed=True),
+            Stranger("adam, slow", "adam", 3e-3, 1_500, cosine=False, mixed=False),
+            Stranger("sgd, slow", "sgd", 0.03, 1_000, cosine=False, mixed=False),
+        ),
     ),
     "mnist": Preset(
         recipes.Recipe("mnist", (10,), 2e-3, 0.1, 2_500, 128),
@@ -219,6 +256,37 @@ class World:
             zoo.steps,
         )
 
+    def mixed(self) -> hypernet.Zoo:
+        """An anchored zoo of as many starts, some of them trained as strangers are."""
+
+        def make():
+            kinds = [kind for kind in self.preset.strangers if kind.mixed]
+            each, own = self.preset.starts // (1 + len(kinds)), self.preset.start()
+            parts = [self.starts(1_005, own, self.preset.starts - each * len(kinds))]
+            for number, kind in enumerate(kinds):
+                training = kind.training(own.batch_size)
+                parts.append(self.starts(1_010 + number, training, each))
+            starts = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+            return self._anchored(starts, 1_007)
+
+        return self._zoo("mixed-zoo", make)
+
+    def starts(self, seed: int, training: hypernet.Training, members: int) -> Any:
+        """Variables of trained models, stacked."""
+        population = hf.fit_population(
+            jax.random.key(seed),
+            self.classifier,
+            self.splits.train,
+            training.optimizer,
+            training.steps,
+            members=members,
+            batch_size=training.batch_size,
+            directory=self.out / f"starts-{seed}",
+        )
+        failed = np.flatnonzero(np.asarray(population.failed_at) >= 0)
+        assert not failed.size, f"trainings {failed.tolist()} diverged"
+        return population.variables
+
     def held_out(self, starts: Any) -> hypernet.Zoo:
         """Runs from starts that no zoo has, single classes only."""
         masks, answers = self.preset.masks[:10], self.answers()[:10]
@@ -264,6 +332,7 @@ class World:
         mode: str = "anchored",
         share: float = 1.0,
         match: bool = True,
+        mixed: bool = False,
         course: dict[str, Any] | None = None,
         **changes,
     ) -> hypernet.Hypernetwork:
@@ -275,6 +344,7 @@ class World:
             mode: anchored or free.
             share: of the anchored zoo that it sees.
             match: whether the free zoo's hidden units are in one order.
+            mixed: whether it learns from the mixed zoo, the whole of it.
             course: changes of the course.
             changes: changes of the recipe.
         """
@@ -282,7 +352,11 @@ class World:
         if path.exists():
             return hypernet.load_hypernetwork(path, self.classifier)
         anchored = mode == "anchored"
-        zoo = self.anchored(share) if anchored else self.free(match)
+        if mixed:
+            assert anchored and share == 1
+            zoo = self.mixed()
+        else:
+            zoo = self.anchored(share) if anchored else self.free(match)
         usual = self.preset.course if anchored else self.preset.free_course
         begun = time.perf_counter()
         network, trace = hypernet.fit_hypernetwork(

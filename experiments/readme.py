@@ -25,6 +25,8 @@ class Readme:
     """The file."""
 
 
+_DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
+
 BLOCKS = {
     "methods": methods.access,
     "classes-digits": lambda: classes.methods("digits"),
@@ -45,13 +47,14 @@ BLOCKS = {
     "pgu-poison": lambda: pgu.poison("mnist"),
     "pgu-ablations": lambda: pgu.ablations("mnist"),
     "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
+    "dihyfo-strangers-digits": lambda: hypernetworks.strangers("digits-strangers"),
     **{
         f"dihyfo-{scenario}-{preset}": functools.partial(make, preset)
         for scenario, make, presets in (
-            ("classes", hypernetworks.classes, ("digits", "mnist", "cifar10_cnn")),
-            ("samples", hypernetworks.samples, ("digits", "mnist", "cifar10_cnn")),
-            ("prompts", hypernetworks.prompts, ("digits", "mnist", "cifar10_cnn")),
-            ("pairs", hypernetworks.pairs, ("digits", "mnist")),
+            ("classes", hypernetworks.classes, (*_DENSE, "cifar10_cnn")),
+            ("samples", hypernetworks.samples, (*_DENSE, "cifar10_cnn")),
+            ("prompts", hypernetworks.prompts, (*_DENSE, "cifar10_cnn")),
+            ("pairs", hypernetworks.pairs, _DENSE),
         )
         for preset in presets
     },

@@ -1,10 +1,16 @@
 """The study of hypernetworks: what no zoo has, how it measures, what it refuses."""
 
+import dataclasses
+import functools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 from tests import scripts, toys
 from tests.hypernet import worlds as small
@@ -62,6 +68,110 @@ def test_a_copy_in_another_order_is_no_novelty(modules):
     assert found["nearest_distance_ratio"] < 0.1
 
 
+def test_the_dose_by_the_probe_is_the_least_that_is_enough(modules):
+    doses = len(modules[2].DOSES)
+    left = np.ones((doses, 2, 1))
+    left[1:, 0] = 0  # The second class is never gone.
+    forget = np.arange(2.0 * doses).reshape(left.shape)
+    found = modules[2].Dosed(forget, left, -left, forget[0], np.array([1.5]))
+    np.testing.assert_array_equal(found.by_probe(), [[1], [doses - 1]])
+    metrics = found.metrics(found.by_probe())
+    assert metrics == [
+        {
+            "forget_accuracy_test": (2 + 2 * doses - 1) / 2,
+            "forget_accuracy_worst_class": 2 * doses - 1,
+            "retain_accuracy_test": -0.5,
+            "retain_accuracy_before": 0.5,
+            "norm_ratio": 1.5,
+        }
+    ]
+
+
+def test_every_class_is_forgotten_by_every_model_at_every_dose(modules):
+    measures, splits = modules[2], hf.data.load("digits")
+    classifier = hf.from_linen(hf.models.MLP((4,)))
+    network = hypernet.build(
+        classifier, splits.train.x, hypernet.Recipe(width=8, depth=1, heads=2)
+    )
+    # Weights that are noise: models are changed, and not for the better.
+    learnt = hypernet.untrained(network)
+    profiles = learnt.profiles._replace(norms=jnp.array([1.0, 2.0]))
+    noise = optax.tree.random_like(jax.random.key(3), learnt.weights)
+    network = network._replace(learnt=learnt._replace(weights=noise, profiles=profiles))
+    keys = jax.random.split(jax.random.key(0), 3)
+    variables = jax.vmap(classifier.init, (0, None))(keys, splits.train.x)
+    study = types.SimpleNamespace(classifier=classifier, splits=splits)
+    found = measures.dosed(study, network, jax.random.key(1), variables)
+
+    for at, label, seed in ((0, 3, 1), (2, 7, 0)):
+        unlearner = hf.dihyfo(classifier, network, dose=measures.DOSES[at])
+        own = measures.member(seed, variables)
+        key = jax.random.split(jax.random.key(1), 3)[seed]
+        init = jax.jit(unlearner.init)(key, own, splits.train)
+        request = hf.forget_labels([label], num_classes=10)
+        state, _ = jax.jit(unlearner.unlearn)(key, init, request)
+        test, probe, before = (
+            hypernet.class_scores(classifier, model, split).accuracy
+            for model, split in (
+                (state.variables, splits.test),
+                (state.variables, splits.probe),
+                (own, splits.test),
+            )
+        )
+        place = at, label, seed
+        # A row may fall to either side of a boundary; the test split has about 360.
+        close = functools.partial(np.testing.assert_allclose, atol=0.01)
+        close(found.forget[place], test[label])
+        close(found.left[place], probe[label])
+        close(found.retain[place], np.delete(test, label).mean())
+        close(found.before[place[1:]], np.delete(before, label).mean())
+    assert len(np.unique(found.retain)) > 30  # Doses, classes and models differ.
+    norm = jax.vmap(optax.tree.norm)(variables["params"])
+    np.testing.assert_allclose(found.norm_ratio, norm / norm.clip(1, 2), rtol=1e-5)
+
+
+def test_the_mixed_zoo_has_starts_of_every_kind(modules, tmp_path, monkeypatch):
+    worlds = modules[1]
+    kinds = worlds.PRESETS["digits"].strangers
+    preset = dataclasses.replace(worlds.PRESETS["digits"], starts=10)
+    world = worlds.World(preset, tmp_path, None, toys.perceptron())
+    asked = []
+
+    def starts(self, seed, training, members):
+        asked.append((training.steps, members))
+        return {"params": np.full((members, 2), float(seed))}
+
+    monkeypatch.setattr(worlds.World, "starts", starts)
+    monkeypatch.setattr(worlds.World, "_anchored", lambda self, starts, seed: starts)
+    monkeypatch.setattr(worlds.World, "_zoo", lambda self, name, make: make())
+    zoo = world.mixed()
+    mixed = [kind.steps for kind in kinds if kind.mixed]
+    assert asked == [(400, 10 - 2 * len(mixed)), *((steps, 2) for steps in mixed)]
+    assert zoo["params"].shape == (10, 2)
+
+
+def test_what_diverged_is_no_start(modules, tmp_path):
+    splits = hf.data.load("digits")
+    small = hf.from_linen(hf.models.MLP((4,)))
+    preset = modules[1].PRESETS["digits"]
+    world = modules[1].World(preset, tmp_path, splits, small)
+    training = hypernet.Training(optax.sgd(jnp.inf), 2, 8)
+    with (
+        pytest.warns(RuntimeWarning, match="not finite"),
+        pytest.raises(AssertionError, match="diverged"),
+    ):
+        world.starts(0, training, 2)
+
+
+def test_the_probe_is_declared_where_it_chooses(modules):
+    study = types.SimpleNamespace(recipe=modules[1].PRESETS["digits"].recipe)
+    for dose, reads in (("1.5", ["classes"]), ("by the probe", ["classes", "probe"])):
+        row = modules[0]._row(
+            study, "strangers", "dihyfo_2", "classes", [{"a": 0.0}], {"dose": dose}
+        )
+        assert sorted(row["access"]["unlearn"]) == reads
+
+
 def test_a_share_of_the_zoo_is_that_of_its_starts(modules, tmp_path):
     world = modules[1].World(
         modules[1].PRESETS["digits"], tmp_path, None, toys.perceptron()
@@ -80,6 +190,7 @@ def test_what_is_not_there_is_named(modules, tmp_path):
         ({"preset": "imagenet"}, "--preset must be one of"),
         ({"scenarios": ("all",)}, r"--scenarios \['all'\] unknown"),
         ({"variants": ("dihyfo_3",)}, r"--variants \['dihyfo_3'\] unknown"),
+        ({"samples": 0}, "--samples must be positive"),
         ({"methods": ("magic",)}, r"--methods \['magic'\] unknown"),
     ):
         config = modules[0].DiHyFo(out=tmp_path / "none", **options)

@@ -124,6 +124,39 @@ def pairs(preset: str) -> str:
     )
 
 
+def strangers(preset: str) -> str:
+    """Models that were trained otherwise than those of the zoo, by dose."""
+    rows = _hypernetworks(preset, "strangers")
+    cells: dict[tuple, dict[str, str]] = {}
+    for (method, models, dose), metrics in _by(rows, "models", "dose").items():
+
+        def mean(name: str, of: Callable = np.mean, metrics=metrics) -> float:
+            return float(of([one[name]["values"] for one in metrics]))
+
+        before = f"{100 * mean('retain_accuracy_before'):.1f}"
+        place = f"`{method}`", models, f"{mean('norm_ratio'):.2f}", before
+        cells.setdefault(place, {})[dose] = (
+            f"{100 * mean('forget_accuracy_test'):.1f} "
+            f"({100 * mean('forget_accuracy_worst_class', np.max):.0f}), "
+            f"{100 * mean('retain_accuracy_test'):.1f}"
+        )
+    # Digits come before letters: what the probe chooses is last.
+    doses = sorted({row["factors"]["dose"] for row in rows})
+    lines = [
+        [*place, *(of_dose[dose] for dose in doses)] for place, of_dose in cells.items()
+    ]
+    return table(
+        [
+            "hypernetwork",
+            "models trained by",
+            "norm ratio",
+            "retained before, %",
+            *(f"dose {dose}" if dose[0].isdigit() else dose for dose in doses),
+        ],
+        lines,
+    )
+
+
 def ablations(preset: str) -> str:
     """One choice undone at a time: means over classes and models, the worst class."""
     lines = []
