@@ -1,7 +1,7 @@
-"""Writes the README's tables: from access records and committed results, never by hand.
+"""Writes the tables of the README and of the pages of results, never by hand.
 
-python experiments/readme.py            # rewrites the README
-python experiments/readme.py --check    # fails if it is out of date
+python experiments/readme.py            # rewrites them
+python experiments/readme.py --check    # fails if one is out of date
 """
 
 import dataclasses
@@ -17,12 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Readme:
-    """Write the README's tables."""
+    """Write the tables of the README and of the pages of results."""
 
     check: bool = False
-    """Change nothing, and fail if the README is out of date."""
-    path: Path = ROOT / "README.md"
-    """The file."""
+    """Change nothing, and fail if a page is out of date."""
 
 
 _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
@@ -62,17 +60,21 @@ BLOCKS = {
 
 
 def main(config: Readme) -> None:
-    """Replaces what stands between the markers of every block."""
-    text = written = config.path.read_text()
+    """Replaces what stands between the markers of every block, each on one page."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "experiments/results").glob("*.md"))]
+    texts = {page: page.read_text() for page in pages}
+    written = dict(texts)
     for name, make in BLOCKS.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, rest = written.split(begin)
+        (page,) = (page for page in pages if begin in texts[page])
+        before, rest = written[page].split(begin)
         after = rest.split(end)[1]
-        written = before + begin + make() + end + after
-    if config.check and written != text:
-        sys.exit(f"{config.path} is out of date: run python experiments/readme.py")
-    if not config.check:
-        config.path.write_text(written)
+        written[page] = before + begin + make() + end + after
+    for page in pages:
+        if config.check and written[page] != texts[page]:
+            sys.exit(f"{page} is out of date: run python experiments/readme.py")
+        if not config.check:
+            page.write_text(written[page])
 
 
 if __name__ == "__main__":

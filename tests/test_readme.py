@@ -1,4 +1,4 @@
-"""The README's code runs, and its tables are what the records and results say."""
+"""The README's code runs, and tables are what the records and results say."""
 
 import ast
 import pathlib
@@ -15,6 +15,7 @@ from tests import scripts
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *(ROOT / "experiments/results").glob("*.md")]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -138,8 +139,19 @@ def test_tables_are_up_to_date():
     assert found.returncode == 0, found.stderr
 
 
+def test_links_lead_somewhere():
+    found = 0
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith("https:"):
+                found += 1
+                assert (page.parent / target).exists(), (page, target)
+    assert found > 20
+
+
 def test_every_public_name_that_the_readme_uses_exists():
-    for dotted in set(re.findall(r"hf\.([a-z_]+(?:\.[a-z_]+)?)", README)):
+    text = "".join(page.read_text() for page in PAGES)
+    for dotted in set(re.findall(r"hf\.([a-z_]+(?:\.[a-z_]+)?)", text)):
         value = hf
         for name in dotted.split("."):
             value = getattr(value, name)

@@ -1,1 +1,1 @@
-"""The README's tables, made from access records and committed results."""
+"""Tables of the README and the pages of results, from records and results."""
