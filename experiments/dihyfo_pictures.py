@@ -20,6 +20,7 @@ import numpy as np
 import study as studies
 import tyro
 from dihyfo_measures import CLASSES, maker, member, params_of
+from dihyfo_presets import PRESETS
 from matplotlib import animation
 from sklearn.decomposition import PCA
 
@@ -45,7 +46,7 @@ class Pictures:
 def main(config: Pictures) -> None:
     """Draws the picture and the film."""
     record = json.loads((config.folder / "config.json").read_text())
-    preset = worlds.PRESETS[record["preset"]]
+    preset = PRESETS[record["preset"]]
     study = studies.Study(
         "dihyfo", preset.recipe, record["seeds"], config.folder / "models"
     )

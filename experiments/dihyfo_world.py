@@ -1,11 +1,10 @@
-"""What the study of hypernetworks is made of: presets, zoos and trained networks.
+"""What the study of hypernetworks makes before it asks: zoos and trained networks.
 
 Zoos, answers of retrained models and hypernetworks are checkpoints under the study's
 folder, so that a run that was stopped goes on from there.
 """
 
 import dataclasses
-import itertools
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,181 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-import recipes
 import study as studies
+from dihyfo_presets import Preset
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
-
-
-def _pairs(seen: int) -> tuple[tuple[tuple[int, int], ...], ...]:
-    """The 45 pairs of classes as (in the zoo, in no zoo): a third at least in none."""
-    pairs = list(itertools.combinations(range(10), 2))
-    order = np.random.default_rng(0).permutation(45)
-    unseen = tuple(sorted(pairs[row] for row in order[:16]))
-    return tuple(sorted(pairs[row] for row in order[16 : 16 + seen])), unseen
-
-
-@dataclasses.dataclass(frozen=True)
-class Stranger:
-    """How models are trained that hypernetworks are not made for: without decay.
-
-    Attributes:
-        name: for tables.
-        optimizer: ``"adam"`` or ``"sgd"``, this with momentum.
-        learning_rate: its.
-        steps: minibatches.
-        cosine: whether the rate falls to zero, along a cosine.
-        mixed: whether the mixed zoo has such starts.
-    """
-
-    name: str
-    optimizer: str
-    learning_rate: float
-    steps: int
-    cosine: bool
-    mixed: bool
-
-    def training(self, batch_size: int) -> hypernet.Training:
-        rate: Any = self.learning_rate
-        if self.cosine:
-            rate = optax.cosine_decay_schedule(rate, self.steps)
-        make = {"adam": optax.adam, "sgd": lambda rate: optax.sgd(rate, 0.9)}
-        return hypernet.Training(make[self.optimizer](rate), self.steps, batch_size)
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """What a study is made of.
-
-    Attributes:
-        recipe: how classifiers are trained: those to be changed, the zoo's starts, and
-            the oracles.
-        starts: of the anchored zoo.
-        oracles: retrained models a mask, whose mean answer teaches its runs.
-        forget_rate: the largest learning rate of the runs of the anchored zoo, by Adam;
-            it warms up, so that early checkpoints have forgotten a little, and falls
-            along a cosine.
-        forget_warmup: minibatches of the warm-up.
-        forget_steps: minibatches in all.
-        checkpoint_steps: where runs are kept.
-        free_runs: runs a mask of the free zoo.
-        network: the hypernetwork.
-        course: how it is trained.
-        free_course: how it is trained in the free mode.
-        seen: pairs of classes that zoos have.
-        unseen: pairs that no zoo has.
-        strangers: models of other recipes that are to forget too.
-    """
-
-    recipe: recipes.Recipe
-    starts: int
-    oracles: int
-    forget_rate: float
-    forget_warmup: int
-    forget_steps: int
-    checkpoint_steps: tuple[int, ...]
-    free_runs: int
-    network: hypernet.Recipe
-    course: hypernet.Course
-    free_course: hypernet.Course
-    seen: tuple[tuple[int, int], ...] = _pairs(10)[0]
-    unseen: tuple[tuple[int, int], ...] = _pairs(10)[1]
-    strangers: tuple[Stranger, ...] = ()
-
-    @property
-    def masks(self) -> list[tuple[int, ...]]:
-        """Single classes first, then pairs."""
-        return [*[(label,) for label in range(10)], *self.seen]
-
-    def start(self) -> hypernet.Training:
-        steps = self.recipe.steps
-        optimizer = self.recipe.optimizer(steps)
-        return hypernet.Training(optimizer, steps, self.recipe.batch_size)
-
-    def forget(self) -> hypernet.Training:
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0,
-            self.forget_rate,
-            self.forget_warmup,
-            self.forget_steps,
-            0.02 * self.forget_rate,
-        )
-        return hypernet.Training(
-            optax.adam(schedule), self.forget_steps, self.recipe.batch_size
-        )
-
-
-PRESETS = {
-    "digits": Preset(
-        recipes.Recipe("digits", (16,), 1e-2, 1.0, 400, 64),
-        starts=256,
-        oracles=8,
-        forget_rate=4e-3,
-        forget_warmup=20,
-        forget_steps=120,
-        checkpoint_steps=(4, 8, 12, 16, 20, 28, 40),
-        free_runs=256,
-        network=hypernet.Recipe(width=96, mixer="mean"),
-        course=hypernet.Course(steps=3_000),
-        free_course=hypernet.Course(steps=3_000),
-        strangers=(
-            Stranger("adam", "adam", 1e-2, 400, cosine=True, mixed=True),
-            Stranger("adam, long", "adam", 1e-2, 3_000, cosine=False, mixed=True),
-            Stranger("sgd, long", "sgd", 0.1, 2_000, cosine=False, mixed=True),
-            Stranger("adam, slow", "adam", 3e-3, 1_500, cosine=False, mixed=False),
-            Stranger("sgd, slow", "sgd", 0.03, 1_000, cosine=False, mixed=False),
-        ),
-    ),
-    "mnist": Preset(
-        recipes.Recipe("mnist", (10,), 2e-3, 0.1, 2_500, 128),
-        starts=160,
-        oracles=4,
-        forget_rate=6e-3,
-        forget_warmup=80,
-        forget_steps=480,
-        checkpoint_steps=(8, 12, 14, 16, 20, 24, 32),
-        free_runs=64,
-        network=hypernet.Recipe(width=96, mixer="mean"),
-        course=hypernet.Course(steps=4_000),
-        free_course=hypernet.Course(steps=4_000),
-    ),
-    # A budget for CPUs: a part of the data, few starts, and no pairs.
-    "cifar10_cnn": Preset(
-        recipes.Recipe(
-            "cifar10",
-            (),
-            1e-2,
-            0.1,
-            1_500,
-            64,
-            network="gpt-cnn",
-            rows=20_000,
-            held_out=2_000,
-            judged=5_000,
-        ),
-        starts=48,
-        oracles=2,
-        forget_rate=4e-3,
-        forget_warmup=20,
-        forget_steps=120,
-        checkpoint_steps=(6, 12, 16, 20, 28),
-        free_runs=16,
-        network=hypernet.Recipe(width=96),
-        course=hypernet.Course(steps=2_000, batch_size=16, functional_rows=32),
-        free_course=hypernet.Course(steps=2_000, batch_size=16, functional_rows=32),
-        seen=(),
-    ),
-}
-
-
-PRESETS["mnist_wide"] = dataclasses.replace(
-    PRESETS["mnist"],
-    recipe=dataclasses.replace(PRESETS["mnist"].recipe, hidden=(32,)),
-    starts=96,
-    free_runs=32,
-)
 
 
 def flat(params: Any) -> np.ndarray:

@@ -18,11 +18,13 @@ from tests.hypernet import worlds as small
 
 @pytest.fixture(scope="module")
 def modules():
-    return scripts.load("dihyfo", "dihyfo_world", "dihyfo_measures")
+    names = "presets", "world", "measures", "scenarios"
+    main, *parts = scripts.load("dihyfo", *(f"dihyfo_{name}" for name in names))
+    return types.SimpleNamespace(main=main, **dict(zip(names, parts, strict=True)))
 
 
 def test_unseen_pairs_are_in_no_zoo(modules):
-    for preset in modules[1].PRESETS.values():
+    for preset in modules.presets.PRESETS.values():
         masks = {tuple(mask) for mask in preset.masks}
         assert {(label,) for label in range(10)} <= masks
         assert len(preset.unseen) >= 15 and not masks & set(preset.unseen)
@@ -33,30 +35,30 @@ def test_alignment_is_that_of_gpt(modules):
     mean = 7 / 3
     total = (1 - mean) ** 2 + (2 - mean) ** 2 + (4 - mean) ** 2
     expected = 1 - 2 / total
-    np.testing.assert_allclose(modules[2].alignment(asked, came), expected)
-    assert modules[2].alignment(asked, asked) == 1
+    np.testing.assert_allclose(modules.measures.alignment(asked, came), expected)
+    assert modules.measures.alignment(asked, asked) == 1
 
 
 def test_novelty_of_a_copy_is_zero(modules):
     ends = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
-    apart = modules[2].nearest_other(ends)
+    apart = modules.measures.nearest_other(ends)
     assert apart == 5
     copy = {"w": jnp.array([[3.0, 4.0]])}
-    assert modules[2].novelty(copy, ends, apart)["nearest_distance"] == 0
+    assert modules.measures.novelty(copy, ends, apart)["nearest_distance"] == 0
     other = {"w": jnp.array([[3.0, 14.0]])}
-    found = modules[2].novelty(other, ends, apart)
+    found = modules.measures.novelty(other, ends, apart)
     np.testing.assert_allclose(found["nearest_distance_ratio"], np.sqrt(45) / 5)
 
 
 def test_a_copy_in_another_order_is_no_novelty(modules):
-    measures = modules[2]
+    measures = modules.measures
     tokenizer = hypernet.build(
         small.CLASSIFIER, small.train().x, hypernet.Recipe(mode="free")
     ).tokenizer
     zoo = small.zoo("free")
     last = jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
     last, _, _ = hypernet.canonicalise(tokenizer, last)
-    flat = modules[1].flat(last)
+    flat = modules.world.flat(last)
     orders = np.array([np.random.default_rng(i).permutation(5) for i in range(20)])
     shuffled = hypernet.permute_all(tokenizer, last, (orders,))
     mean = jax.tree.map(lambda leaf: leaf.mean(0), last)
@@ -69,11 +71,11 @@ def test_a_copy_in_another_order_is_no_novelty(modules):
 
 
 def test_the_dose_by_the_probe_is_the_least_that_is_enough(modules):
-    doses = len(modules[2].DOSES)
+    doses = len(modules.measures.DOSES)
     left = np.ones((doses, 2, 1))
     left[1:, 0] = 0  # The second class is never gone.
     forget = np.arange(2.0 * doses).reshape(left.shape)
-    found = modules[2].Dosed(forget, left, -left, forget[0], np.array([1.5]))
+    found = modules.measures.Dosed(forget, left, -left, forget[0], np.array([1.5]))
     np.testing.assert_array_equal(found.by_probe(), [[1], [doses - 1]])
     metrics = found.metrics(found.by_probe())
     assert metrics == [
@@ -88,7 +90,7 @@ def test_the_dose_by_the_probe_is_the_least_that_is_enough(modules):
 
 
 def test_every_class_is_forgotten_by_every_model_at_every_dose(modules):
-    measures, splits = modules[2], hf.data.load("digits")
+    measures, splits = modules.measures, hf.data.load("digits")
     classifier = hf.from_linen(hf.models.MLP((4,)))
     network = hypernet.build(
         classifier, splits.train.x, hypernet.Recipe(width=8, depth=1, heads=2)
@@ -131,9 +133,9 @@ def test_every_class_is_forgotten_by_every_model_at_every_dose(modules):
 
 
 def test_the_mixed_zoo_has_starts_of_every_kind(modules, tmp_path, monkeypatch):
-    worlds = modules[1]
-    kinds = worlds.PRESETS["digits"].strangers
-    preset = dataclasses.replace(worlds.PRESETS["digits"], starts=10)
+    worlds = modules.world
+    kinds = modules.presets.PRESETS["digits"].strangers
+    preset = dataclasses.replace(modules.presets.PRESETS["digits"], starts=10)
     world = worlds.World(preset, tmp_path, None, toys.perceptron())
     asked = []
 
@@ -153,8 +155,8 @@ def test_the_mixed_zoo_has_starts_of_every_kind(modules, tmp_path, monkeypatch):
 def test_what_diverged_is_no_start(modules, tmp_path):
     splits = hf.data.load("digits")
     small = hf.from_linen(hf.models.MLP((4,)))
-    preset = modules[1].PRESETS["digits"]
-    world = modules[1].World(preset, tmp_path, splits, small)
+    preset = modules.presets.PRESETS["digits"]
+    world = modules.world.World(preset, tmp_path, splits, small)
     training = hypernet.Training(optax.sgd(jnp.inf), 2, 8)
     with (
         pytest.warns(RuntimeWarning, match="not finite"),
@@ -164,17 +166,17 @@ def test_what_diverged_is_no_start(modules, tmp_path):
 
 
 def test_the_probe_is_declared_where_it_chooses(modules):
-    study = types.SimpleNamespace(recipe=modules[1].PRESETS["digits"].recipe)
+    study = types.SimpleNamespace(recipe=modules.presets.PRESETS["digits"].recipe)
     for dose, reads in (("1.5", ["classes"]), ("by the probe", ["classes", "probe"])):
-        row = modules[0]._row(
+        row = modules.scenarios.row_of(
             study, "strangers", "dihyfo_2", "classes", [{"a": 0.0}], {"dose": dose}
         )
         assert sorted(row["access"]["unlearn"]) == reads
 
 
 def test_a_share_of_the_zoo_is_that_of_its_starts(modules, tmp_path):
-    world = modules[1].World(
-        modules[1].PRESETS["digits"], tmp_path, None, toys.perceptron()
+    world = modules.world.World(
+        modules.presets.PRESETS["digits"], tmp_path, None, toys.perceptron()
     )
     hypernet.save_zoo(tmp_path / "zoo", small.zoo("anchored"))
     part = world.anchored(share=0.5)
@@ -193,7 +195,7 @@ def test_what_is_not_there_is_named(modules, tmp_path):
         ({"samples": 0}, "--samples must be positive"),
         ({"methods": ("magic",)}, r"--methods \['magic'\] unknown"),
     ):
-        config = modules[0].DiHyFo(out=tmp_path / "none", **options)
+        config = modules.main.DiHyFo(out=tmp_path / "none", **options)
         with pytest.raises(SystemExit, match=message):
-            modules[0].main(config)
+            modules.main.main(config)
     assert not (tmp_path / "none").exists()

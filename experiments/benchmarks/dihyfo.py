@@ -26,7 +26,7 @@ import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import dihyfo_world as worlds
+from dihyfo_presets import PRESETS, Preset
 
 MODELS = 256
 
@@ -48,7 +48,7 @@ def main(config: Benchmark) -> None:
     console, begun, rows = Console(), time.perf_counter(), []
     for name in config.presets:
         console.log(f"{name}: compiling")
-        entrants = contest(worlds.PRESETS[name])
+        entrants = contest(PRESETS[name])
         seconds: dict[str, list[float]] = {}
         for repeat in range(config.repeats):
             console.log(f"{name}: repeat {repeat + 1} of {config.repeats}")
@@ -57,7 +57,7 @@ def main(config: Benchmark) -> None:
                 before = time.perf_counter()
                 run()
                 seconds.setdefault(what, []).append(time.perf_counter() - before)
-        rows += _rows(worlds.PRESETS[name], seconds)
+        rows += _rows(PRESETS[name], seconds)
     for row in rows:
         told = {n: round(m["mean"], 6) for n, m in row["metrics"].items()}
         console.print(row["model"], row["method"], told)
@@ -71,7 +71,7 @@ def main(config: Benchmark) -> None:
     hf.evaluation.write(config.out / "results.json", document, references=False)
 
 
-def contest(preset: worlds.Preset) -> dict[str, Callable[[], Any]]:
+def contest(preset: Preset) -> dict[str, Callable[[], Any]]:
     """What is timed, by name; all has run once."""
     splits, classifier = preset.recipe.load(), preset.recipe.classifier
     network = hypernet.build(classifier, splits.train.x, preset.network)
@@ -126,7 +126,7 @@ def contest(preset: worlds.Preset) -> dict[str, Callable[[], Any]]:
     return entrants
 
 
-def _rows(preset: worlds.Preset, seconds: dict[str, list[float]]):
+def _rows(preset: Preset, seconds: dict[str, list[float]]):
     rows = []
     access = hf.Access(unlearn={"classes"})
     for name, ours in seconds.items():
