@@ -6,6 +6,7 @@ python experiments/readme.py --check    # fails if one is out of date
 
 import dataclasses
 import functools
+import re
 import sys
 from pathlib import Path
 
@@ -66,11 +67,17 @@ def main(config: Readme) -> None:
     written = dict(texts)
     for name, make in BLOCKS.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        (page,) = (page for page in pages if begin in texts[page])
+        found = [page for page in pages if begin in texts[page]]
+        if len(found) != 1:
+            sys.exit(f"The block {name} must be on one page, is on {len(found)}.")
+        (page,) = found
         before, rest = written[page].split(begin)
         after = rest.split(end)[1]
         written[page] = before + begin + make() + end + after
     for page in pages:
+        marked = set(re.findall("<!-- end of (.*) -->", texts[page]))
+        if unknown := sorted(marked - set(BLOCKS)):
+            sys.exit(f"{page} has blocks that nothing makes: {unknown}.")
         if config.check and written[page] != texts[page]:
             sys.exit(f"{page} is out of date: run python experiments/readme.py")
         if not config.check:

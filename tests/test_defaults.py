@@ -69,7 +69,7 @@ def test_presets_of_rules_are_what_was_tuned(preset):
 
 
 def test_the_defaults_of_pgu_are_the_measured_ones_and_near_the_best():
-    """They were found before, so they need not be the best: the README says how far."""
+    """They were found before, so they need not be the best: `pgu.md` says how far."""
     path = PATH.with_name("tune-pgu-digits.json")
     rows = hf.evaluation.read(path, references=False)["rows"]
     (chosen,) = (row for row in rows if row["factors"]["chosen"])

@@ -142,10 +142,16 @@ def test_tables_are_up_to_date():
 def test_links_lead_somewhere():
     found = 0
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-            if not target.startswith("https:"):
-                found += 1
-                assert (page.parent / target).exists(), (page, target)
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            if target.startswith("https:"):
+                continue
+            path, _, anchor = target.partition("#")
+            path, found = page.parent / path, found + 1
+            assert path.exists(), (page, target)
+            if anchor:
+                heads = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+                kept = [re.sub(r"[^\w\- ]", "", head).lower() for head in heads]
+                assert anchor in [head.replace(" ", "-") for head in kept]
     assert found > 20
 
 
