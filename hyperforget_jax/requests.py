@@ -265,11 +265,8 @@ def forget_each_class(
         forget_classes(data, [label], num_classes=num_classes)
         for label in range(num_classes)
     ]
-    return ForgetRequest(
-        data,
-        jnp.stack([request.rows for request in requests]),
-        jnp.stack([request.classes for request in requests]),
-    )
+    rows, classes = zip(*(request[1:] for request in requests), strict=True)
+    return ForgetRequest(data, jnp.stack(rows), jnp.stack(classes))
 
 
 def sequence(

@@ -234,7 +234,7 @@ def descend_on(
             weight,
             lengths[source],
             batch_size,
-            used[source] if padded[source] else None,
+            jnp.asarray(used[source]) if padded[source] else None,
         )
         # A pass over the table goes through few active rows many times.
         return rows, passed * (rounds[used[source] - 1, -1] + 1) + rounds
