@@ -1,32 +1,29 @@
 """The three systems, each in its own study, beside the mask and a retrained model."""
 
-import hyperforget_jax as hf
-from tables.writing import RESULTS, of_requests, relearning, spread, table, with_worst
+from tables import hypernetworks, networks, pgu
+from tables.writing import of_requests, relearning, spread, table, with_worst
 
-_STUDIES = (
-    ("networks, 784-128-10", "fiun-mnist", ("fiun/repaired", "fiun/folded"), False),
-    ("784-128-10", "pgu-mnist", ("pgu",), False),
-    ("784-10-10", "dihyfo-mnist", ("dihyfo_2",), True),
-)
-"""Models, record, methods, and whether gaps are between models of one seed."""
+Found = dict[str, list[dict]]
 
 
 def overview() -> str:
     """Show how each class of MNIST is forgotten: means over classes, and the worst."""
-    lines = []
-    for models, record, methods, paired in _STUDIES:
-        found: dict[str, list[dict]] = {}
-        path = RESULTS / f"{record}.json"
-        for row in hf.evaluation.read(path, references=False)["rows"]:
-            # Of networks, what all nodes did that were trained on the class.
-            whole = row["factors"].get("node", "all") == "all"
-            direct = row["factors"].get("regime", "direct") == "direct"
-            if row["scenario"] == "class" and whole and direct:
-                found.setdefault(row["method"], []).append(row["metrics"])
-        lines += [
-            [models, f"`{method}`", *_cells(found, method, paired)]
-            for method in (*methods, "logit_mask", "ceiling")
-        ]
+    by_class = hypernetworks._by(hypernetworks._hypernetworks("mnist", "class"))
+    studies: tuple[tuple[str, Found, tuple[str, ...], bool], ...] = (
+        (
+            "networks, 784-128-10",
+            _of_networks(),
+            ("fiun/repaired", "fiun/folded"),
+            False,
+        ),
+        ("784-128-10", pgu._pgu("mnist", "class"), ("pgu",), False),
+        (
+            "784-10-10",
+            {m: found for (m,), found in by_class.items()},
+            ("dihyfo_2",),
+            True,
+        ),
+    )
     return table(
         [
             "models",
@@ -36,11 +33,25 @@ def overview() -> str:
             "JS to retrained models, nats",
             "relearning steps",
         ],
-        lines,
+        [
+            [models, f"`{method}`", *_cells(found, method, paired)]
+            for models, found, methods, paired in studies
+            for method in (*methods, "logit_mask", "ceiling")
+        ],
     )
 
 
-def _cells(found: dict[str, list[dict]], method: str, paired: bool) -> list[str]:
+def _of_networks() -> Found:
+    """What all nodes did that were trained on the class, network by network."""
+    found: Found = {}
+    for (scenario, _, regime, method), metrics in networks._networks("mnist").items():
+        if (scenario, regime) == ("class", "direct"):
+            found.setdefault(method, []).append(metrics)
+    return found
+
+
+def _cells(found: Found, method: str, paired: bool) -> list[str]:
+    """The cells of a method; where ``paired``, gaps are between models of one seed."""
     metrics = found[method]
     forget = of_requests(metrics, "forget_accuracy_test")
     rest = [spread(of_requests(metrics, "js_to_oracle"), 4), relearning(metrics)]
