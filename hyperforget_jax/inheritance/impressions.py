@@ -127,11 +127,14 @@ def impress(
         chosen = jax.nn.one_hot(batch.y, num_classes) * batch.weight[:, None]
         (tap,) = taps(variables, batch.x)[head.path]
         answers = jax.nn.softmax(classifier.apply(suppressed, batch.x))
+        # Chosen, not multiplied by zero: zero times NaN is NaN.
+        there = batch.weight[:, None] > 0
+        answers, given = (jnp.where(there, each, 0) for each in (answers, tap.input))
         highest = {"precision": lax.Precision.HIGHEST}
         return (
             jnp.sum(chosen, axis=0),
             jnp.matmul(chosen.T, answers, **highest),
-            jnp.matmul(chosen.T, tap.input, **highest),
+            jnp.matmul(chosen.T, given, **highest),
         )
 
     mass, answers, features = jax.tree.map(

@@ -104,7 +104,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         changed, info = update(variables, state.fisher, scaled, fresh, how, head)
         left = state.fisher
         if left is not None and found.fisher is not None:
-            left = fisher.without(left, found.fisher, jnp.sum(forget.weight))
+            left = fisher.without(left, found.fisher, forget.weight)
         return FIUnState(changed, left), FIUnInfo(info.dampened)
 
     dampens = how.scope != "none"

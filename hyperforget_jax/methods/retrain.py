@@ -38,13 +38,18 @@ def retrain(
     checks.check_positive(steps=steps, batch_size=batch_size)
 
     def forget_fn(key, variables, request):
-        del variables  # A fresh start.
         key_init, key_descend = jax.random.split(key)
         retain = request.retain
+        fresh = classifier.init(key_init, retain.x)
+        # A fresh start: of the model at hand the dtypes alone are kept.
+        fresh = {
+            name: optax.tree.cast_like(tree, variables.get(name, tree))
+            for name, tree in fresh.items()
+        }
         return descent.run(
             key_descend,
             training_loss(classifier, augment),
-            classifier.init(key_init, retain.x),
+            fresh,
             (retain,),
             optimizer,
             steps=steps,

@@ -93,7 +93,7 @@ def ssd(
         params, dampened = fisher.dampen(
             state.variables["params"], share, whole, alpha=alpha, strength=strength
         )
-        left = fisher.without(whole, share, jnp.sum(forget.weight))
+        left = fisher.without(whole, share, forget.weight)
         variables = {**state.variables, "params": params}
         return SSDState(variables, left), SSDInfo(dampened)
 

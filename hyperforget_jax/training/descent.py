@@ -241,8 +241,9 @@ def descend_on(
         # nothing could be learnt after either.
         finite = jnp.isfinite(loss + optax.tree.sum(variables["params"]))
         going = (state.failed_at < 0) & finite
+        # In the dtypes they had: a model may make wider statistics of its own.
         variables, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(going, new, old),
+            lambda new, old: jnp.where(going, new.astype(old.dtype), old),
             (variables, opt_state),
             (state.variables, state.opt_state),
         )
