@@ -241,7 +241,7 @@ def _changes(key, graph, classifier, requests, rule, columns):
         keys = jax.random.split(jax.random.fold_in(key, place), reach.shape[0])
 
         def change(key, variables, own, reaching, reached, head=head, model=model):
-            # Its values are nobody's business: some functions look at them.
+            # Shapes alone: what the examples hold is not for a fresh model.
             blank = jnp.zeros((1, *data.x.shape[1:]), data.x.dtype)
             fresh = model.init(key, blank)["params"]
             if rule.renew:
