@@ -1,6 +1,6 @@
 """The record of an experiment: built, written and read.
 
-Its schema is :mod:`hyperforget_jax.evaluation.schema`'s.
+Its schema is :mod:`hyperforget_jax.report.schema`'s.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ import numpy as np
 
 from hyperforget_jax import files
 from hyperforget_jax.base import Access
-from hyperforget_jax.evaluation.schema import (
+from hyperforget_jax.manifests import package_versions
+from hyperforget_jax.report.schema import (
     PHASES,
     SCHEMA,
     metric_summary,
     validate,
 )
-from hyperforget_jax.manifests import package_versions
 
 __all__ = [
     "read",

@@ -8,10 +8,10 @@ import numpy as np
 
 from hyperforget_jax import files
 from hyperforget_jax.base import Array
-from hyperforget_jax.evaluation import sections
-from hyperforget_jax.evaluation.columns import Row, subject_of
-from hyperforget_jax.evaluation.page import escape, page
-from hyperforget_jax.evaluation.schema import check_references
+from hyperforget_jax.report import sections
+from hyperforget_jax.report.columns import Row, subject_of
+from hyperforget_jax.report.page import escape, page
+from hyperforget_jax.report.schema import check_references
 
 __all__ = ["write_report"]
 

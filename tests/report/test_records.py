@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hyperforget_jax.base import Access
-from hyperforget_jax.evaluation import (
+from hyperforget_jax.report import (
     metric_summary,
     read,
     results_document,

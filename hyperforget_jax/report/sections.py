@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperforget_jax.evaluation import figures
-from hyperforget_jax.evaluation.columns import (
+from hyperforget_jax.report import figures
+from hyperforget_jax.report.columns import (
     Column,
     Row,
     columns_of,
@@ -17,8 +17,8 @@ from hyperforget_jax.evaluation.columns import (
     rank,
     reference,
 )
-from hyperforget_jax.evaluation.page import escape, fact_table, figure, swatch, table
-from hyperforget_jax.evaluation.schema import PHASES, REFERENCES
+from hyperforget_jax.report.page import escape, fact_table, figure, swatch, table
+from hyperforget_jax.report.schema import PHASES, REFERENCES
 
 __all__ = [
     "access_table",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hyperforget_jax.base import Access
-from hyperforget_jax.evaluation import (
+from hyperforget_jax.report import (
     figures,
     metric_summary,
     results_document,
@@ -485,14 +485,14 @@ def test_masked_losses_of_infinity_are_counted_in_the_last_bar(tmp_path, documen
 
 def test_matplotlib_is_imported_late_and_left_as_it_was():
     program = (
-        "import sys, hyperforget_jax.evaluation.report\n"
+        "import sys, hyperforget_jax.report\n"
         "assert 'matplotlib' not in sys.modules\n"
         "import matplotlib\n"
         "def settings():\n"
         "    names = set(matplotlib.rcParams) - {'backend'}  # Reading it picks one.\n"
         "    return {name: matplotlib.rcParams[name] for name in names}\n"
         "before = settings()\n"
-        "from hyperforget_jax.evaluation import figures\n"
+        "from hyperforget_jax.report import figures\n"
         "figures.trade_off([figures.Point('retrain', (0, 0), (1, 0))], id='a',\n"
         "    description='b', x_label='x', y_label='y')\n"
         "assert settings() == before\n"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hyperforget_jax.evaluation.schema import REFERENCES
+from hyperforget_jax.report.schema import REFERENCES
 
 __all__ = [
     "COLUMNS",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hyperforget_jax.evaluation import labels
+from hyperforget_jax.report import labels
 
 __all__ = ["LossAxis", "Point", "loss_axis", "losses", "per_class", "trade_off"]
 

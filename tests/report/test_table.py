@@ -6,7 +6,7 @@ import pytest
 import rich.console
 
 from hyperforget_jax.base import Access
-from hyperforget_jax.evaluation import metric_summary, results_row, table
+from hyperforget_jax.report import metric_summary, results_row, table
 
 
 def make_row(method, seeds=5, request="class 3", name="forget_accuracy_test"):

@@ -7,8 +7,8 @@ import rich.box
 import rich.markup
 import rich.table
 
-from hyperforget_jax.evaluation.columns import COLUMNS, Column, is_cut_short, subject_of
-from hyperforget_jax.evaluation.schema import check_references
+from hyperforget_jax.report.columns import COLUMNS, Column, is_cut_short, subject_of
+from hyperforget_jax.report.schema import check_references
 
 __all__ = ["table"]
 
