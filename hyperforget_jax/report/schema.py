@@ -1,39 +1,87 @@
-"""The schema of results, and the checks that hold it.
-
-Schema 1: ``{"schema", "command", "preset", "commit", "dirty", "device", "versions",
-"config", "seconds", "rows"}``. A row is one method on one request: ``{"method",
-"dataset", "model", "scenario", "request", "factors", "access", "seconds", "over", "n",
-"metrics"}``, and a metric is ``{"mean", "std", "min", "max", "values"}``.
-"""
+"""The schema of results, and the checks that hold it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
 __all__ = [
     "PHASES",
     "REFERENCES",
-    "SCHEMA",
+    "SUBJECT",
     "check_references",
     "metric_summary",
     "validate",
 ]
 
-SCHEMA = 1
 REFERENCES = ("original", "retrain", "ceiling")
 """The methods without which no other number can be read."""
 
+SUBJECT = ("dataset", "model", "scenario", "request")
+"""What rows that are read against each other have in common."""
+
 PHASES = ("before", "init", "unlearn")
-_READS = {"retain", "forget", "classes", "probe"}
-_TIMES = ("init", "unlearn", "compile")
-_NUMBERS = ("mean", "std", "min", "max")
 _FRACTIONS = {"mia_auc", "mia_tpr_at_1_fpr", "tow"}
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Duration = Annotated[float, msgspec.Meta(ge=0)]
+Reads = list[Literal["retain", "forget", "classes", "probe"]]
+
+
+class Metric(msgspec.Struct):  # Over repeats; the values are in seed order.
+    mean: float
+    std: float
+    min: float
+    max: float
+    values: list[float]
+
+
+class Phases(msgspec.Struct):
+    before: Reads
+    init: Reads
+    unlearn: Reads
+
+
+class Seconds(msgspec.Struct):
+    init: Duration
+    unlearn: Duration
+    compile: Duration
+
+
+class Row(msgspec.Struct):  # One method on one request.
+    method: Annotated[str, msgspec.Meta(min_length=1)]
+    dataset: str
+    model: str
+    scenario: str
+    request: str
+    factors: dict[str, Any]
+    access: Phases | None
+    seconds: Seconds | None
+    over: str
+    n: Positive
+    metrics: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
+    num_forgotten: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    num_train: Positive | None = None
+
+
+class Document(msgspec.Struct):
+    schema: Literal[1]
+    command: str
+    preset: str
+    commit: str
+    dirty: bool | Literal["unknown"]
+    device: str
+    versions: dict[str, str]
+    config: dict[str, Any]
+    seconds: Duration
+    rows: Annotated[list[Row], msgspec.Meta(min_length=1)]
+    date: str | None = None
 
 
 def metric_summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (zero for one value), range, and the values.
+    """Compute mean, sample standard deviation (zero for one value) and range.
 
     Args:
         values: finite, in seed order, at least one. Nine digits of them are kept, all
@@ -43,15 +91,10 @@ def metric_summary(values: Sequence[float]) -> dict[str, Any]:
         ValueError: no values, or some that are not finite.
     """
     numbers = np.asarray(values, np.float64)
-    if numbers.ndim != 1 or numbers.size == 0:
+    if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
         raise ValueError(
-            "values must be a list with at least one number, got shape "
-            f"{numbers.shape}."
-        )
-    if not np.isfinite(numbers).all():
-        raise ValueError(
-            f"values must be finite, got {numbers.tolist()}: leave a metric out that "
-            "does not exist."
+            f"values must be a list of finite numbers, at least one, got {values}: "
+            "leave a metric out that does not exist."
         )
     numbers = np.array([float(f"{number:.9g}") for number in numbers])
     return {
@@ -64,7 +107,7 @@ def metric_summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def validate(document: Any, *, references: bool = True) -> None:
-    """Raises ValueError at the first place where a document breaks the schema.
+    """Raise ValueError at the first place where a document breaks the schema.
 
     Args:
         document: as made by :func:`results_document`, or read from a file.
@@ -75,173 +118,94 @@ def validate(document: Any, *, references: bool = True) -> None:
         ValueError: the message begins with the place, such as
             ``rows[2].metrics.forget_accuracy_test.values[0]``.
     """
-    _check_plain(document, "")
-    _check_keys(
-        document,
-        "",
-        schema=int,
-        command=str,
-        preset=str,
-        commit=str,
-        dirty=(bool, str),
-        device=str,
-        versions=dict,
-        config=dict,
-        seconds=(int, float),
-        rows=list,
-    )
-    _require(
-        document["schema"] == SCHEMA,
-        "schema",
-        f"must be {SCHEMA}, got {document['schema']}",
-    )
-    _require(
-        isinstance(document["dirty"], bool) or document["dirty"] == "unknown",
-        "dirty",
-        "must be true, false or 'unknown'",
-    )
-    _require(document["seconds"] >= 0, "seconds", "must not be negative")
-    _require(bool(document["rows"]), "rows", "must not be empty")
+    for place, leaf in _leaves(document):
+        is_finite = isinstance(leaf, float) and math.isfinite(leaf)
+        _require(
+            is_finite or isinstance(leaf, str | int | None),
+            place,
+            f"must be finite JSON, got {leaf!r}",
+        )
+    _check(document, Document, "")
     for index, row in enumerate(document["rows"]):
-        _check_row(row, f"rows[{index}]")
+        for name, metric in row["metrics"].items():
+            place = f"rows[{index}].metrics.{name}"
+            _check(metric, Metric, place)
+            values = metric["values"]
+            _require(
+                len(values) == row["n"],
+                f"{place}.values",
+                f"must be n={row['n']} numbers, got {len(values)}",
+            )
+            if "accuracy" in name or name in _FRACTIONS:
+                for number, value in enumerate(values):
+                    _require(
+                        0 <= value <= 1,
+                        f"{place}.values[{number}]",
+                        f"must be a fraction in [0, 1], got {value}",
+                    )
+            # What does not follow from its values was edited, or computed otherwise.
+            for kind, wanted in list(metric_summary(values).items())[:-1]:
+                _require(
+                    math.isclose(metric[kind], wanted, rel_tol=1e-9, abs_tol=1e-12),
+                    f"{place}.{kind}",
+                    f"must follow from the values, {wanted}, got {metric[kind]}",
+                )
     if references:
         check_references(document["rows"])
 
 
 def check_references(rows: Sequence[Mapping[str, Any]], min_seeds: int = 1) -> None:
-    """Raises ValueError unless every group of rows has its reference rows.
+    """Raise ValueError unless every group of rows has its reference rows.
 
     Args:
         rows: of a document. A group is one dataset, model, scenario and request.
         min_seeds: the fewest training seeds of the retrained oracle.
     """
-    groups: dict[tuple, dict[str, int]] = {}
+    groups: dict[str, dict[str, int]] = {}
     for row in rows:
-        group = tuple(row[key] for key in ("dataset", "model", "scenario", "request"))
-        seeds = groups.setdefault(group, {})
+        seeds = groups.setdefault(" / ".join(row[key] for key in SUBJECT), {})
         seeds[row["method"]] = max(seeds.get(row["method"], 0), row["n"])
-    if not groups:
-        raise ValueError("rows: there are none, and so no reference rows.")
+    _require(bool(groups), "rows", "there are none, and so no reference rows")
     for group, seeds in groups.items():
         for method in REFERENCES:
             _require(
                 method in seeds,
                 "rows",
-                f"lack the reference row {method!r} for {' / '.join(group)}; there "
-                f"are {sorted(seeds)}",
+                f"lack the reference row {method!r} for {group}; there are "
+                f"{sorted(seeds)}",
             )
         _require(
             seeds["retrain"] >= min_seeds,
             "rows",
             f"have n={seeds['retrain']} training seeds of the reference row 'retrain' "
-            f"for {' / '.join(group)}, fewer than {min_seeds}",
+            f"for {group}, fewer than {min_seeds}",
         )
 
 
-def _check_row(row: Any, path: str) -> None:
-    _check_keys(
-        row,
-        path,
-        method=str,
-        dataset=str,
-        model=str,
-        scenario=str,
-        request=str,
-        factors=dict,
-        access=dict,
-        seconds=dict,
-        over=str,
-        n=int,
-        metrics=dict,
-    )
-    _require(bool(row["method"]), f"{path}.method", "must not be empty")
-    _require(row["n"] >= 1, f"{path}.n", f"must be at least 1, got {row['n']}")
-    _check_keys(row["access"], f"{path}.access", **dict.fromkeys(PHASES, list))
-    for phase in PHASES:
-        for index, word in enumerate(row["access"][phase]):
-            _require(
-                isinstance(word, str) and word in _READS,
-                f"{path}.access.{phase}[{index}]",
-                f"must be one of {sorted(_READS)}, got {word!r}",
-            )
-    number = (int, float)
-    _check_keys(row["seconds"], f"{path}.seconds", **dict.fromkeys(_TIMES, number))
-    for name in _TIMES:
-        _require(
-            row["seconds"][name] >= 0, f"{path}.seconds.{name}", "must not be negative"
-        )
-    _require(bool(row["metrics"]), f"{path}.metrics", "must not be empty")
-    for name, metric in row["metrics"].items():
-        _check_metric(name, metric, row["n"], f"{path}.metrics.{name}")
-
-
-def _check_metric(name: str, metric: Any, num_values: int, path: str) -> None:
-    kinds: dict[str, Any] = dict.fromkeys(_NUMBERS, (int, float))
-    _check_keys(metric, path, **kinds, values=list)
-    values = metric["values"]
-    _require(
-        len(values) == num_values,
-        f"{path}.values",
-        f"must be n={num_values} numbers, got {len(values)}",
-    )
-    is_fraction = "accuracy" in name or name in _FRACTIONS
-    for index, value in enumerate(values):
-        place = f"{path}.values[{index}]"
-        _require(_is_a(value, (int, float)), place, f"must be a number, got {value!r}")
-        _require(
-            not is_fraction or 0 <= value <= 1,
-            place,
-            f"must be a fraction in [0, 1], got {value}",
-        )
-    # A figure that does not follow from its values was edited, or computed otherwise.
-    expected = metric_summary(values)
-    for number in _NUMBERS:
-        _require(
-            math.isclose(metric[number], expected[number], rel_tol=1e-9, abs_tol=1e-12),
-            f"{path}.{number}",
-            f"must follow from the values, {expected[number]}, got {metric[number]}",
-        )
-
-
-def _check_keys(mapping: Any, path: str, **kinds: Any) -> None:
-    """Raises unless ``mapping`` is a dict that holds every key, of the kind given."""
-    _require(isinstance(mapping, dict), path or "document", "must be an object")
-    for key, kind in kinds.items():
-        place = f"{path}.{key}" if path else key
-        _require(key in mapping, place, "is missing")
-        _require(
-            _is_a(mapping[key], kind),
-            place,
-            f"has the wrong type, {type(mapping[key]).__name__}",
-        )
-
-
-def _is_a(value: Any, kind: Any) -> bool:
-    # bool is a subclass of int, and true is not a number here.
-    if isinstance(value, bool):
-        return kind is bool or (isinstance(kind, tuple) and bool in kind)
-    return isinstance(value, kind)
-
-
-def _check_plain(value: Any, path: str) -> None:
-    """Raises unless a tree is JSON all through, without NaN or infinity."""
-    if isinstance(value, dict):
-        for key, child in value.items():
-            _require(isinstance(key, str), path or "document", f"has the key {key!r}")
-            _check_plain(child, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            _check_plain(child, f"{path}[{index}]")
-    elif isinstance(value, float):
-        _require(math.isfinite(value), path, f"must be finite, got {value}")
-    else:
-        _require(
-            value is None or isinstance(value, (str, bool, int)),
-            path or "document",
-            f"is a {type(value).__name__}, which JSON does not have",
-        )
-
-
-def _require(condition: bool, path: str, message: str) -> None:
+def _require(condition: bool, place: str, message: str) -> None:
     if not condition:
-        raise ValueError(f"{path}: {message}.")
+        raise ValueError(f"{place}: {message}.")
+
+
+def _check(value: Any, kind: Any, place: str) -> None:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        message, _, inner = str(error).partition(" - at `$")
+        place = (place + inner.rstrip("`")).lstrip(".") or "document"
+        raise ValueError(f"{place}: {message}.") from error
+
+
+def _leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a document, with its place."""
+    if isinstance(tree, dict):
+        for name, child in tree.items():
+            _require(
+                isinstance(name, str), place or "document", f"has the key {name!r}"
+            )
+            yield from _leaves(child, f"{place}.{name}" if place else name)
+    elif isinstance(tree, list):
+        for index, child in enumerate(tree):
+            yield from _leaves(child, f"{place}[{index}]")
+    else:
+        yield place or "document", tree
