@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Point", "draw_points", "losses", "per_class", "trade_off"]
+__all__ = [
+    "Point",
+    "canvas",
+    "draw_points",
+    "losses",
+    "per_class",
+    "trade_off",
+    "trade_off_size",
+]
 
 # What matplotlib draws with, and the variable of the page's style that stands for it.
 _PAPER, _INK, _MUTED = "#fafbfc", "#101112", "#707172"
@@ -61,11 +69,19 @@ def trade_off(
         x_label: below the axis.
         y_label: beside the axis.
     """
-    height = max(3.2, 0.19 * len(points) + 0.8)
-    with _canvas(id, 5.2, height, (0.75, 0.45, 1.65, 0.15)) as (figure, axes):
+    with canvas(id, *trade_off_size(points)) as (figure, axes):
         axes.set(xlabel=x_label, ylabel=y_label)
         draw_points(axes, points)
         return _svg(figure, description)
+
+
+def trade_off_size(
+    points: Sequence[Point],
+) -> tuple[float, float, tuple[float, float, float, float]]:
+    """Choose a trade-off's width, height and margins, with room for its legend."""
+    longest = max(len(_printable(point.label)) for point in points)
+    right = 0.5 + 0.08 * longest
+    return 3.6 + right, max(3.2, 0.21 * len(points) + 0.8), (0.75, 0.45, right, 0.15)
 
 
 def draw_points(axes: Any, points: Sequence[Point]) -> Any:
@@ -81,22 +97,27 @@ def draw_points(axes: Any, points: Sequence[Point]) -> Any:
         Matplotlib's legend.
     """
     for point in points:
-        # Open, so that another point on the very spot is seen through it.
-        style = {"color": _INK, "marker": "D", "markersize": 9}
+        colour, marker, size = _INK, "D", 9.0
         if point.number is not None:
-            style["color"] = (_SECOND, _FIRST)[point.number % 2]
-            style |= {
-                "marker": _MARKERS[point.number % len(_MARKERS)],
-                "markersize": 6.5,
-            }
-        style["markerfacecolor"] = _MUTED if point.label == "original" else "none"
+            colour = (_SECOND, _FIRST)[point.number % 2]
+            marker, size = _MARKERS[point.number % len(_MARKERS)], 6.5
         if point.label == "retrain":
             axes.axvline(point.x[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
             axes.axhline(point.y[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
         (x, x_spread), (y, y_spread) = point.x, point.y
-        error = {"ecolor": style["color"], "elinewidth": 0.8, "capsize": 2.5}
-        axes.errorbar(x, y, xerr=x_spread, yerr=y_spread, fmt="none", **error)
-        axes.plot(x, y, linestyle="none", label=_printable(point.label), **style)
+        error = {"color": colour, "elinewidth": 0.8, "capsize": 2.5}
+        axes.errorbar(x, y, xerr=x_spread, yerr=y_spread, linestyle="none", **error)
+        axes.plot(
+            x,
+            y,
+            linestyle="none",
+            label=_printable(point.label),
+            color=colour,
+            marker=marker,
+            markersize=size,
+            # Open, so that another point on the very spot is seen through it.
+            markerfacecolor=_MUTED if point.label == "original" else "none",
+        )
     axes.grid(color=_LINE, linewidth=0.5)
     for low, high, set_limits in (
         (*axes.get_xlim(), axes.set_xlim),
@@ -126,7 +147,7 @@ def per_class(
         description: as for :func:`trade_off`.
         title: above the bars.
     """
-    with _canvas(id, 3.1, 1.75, (0.3, 0.26, 0.1, 0.28)) as (figure, axes):
+    with canvas(id, 3.1, 1.75, (0.3, 0.26, 0.1, 0.28)) as (figure, axes):
         for label in forgotten:
             axes.axvspan(label - 0.5, label + 0.5, color=_SHADE, linewidth=0)
         classes = np.arange(after.shape[1])
@@ -167,7 +188,7 @@ def losses(
         description: as for :func:`trade_off`.
         title: above the bars.
     """
-    with _canvas(id, 3.1, 1.6, (0.25, 0.26, 0.28, 0.28)) as (figure, axes):
+    with canvas(id, 3.1, 1.6, (0.25, 0.26, 0.28, 0.28)) as (figure, axes):
         for values, style in (
             (forget, {"facecolor": _FIRST, "alpha": 0.55, "fill": True}),
             (test, {"edgecolor": _SECOND, "linewidth": 1.5, "fill": False}),
@@ -191,7 +212,7 @@ def _printable(text: str, longest: int = 26) -> str:
 
 
 @contextlib.contextmanager
-def _canvas(
+def canvas(
     id: str, width: float, height: float, margins: tuple[float, float, float, float]
 ) -> Generator[tuple[Any, Any]]:
     """Give a figure and its axes, all lengths in inches, in the report's plain style;

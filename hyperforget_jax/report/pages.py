@@ -67,13 +67,16 @@ def write_report(
     groups = columns.by_subject(rows)
     subjects = [_subject(*each) for each in enumerate(groups.items())]
     accuracies = {
-        name: _array(f"per_class[{name!r}]", values, 2)
+        name: _array(f"per_class[{name!r}]", values, 2, 1.0)
         for name, values in sorted((per_class or {}).items(), key=_by_rank)
     }
     if forgotten is None:
         forgotten = _never_answered(accuracies)
     halves = {
-        name: {h: _array(f"losses[{name!r}]", both[h], 1) for h in ("forget", "test")}
+        name: {
+            half: _array(f"losses[{name!r}][{half!r}]", both[half], 1, np.inf)
+            for half in ("forget", "test")
+        }
         for name, both in sorted((losses or {}).items(), key=_by_rank)
     }
     reads = {  # As a dict, to keep their order.
@@ -233,12 +236,13 @@ def _loss_figures(losses: Mapping[str, Mapping[str, np.ndarray]]) -> list[Markup
     ]
 
 
-def _array(name: str, values: Any, ndim: int) -> np.ndarray:
+def _array(name: str, values: Any, ndim: int, most: float) -> np.ndarray:
     array = np.asarray(values, np.float64)
-    if array.ndim != ndim or not array.size or not np.all(array >= 0):
+    in_range = np.all((array >= 0) & (array <= most))  # And so no NaN.
+    if array.ndim != ndim or not array.size or not in_range:
         raise ValueError(
-            f"{name} must be non-negative numbers, at least one, in {ndim} "
-            f"dimension{'s' * (ndim > 1)}; got shape {array.shape}."
+            f"{name} must be an array of {ndim} axes, not empty, of numbers in "
+            f"[0, {most:g}]; got shape {array.shape}."
         )
     return array
 
