@@ -79,8 +79,8 @@ def results_row(
         "seconds": seconds and {name: float(each) for name, each in seconds.items()},
         "over": over,
         "n": len(metrics),
-        "num_forgotten": num_forgotten,
-        "num_train": num_train,
+        "num_forgotten": None if num_forgotten is None else int(num_forgotten),
+        "num_train": None if num_train is None else int(num_train),
         "metrics": {
             name: metric_summary([of_seed[name] for of_seed in metrics])
             for name in metrics[0]

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import datetime
 import itertools
 import json
 import pathlib
@@ -20,6 +21,7 @@ from hyperforget_jax.report import (
     write,
 )
 
+RESULTS = pathlib.Path(__file__).parents[2] / "experiments/results"
 ACCESS = Access(init={"retain", "forget"}, unlearn={"classes"})
 
 
@@ -283,3 +285,38 @@ def test_files_that_are_no_results_are_named(tmp_path, document):
     path.write_text(json.dumps(document).replace("0.5", "NaN", 1))
     with pytest.raises(ValueError, match=r"not a results file: rows\[0\].*finite"):
         read(path)
+
+
+def test_counts_and_date_are_kept(document):
+    made = results_row(
+        "x",
+        [{"tow": 1.0}],
+        dataset="d",
+        model="m",
+        scenario="s",
+        request="r",
+        access=None,
+        seconds=None,
+        num_forgotten=np.int64(3),
+        num_train=10,
+    )
+    assert (made["num_forgotten"], made["num_train"]) == (3, 10)
+    assert made["access"] is None and made["seconds"] is None
+    whole = {**document, "rows": [made]}
+    validate(whole, references=False)
+    assert datetime.datetime.fromisoformat(document["date"]).tzinfo == datetime.UTC
+    made["num_forgotten"] = -1
+    with pytest.raises(
+        ValueError, match=r"rows\[0\].num_forgotten: Expected `int` >= 0"
+    ):
+        validate(whole, references=False)
+    assert "num_forgotten" not in document["rows"][0]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem
+)
+def test_committed_records_are_valid_and_written_as_they_stand(path, tmp_path):
+    document = read(path, references=False)
+    write(tmp_path / "again.json", document, references=False)
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
