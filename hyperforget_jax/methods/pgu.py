@@ -18,7 +18,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
-from hyperforget_jax.models import predictions
+from hyperforget_jax.models import predictions, warn_of_untapped
 from hyperforget_jax.subspace import Grams, Store, Subspace, margins_of
 from hyperforget_jax.training.fitting import Augment
 
@@ -143,6 +143,7 @@ def pgu(
         checks.check_init(classifier, variables, data)
         if probe is not None:
             checks.check_held_out(data, probe)
+        warn_of_untapped(classifier, variables, data.x, "hf.pgu")
         grams = measure(variables, data)
         if not grams.values:
             raise ValueError(
