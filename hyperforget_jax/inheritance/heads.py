@@ -117,6 +117,11 @@ def find_head(
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     shapes = jax.eval_shape(lambda tree: tree, variables)
     path, taps = _last_layer(classifier, shapes, one)
+    if not path:
+        raise ValueError(
+            f"The classifier ({classifier.description}) is a single layer, which has "
+            "no name among its parameters: make it part of a module."
+        )
     if len(taps) != 1 or taps[0].kind != "dense" or len(taps[0].input.shape) != 2:
         raise ValueError(
             f"The last layer, {path}, is not one dense layer that is called once: "

@@ -143,13 +143,13 @@ def pgu(
         checks.check_init(classifier, variables, data)
         if probe is not None:
             checks.check_held_out(data, probe)
-        warn_of_untapped(classifier, variables, data.x, "hf.pgu")
         grams = measure(variables, data)
         if not grams.values:
             raise ValueError(
                 f"The classifier ({classifier.description}) has no layer whose inputs "
                 "are known: hf.pgu could not move anything."
             )
+        warn_of_untapped(classifier, variables, data.x, "hf.pgu")
 
         def answers(examples: Examples) -> tuple[Array, Array, Array]:
             logits = predictions.logits(
