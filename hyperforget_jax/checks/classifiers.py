@@ -158,8 +158,8 @@ def _check_variables(classifier: Classifier, variables, one, name: str) -> None:
         raise TypeError(
             f"{name} must be a dictionary; got an NNX model "
             f"({type(variables).__name__}): give {{'params': nnx.to_pure_dict("
-            "nnx.state(model, nnx.Param))}, with 'batch_stats' of nnx.BatchStat likewise "
-            "if it has any."
+            "nnx.state(model, nnx.Param))}, with 'batch_stats' of nnx.BatchStat if it "
+            "has any."
         )
     if not isinstance(variables, Mapping):
         remedy = "a state has them as state.variables"

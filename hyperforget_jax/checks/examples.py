@@ -117,17 +117,20 @@ def check_weights(weight: Any, name: str = "data.weight") -> None:
     if not is_concrete(weight):
         return
     host = np.asarray(weight)
+    remedy = "divide the weights by what they have in common"
     # Small enough before they are added, or int64 might wrap around too.
-    if host.size and (largest := int(host.max())) > _MOST:
+    if host.size and host.max() > _MOST:
+        row = np.unravel_index(host.argmax(), host.shape)
+        where = f"at row {row[-1]}" + (f" of member {row[0]}" if len(row) > 1 else "")
         raise ValueError(
-            f"{name} must fit int32, at most {_MOST}, got {largest}: divide the "
-            "weights by what they have in common."
+            f"{name} must fit int32, got {host.max()} {where}; at most {_MOST} is "
+            f"allowed: {remedy}."
         )
     total = np.sum(host, axis=-1, dtype=np.int64)
     if (total > _MOST).any():
         raise ValueError(
             f"{name} must sum to at most {_MOST}, the largest int32, got a sum of "
-            f"{int(total.max())}: divide the weights by what they have in common."
+            f"{total.max()}: {remedy}."
         )
 
 

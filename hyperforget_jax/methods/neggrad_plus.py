@@ -6,6 +6,7 @@ from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.memoryless import loss_on, memoryless
 from hyperforget_jax.training import descent
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["neggrad_plus"]
 
@@ -35,10 +36,12 @@ def neggrad_plus(
     Raises:
         ValueError: ``beta`` outside (0, 1).
     """
-    checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
     if checks.is_concrete(beta) and not 0 < beta < 1:
         raise ValueError(f"beta must lie in (0, 1), got {beta=}.")
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    check_optimizer(optimizer)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.

@@ -69,7 +69,9 @@ def ssd(
         Foster et al., Fast machine unlearning without retraining through selective
         synaptic dampening, arXiv 2308.07707, 2024.
     """
-    checks.check_positive(alpha=alpha, strength=strength, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_positive(alpha=alpha, strength=strength)
+    checks.check_sizes(batch_size=batch_size)
 
     def measure(variables, data: Examples):
         return fisher.diagonal(
