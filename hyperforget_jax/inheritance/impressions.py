@@ -127,11 +127,14 @@ def impress(
         chosen = jax.nn.one_hot(batch.y, num_classes) * batch.weight[:, None]
         (tap,) = taps(variables, batch.x)[head.path]
         answers = jax.nn.softmax(classifier.apply(suppressed, batch.x))
+        # Chosen, not multiplied by zero: zero times NaN is NaN.
+        there = batch.weight[:, None] > 0
+        answers, given = (jnp.where(there, each, 0) for each in (answers, tap.input))
         highest = {"precision": lax.Precision.HIGHEST}
         return (
             jnp.sum(chosen, axis=0),
             jnp.matmul(chosen.T, answers, **highest),
-            jnp.matmul(chosen.T, tap.input, **highest),
+            jnp.matmul(chosen.T, given, **highest),
         )
 
     mass, answers, features = jax.tree.map(
@@ -190,7 +193,8 @@ def merge_impressions(impressions: Impression, reach: Array, rule: Rule) -> Impr
     Fishers by the rule (a maximum, if nothing else is said), the rest by mass.
 
     Args:
-        impressions: stacked, leaves ``[J, ...]``.
+        impressions: stacked, leaves ``[J, ...]``. What reaches nobody may be anything,
+            NaN too.
         reach: which roots reach which model, bool, ``[M, J]``.
         rule: the rule.
 
@@ -205,9 +209,15 @@ def merge_impressions(impressions: Impression, reach: Array, rule: Rule) -> Impr
     weight = weight / jnp.where(mass > 0, mass, 1)[:, None]
 
     def mean(leaf):
-        return jnp.einsum(
-            "mjc,jc...->mc...", weight, leaf, precision=lax.Precision.HIGHEST
-        )
+        def add(given):
+            return jnp.einsum(
+                "mjc,jc...->mc...", weight, given, precision=lax.Precision.HIGHEST
+            )
+
+        # What does not reach a model may be anything: zero times NaN is NaN.
+        finite = jnp.isfinite(leaf)
+        lost = add((~finite).astype(jnp.float32)) > 0
+        return jnp.where(lost, jnp.nan, add(jnp.where(finite, leaf, 0)))
 
     return Impression(
         found,

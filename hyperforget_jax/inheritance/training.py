@@ -283,7 +283,9 @@ def _unknown(node: Node, num_classes: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _fresh(classifier: Classifier, keys: Array, x: Array) -> Variables:
-    return jax.vmap(lambda key: classifier.init(key, x))(keys)
+    # Shapes alone: what the examples hold is not for whoever starts.
+    blank = jnp.zeros((1, *x.shape[1:]), x.dtype)
+    return jax.vmap(lambda key: classifier.init(key, blank))(keys)
 
 
 def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:

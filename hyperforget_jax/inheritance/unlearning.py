@@ -243,7 +243,9 @@ def _changes(key, graph, classifier, requests, rule, columns):
         keys = jax.random.split(jax.random.fold_in(key, place), reach.shape[0])
 
         def change(key, variables, own, reaching, reached, head=head, model=model):
-            fresh = model.init(key, data.x)["params"]
+            # Shapes alone: what the examples hold is not for a fresh model.
+            blank = jnp.zeros((1, *data.x.shape[1:]), data.x.dtype)
+            fresh = model.init(key, blank)["params"]
             if rule.renew:
                 variables = {OUTPUT_MASK: _nothing(reaching), **variables}
             new, info = update(variables, own, reaching, fresh, rule, head)

@@ -2,7 +2,7 @@
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.memoryless import memoryless
+from hyperforget_jax.methods.unprepared import unprepared
 
 __all__ = ["identity"]
 
@@ -18,7 +18,7 @@ def identity(classifier: Classifier) -> Unlearner:
 
     def forget_fn(key, variables, request):
         del key, request  # Nothing is forgotten.
-        return variables, ()
+        return variables, None
 
     access = Access(remains="everything: the model is unchanged")
-    return memoryless(classifier, forget_fn, access)
+    return unprepared(classifier, forget_fn, access)
