@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import Array, Examples
-from hyperforget_jax.checks import check_examples
+from hyperforget_jax.checks import check_examples, check_sizes
 
 __all__ = ["examples"]
 
@@ -41,6 +41,8 @@ def examples(
             non-finite inputs, no example that counts, or ids that are negative or
             repeated where the weight is not zero.
     """
+    if num_classes is not None:
+        check_sizes(num_classes=num_classes)
     # Before the checks: a large float64 becomes infinite as float32.
     x = x if isinstance(x, jax.Array) else jnp.array(x)
     y = np.asarray(y)

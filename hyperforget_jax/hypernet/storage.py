@@ -65,7 +65,7 @@ def stored_zoo(
         The parts, each read from disk whenever it is asked for: as
         :func:`fit_hypernetwork` takes them.
     """
-    checks.check_positive(parts=parts)
+    checks.check_sizes(parts=parts)
     folder = Path(directory)
     for part in range(parts):
         if not _part(folder, part).exists():

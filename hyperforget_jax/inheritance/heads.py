@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import fisher
+from hyperforget_jax import checks, fisher
 from hyperforget_jax.base import Array, Classifier, Variables
 
 __all__ = [
@@ -57,6 +57,8 @@ def widen(
     Raises:
         ValueError: columns that repeat or are no classes.
     """
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(num_classes=num_classes)
     chosen = np.asarray(columns)
     if len(set(chosen.tolist())) != chosen.size or not all(
         0 <= label < num_classes for label in chosen.tolist()

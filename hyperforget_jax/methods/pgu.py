@@ -20,6 +20,7 @@ from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
 from hyperforget_jax.models import predictions, warn_of_untapped
+from hyperforget_jax.sharding import check_mesh
 from hyperforget_jax.subspace import Grams, Store, Subspace, margins_of
 from hyperforget_jax.training.fitting import Augment
 
@@ -126,7 +127,11 @@ def pgu(
         interference with gradient projection, arXiv 2312.04095, 2024. ``"repaired"`` is
         not in it.
     """
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(passes=passes)
     how = recipe(preset, **changes)
+    if mesh is not None:
+        check_mesh(mesh, "examples")
     if probe is not None:
         checks.check_examples(probe, name="probe")
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Tap, TapsFn, Variables
-from hyperforget_jax.sharding import replicate, shard_examples
+from hyperforget_jax.sharding import check_mesh, replicate, shard_examples
 from hyperforget_jax.subspace.displacement import displacement_gram, with_constant
 from hyperforget_jax.subspace.inputs import rows_of
 from hyperforget_jax.subspace.layers import layer_at
@@ -84,7 +84,9 @@ def measure(
             not positive, several passes without ``augment``, or a mesh without the
             axis.
     """
-    checks.check_positive(passes=passes, batch_size=batch_size)
+    checks.check_sizes(passes=passes, batch_size=batch_size)
+    if mesh is not None:
+        check_mesh(mesh, "examples")
     if augment is None and passes != 1:
         raise ValueError(
             f"passes={passes} without augment: every pass would add the same again."
