@@ -86,7 +86,7 @@ def check_is_examples(data, name: str = "data") -> None:
         )
 
 
-def check_held_out(train: Examples, probe: Examples) -> None:
+def check_held_out(train: Examples, probe: Examples, name: str = "probe") -> None:
     """Raises unless no example of ``probe`` is one of ``train``, by their ids.
 
     Examples that weigh nothing do not count. Tracers pass.
@@ -103,8 +103,11 @@ def check_held_out(train: Examples, probe: Examples) -> None:
     )
     if shared.size:
         raise ValueError(
-            f"probe must be held out of training, but {shared.size} of its ids are "
-            f"the training data's, such as {shared[:5].tolist()}."
+            f"{name} must be held out of training, but it holds {shared.size} of the "
+            f"training examples (ids {shared[:5].tolist()}"
+            f"{', ...' if shared.size > 5 else ''}): give it other rows or, if they "
+            "are others that share the ids, ids of its own (hf.data.examples takes "
+            "id=)."
         )
 
 
@@ -124,7 +127,9 @@ def check_examples(
             non-finite inputs, or no example that counts.
     """
     check_is_examples(data, name)
-    if not jnp.issubdtype(data.x.dtype, jnp.floating):
+    # Integers are tokens; bytes would be pixels that are not normalised.
+    is_token = jnp.issubdtype(data.x.dtype, jnp.integer) and data.x.dtype != jnp.uint8
+    if not (is_token or jnp.issubdtype(data.x.dtype, jnp.floating)):
         raise TypeError(
             f"{name}.x must be floating point, got dtype {data.x.dtype}: normalise "
             "integer pixels first (hf.data.load does)."

@@ -521,13 +521,14 @@ def test_a_killed_save_leaves_the_old_checkpoint(tmp_path):
     for folder, (first, _) in zip(folders, cases, strict=True):
         path = folder / "v"
         if first:
-            assert _names(folder) == [".v.saving"]
+            assert _names(folder) == [".v.lock", ".v.saving"]
             with pytest.raises(FileNotFoundError):
                 load(path)
         else:
-            assert _names(folder) == ["v"]
+            assert _names(folder) == [".v.lock", "v"]
             assert len(_names(path)) > 2
             _assert_same(load(path), {"a": jnp.full(3, 1.0)})
+        # The lock was the process's, and went with it.
         save(path, {"a": jnp.full(3, 3.0)}, kind="x", overwrite=True)
         _assert_same(load(path), {"a": jnp.full(3, 3.0)})
         assert _names(folder) == ["v"]
