@@ -27,6 +27,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         fields: without the seal.
     """
     _has_exactly("it", fields, _FIELDS)
+    _is(int, "schema", fields["schema"])
     for name in _TEXTS:
         _is(str, name, fields[name])
     if not _ARRAYS.fullmatch(fields["arrays"]):
@@ -104,10 +105,11 @@ def _paths(structure: Any, *above: Any) -> Iterator[str]:
     ((node, children),) = structure.items()
     _is(list, f"structure's {node!r}", children)
     if node in ("list", "tuple"):
-        children = list(enumerate(children))
+        children = [[row, child] for row, child in enumerate(children)]
     elif node != "dict":
         raise ValueError(f"its structure has a node of {node!r}")
     for child in children:
+        _is(list, "structure's entry", child)
         if len(child) != 2 or not isinstance(child[0], str | int):
             raise ValueError(f"its structure has the entry {child!r:.50}")
         yield from _paths(child[1], *above, child[0])
