@@ -294,11 +294,9 @@ def _resume(directory, fresh: Progressed, recipe: dict) -> tuple[int, Progressed
         raise ValueError(
             f"directory={str(directory)!r} holds {manifest.kind!r}, not {_KIND!r}."
         )
-    with checkpointing.believing(directory):
-        resuming.check_recipe(directory, manifest.config["recipe"], recipe)
-        step = int(manifest.config["step"])
+    resuming.check_recipe(directory, manifest.config["recipe"], recipe)
     state = checkpointing.load(directory, kind=_KIND, like=fresh)
-    return step, state
+    return manifest.config["step"], state
 
 
 def _keep(directory, state: Progressed, recipe: dict, step: int) -> None:

@@ -49,8 +49,7 @@ def stored_recipe(directory: str | Path | None) -> dict[str, Any]:
     """How the run in ``directory`` was begun; empty if there is none."""
     if directory is None or not _path(directory, 0).exists():
         return {}
-    with checkpointing.believing(_path(directory, 0)):
-        return dict(checkpointing.read_manifest(_path(directory, 0)).config["recipe"])
+    return checkpointing.read_manifest(_path(directory, 0)).config["recipe"]
 
 
 def check_recipe(
@@ -58,10 +57,10 @@ def check_recipe(
 ) -> None:
     """Raises ValueError if a run is to go on that was begun in another way."""
     for name, value in stored.items():
-        if recipe.get(name) != value:
+        if recipe[name] != value:
             raise ValueError(
                 f"directory={str(directory)!r} holds a run begun with "
-                f"{name}={value}, not {recipe.get(name)}: choose another directory, or "
+                f"{name}={value}, not {recipe[name]}: choose another directory, or "
                 "delete it to begin anew."
             )
 
@@ -92,8 +91,7 @@ def load_chunk(
     if directory is None or not _path(directory, index).exists():
         return 0, fresh
     path = _path(directory, index)
-    with checkpointing.believing(path):
-        step = int(checkpointing.read_manifest(path).config["step"])
+    step = checkpointing.read_manifest(path).config["step"]
     return step, checkpointing.load(path, kind=_KIND, like=fresh)
 
 
