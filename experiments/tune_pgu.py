@@ -167,7 +167,7 @@ def _sweep(
         """What becomes of one original at every request, ``[requests, ...]``."""
         key_init, key_unlearn = jax.random.split(key)
         state = unlearner.init(key_init, variables, data)
-        keys = jax.random.split(key_unlearn, asked.rows.shape[0])
+        keys = jax.random.split(key_unlearn, asked.classes.shape[0])
         requests = asked._replace(data=data)
         return hf.unlearn_each(unlearner, keys, state, requests)[0].variables
 
@@ -205,7 +205,7 @@ def _sweep(
         return jax.lax.map(at, grid)
 
     keys = jax.random.split(jax.random.key(_KEY + 1), 2 * config.seeds)
-    console.log(f"{name}: retraining {config.seeds} x {asked.rows.shape[0]} oracles")
+    console.log(f"{name}: retraining {config.seeds} x {asked.classes.shape[0]} oracles")
     oracles = retrained(keys[: config.seeds], originals, splits.train)
     console.log(f"{name}: {len(points)} points")
     grid = tuple(jnp.asarray([point[of] for point in points]) for of in GRID)
@@ -226,11 +226,8 @@ def _asked(name: str, preset: pgu.Preset, train: hf.Examples) -> hf.ForgetReques
         hf.forget_rows(train, np.asarray(order[number * count : (number + 1) * count]))
         for number in range(_DRAWS)
     ]
-    return hf.ForgetRequest(
-        train,
-        jnp.stack([request.rows for request in requests]),
-        jnp.stack([request.classes for request in requests]),
-    )
+    rows, classes = zip(*(request[1:] for request in requests), strict=True)
+    return hf.ForgetRequest(train, jnp.stack(rows), jnp.stack(classes))
 
 
 if __name__ == "__main__":

@@ -80,16 +80,20 @@ class ForgetRequest(NamedTuple):
 
     Made by :mod:`hyperforget_jax.requests`.
 
+    What is not at hand is missing by structure, so that a method which needs it raises
+    alike under ``jit`` and without.
+
     Attributes:
         data: the training examples that are still there, or None if there are none.
         rows: row numbers of ``data`` to forget, int32, ``[F]``; rows outside
-            ``[0, N)`` are padding.
+            ``[0, N)`` are padding. None if ``data`` are the examples to forget, and
+            no other ones are at hand.
         classes: the classes to forget, bool, ``[C]``; all False when single rows and
             not a class are to be forgotten.
     """
 
     data: Examples | None
-    rows: Array
+    rows: Array | None
     classes: Array
 
     def _held(self) -> Examples:
@@ -104,20 +108,21 @@ class ForgetRequest(NamedTuple):
     @property
     def forget(self) -> Examples:
         """The rows asked for: `[F]` examples, padding weightless."""
-        return self._held().take(self.rows)
+        data = self._held()
+        return data if self.rows is None else data.take(self.rows)
 
     @property
     def retain(self) -> Examples:
         """All `[N]` examples, the forgotten rows weightless."""
-        kept = self._held().without(self.rows)
-        if not isinstance(kept.weight, jax.core.Tracer) and not kept.weight.any():
+        data = self._held()
+        if self.rows is None:
             raise ValueError(
                 "This request brings the examples to forget alone (forget_examples), "
                 "and the method asks for those that stay: use forget_rows or "
                 "forget_classes with all data, or a method whose access.unlearn has no "
                 "'retain'."
             )
-        return kept
+        return data.without(self.rows)
 
     def covers(self, examples: Examples) -> Array:
         """Which of any examples the request asks to forget, bool, ``[M]``.

@@ -262,10 +262,10 @@ def check_request(
             "request must be a hf.ForgetRequest, such as hf.forget_rows(data, rows) "
             f"gives; got {type(request).__name__}."
         )
-    if request.rows.ndim != 1:
+    if request.classes.ndim != 1:
         raise ValueError(
-            f"request is stacked, rows of shape {request.rows.shape}: answer it with "
-            "hf.unlearn_sequence or hf.unlearn_each."
+            f"request is stacked, classes of shape {request.classes.shape}: answer it "
+            "with hf.unlearn_sequence or hf.unlearn_each."
         )
     if request.data is not None:
         check_classifier(

@@ -45,9 +45,9 @@ def forget_rows(
     Raises:
         ValueError: no rows, rows out of range, weightless or repeated, or nothing left.
     """
-    check_is_examples(data)
+    num_classes = _num_classes(data, num_classes)
     num_rows = data.y.shape[0]
-    rows = np.asarray(rows)
+    rows = _array(rows, "rows")
     # An empty list has the dtype float64.
     if rows.ndim != 1 or not (rows.size == 0 or np.issubdtype(rows.dtype, np.integer)):
         raise ValueError(
@@ -76,7 +76,6 @@ def forget_rows(
             f"rows names all {rows.size} examples: a request for everything leaves "
             "nothing to retain."
         )
-    num_classes = _num_classes(data, num_classes)
     if capacity is None:
         capacity = 1 << (rows.size - 1).bit_length()
     return ForgetRequest(
@@ -94,7 +93,8 @@ def forget_where(
         condition: booleans ``[N]``, or a function of ``data`` that gives them.
         **options: as for :func:`forget_rows`.
     """
-    mask = np.asarray(condition(data) if callable(condition) else condition)
+    check_is_examples(data)
+    mask = _array(condition(data) if callable(condition) else condition, "condition")
     if mask.shape != data.y.shape or mask.dtype != bool:
         raise ValueError(
             f"condition must give booleans of shape {data.y.shape}, got "
@@ -106,25 +106,43 @@ def forget_where(
 
 
 def forget_random(
-    key: Array, data: Examples, count: int, **options: Any
+    key: Array, data: Examples, count: int | float, **options: Any
 ) -> ForgetRequest:
-    """A request for ``count`` examples drawn at random, without replacement.
+    """Request ``count`` examples drawn at random, without replacement.
 
     Args:
-        key: a typed key, consumed.
+        key: a key, consumed.
         data: the training examples at hand, ``[N]``.
-        count: how many, at least one and less than there are.
+        count: how many, an integer from one to less than there are; or, as a fraction
+            in (0, 1), which share of them, rounded to the nearest count.
         **options: as for :func:`forget_rows`.
+
+    Raises:
+        TypeError, ValueError: ``count`` is neither, or names none or all of them; and
+            as for :func:`forget_rows`.
     """
-    check_is(numbers.Integral, "an integer", count=count)
+    check_is_examples(data)
     active = np.flatnonzero(np.asarray(data.weight) > 0)
-    if not 0 < count < active.size:
+    if isinstance(count, bool) or not isinstance(count, numbers.Real):
+        raise TypeError(
+            "count must be a number of examples, or a fraction of them in (0, 1); got "
+            f"{count!r}."
+        )
+    wanted = count
+    if not isinstance(count, numbers.Integral):
+        if not 0 < count < 1:
+            raise ValueError(
+                "count must be an integer, or a fraction in (0, 1) of the examples; "
+                f"got {count}."
+            )
+        wanted = round(float(count) * active.size)
+    if not 0 < wanted < active.size:
         raise ValueError(
             f"count must lie in [1, {active.size - 1}] for {active.size} examples, "
             f"got {count}."
         )
-    shuffled = np.asarray(jax.random.permutation(key, active))
-    return forget_rows(data, np.sort(shuffled[:count]), **options)
+    shuffled = np.asarray(jax.random.permutation(_any_key(key), active))
+    return forget_rows(data, np.sort(shuffled[:wanted]), **options)
 
 
 def forget_classes(
@@ -180,14 +198,13 @@ def forget_examples(
     """A request that brings what is to be forgotten, and no other data.
 
     For methods that read nothing else, such as :func:`hyperforget_jax.pgu` after the
-    training data were thrown away. One that asks for retained data refuses it; under
-    jit, where values cannot be seen, it has none to learn from.
+    training data were thrown away. One that asks for retained data refuses it.
 
     Args:
         examples: the training examples to forget, ``[N]``, with the ids that they had.
         num_classes: C.
         classes: the classes that go, if the examples are all that there were of them.
-        capacity: length of the padded rows; by default the next power of two.
+        capacity: length of the padded examples; by default the next power of two.
 
     Raises:
         ValueError: no examples, labels out of range, or examples of other classes than
@@ -210,7 +227,7 @@ def forget_examples(
     if capacity is None:
         capacity = 1 << (rows.size - 1).bit_length()
     padded = _pad(rows, capacity, examples.y.shape[0])
-    return ForgetRequest(examples, padded, jnp.asarray(chosen))
+    return ForgetRequest(examples.take(padded), None, jnp.asarray(chosen))
 
 
 def forget_labels(classes: Sequence[int], num_classes: int) -> ForgetRequest:
@@ -248,11 +265,8 @@ def forget_each_class(
         forget_classes(data, [label], num_classes=num_classes)
         for label in range(num_classes)
     ]
-    return ForgetRequest(
-        data,
-        jnp.stack([request.rows for request in requests]),
-        jnp.stack([request.classes for request in requests]),
-    )
+    rows, classes = zip(*(request[1:] for request in requests), strict=True)
+    return ForgetRequest(data, jnp.stack(rows), jnp.stack(classes))
 
 
 def sequence(
@@ -331,6 +345,7 @@ def unlearn_each(
     Returns:
         States and infos, stacked ``[R, ...]``.
     """
+    _check_stacked(keys, requests, "unlearn_each", "hf.forget_each_class")
     stacked: Any = 0
     axes = ForgetRequest(data=None, rows=stacked, classes=stacked)
     return jax.vmap(unlearner.unlearn, (0, None, axes))(keys, state, requests)
@@ -351,15 +366,10 @@ def unlearn_sequence(
         The states after every request, stacked ``[T, ...]``, and the infos. The last
         state is ``jax.tree.map(lambda leaf: leaf[-1], states)``.
     """
+    _check_stacked(keys, requests, "unlearn_sequence", "hf.sequence")
     data = requests.data
     if data is None:
         raise ValueError("requests carry no data: make them with hf.sequence.")
-    if requests.rows.ndim != 2 or jnp.shape(keys) != requests.rows.shape[:1]:
-        raise ValueError(
-            "unlearn_sequence takes requests stacked by hf.sequence and one key for "
-            f"each; got rows of shape {requests.rows.shape} and keys of shape "
-            f"{jnp.shape(keys)}."
-        )
 
     def step(state, inputs):
         key, weight, rows, classes = inputs
@@ -371,6 +381,22 @@ def unlearn_sequence(
     return lax.scan(step, state, inputs)[1]
 
 
+def _check_stacked(
+    keys: Array, requests: ForgetRequest, function: str, maker: str
+) -> None:
+    check_is(ForgetRequest, f"what {maker} gives", requests=requests)
+    if requests.rows is None:
+        raise ValueError(
+            "requests bring their own examples (forget_examples), which are answered "
+            f"one by one: make stacked ones with {maker}."
+        )
+    if requests.rows.ndim != 2 or jnp.shape(keys) != requests.rows.shape[:1]:
+        raise ValueError(
+            f"{function} takes requests stacked by {maker} and one key for each; got "
+            f"rows of shape {requests.rows.shape} and keys of shape {jnp.shape(keys)}."
+        )
+
+
 def _check_made_from(
     data: Examples, request: ForgetRequest, num_classes: int, step: int
 ) -> None:
@@ -379,6 +405,11 @@ def _check_made_from(
         raise ValueError(
             f"request {step} carries no data (made by forget_labels), so a sequence "
             "cannot tell which rows it forgets: use forget_classes."
+        )
+    if request.rows is None:
+        raise ValueError(
+            f"request {step} brings its own examples (forget_examples), and a sequence "
+            "takes requests made from data: use forget_rows or forget_classes."
         )
     if request.rows.ndim != 1:
         raise ValueError(
@@ -398,22 +429,40 @@ def _check_made_from(
 
 def _num_classes(data: Examples, num_classes: int | None) -> int:
     check_is_examples(data)
-    largest = int(np.max(np.asarray(data.y)))
+    y = np.asarray(data.y)
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or not y.size:
+        raise TypeError(
+            f"data.y must be integer labels [N], got shape {y.shape} and dtype "
+            f"{y.dtype}: make data with hf.data.examples(x, y)."
+        )
+    if y.min() < 0:
+        raise ValueError(
+            f"data.y must hold labels from 0 on, got {y.min()} at row {y.argmin()}."
+        )
+    largest = int(y.max())
     if num_classes is None:
         return largest + 1
+    if isinstance(num_classes, bool) or not isinstance(num_classes, numbers.Integral):
+        raise TypeError(f"num_classes must be an integer, got {num_classes!r}.")
     if largest >= num_classes:
         raise ValueError(
             f"num_classes={num_classes} is too small: data has the label {largest}."
         )
-    return num_classes
+    return int(num_classes)
 
 
 def _class_mask(classes: Sequence[int], num_classes: int) -> np.ndarray:
-    labels = np.asarray(classes)
+    if isinstance(num_classes, bool) or not isinstance(num_classes, numbers.Integral):
+        raise TypeError(f"num_classes must be an integer, got {num_classes!r}.")
+    labels = _array(classes, "classes")
+    if labels.ndim != 1 or not (
+        labels.size == 0 or np.issubdtype(labels.dtype, np.integer)
+    ):
+        raise ValueError(
+            f"classes must be a list of integers such as [3], got {classes!r}."
+        )
     if labels.size == 0:
         raise ValueError("classes is empty: the request asks to forget nothing.")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"classes must be a list of integers, got {classes!r}.")
     unknown = labels[(labels < 0) | (labels >= num_classes)]
     if unknown.size:
         raise ValueError(
@@ -431,7 +480,31 @@ def _repeated(values: np.ndarray) -> np.ndarray:
     return unique[counts > 1]
 
 
+def _array(given: Any, name: str) -> np.ndarray:
+    """What was given as an array; ragged lists and the like are refused by name."""
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a list of integers, got {given!r}."
+        ) from error
+
+
+def _any_key(key: Any) -> Array:
+    """A typed key, also of a legacy one: what is drawn here is drawn on the host."""
+    is_key = isinstance(key, jax.Array | np.ndarray) and (
+        key.shape == () and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    )
+    if is_key:
+        return key
+    if isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32:
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    raise TypeError(f"key must be a key such as jax.random.key(0), got {key!r}.")
+
+
 def _pad(rows: np.ndarray, capacity: int, num_rows: int) -> Array:
+    if isinstance(capacity, bool) or not isinstance(capacity, numbers.Integral):
+        raise TypeError(f"capacity must be an integer, got {capacity!r}.")
     if rows.size > capacity:
         raise ValueError(
             f"capacity={capacity} is too small for a request of {rows.size} rows."

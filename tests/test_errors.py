@@ -40,7 +40,7 @@ def test_what_methods_are_prepared_with(method, variables, data, error, message)
 @pytest.mark.parametrize("method", PREPARED)
 def test_states_of_other_methods(method):
     state = hf.ascent(CLASSIFIER).init(KEY, VARIABLES, DATA)
-    message = "state must be what init gave; got MemorylessState"
+    message = "state must be what init gave; got ModelState"
     with pytest.raises(TypeError, match=message):
         PREPARED[method].unlearn(KEY, state, REQUEST)
 
@@ -76,8 +76,8 @@ class Model(nnx.Module):
             "optimizer must be an optax",
         ),
         (
-            lambda: hf.forget_random(KEY, DATA, 2.0),
-            "count must be an integer; got float",
+            lambda: hf.forget_random(KEY, DATA, "two"),
+            "count must be a number of examples, or a fraction",
         ),
         (
             lambda: hf.from_nnx(Model(nnx.Rngs(0))),

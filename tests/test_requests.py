@@ -351,8 +351,8 @@ def test_forget_rows_messages(make, message):
         (lambda f: f(DATA, [3]), r"lie in \[0, 3\), got \[3\]"),
         (lambda f: f(DATA, [-1]), r"lie in \[0, 3\), got \[-1\]"),
         (lambda f: f(DATA, [1, 1]), r"must not repeat, got \[1, 1\]"),
-        (lambda f: f(DATA, 1), "list of integers, got 1"),
-        (lambda f: f(DATA, [0.0]), r"list of integers, got \[0.0\]"),
+        (lambda f: f(DATA, 1), r"list of integers such as \[3\], got 1"),
+        (lambda f: f(DATA, [0.0]), r"list of integers such as \[3\], got \[0.0\]"),
         (lambda f: f(DATA, [0, 1, 2]), r"every class there is \(\[0, 1, 2\]\)"),
         (lambda f: f(DATA, jnp.arange(3)), r"every class there is \(\[0, 1, 2\]\)"),
         (lambda f: f(DATA, [4], num_classes=5), r"forget \[4\], of which no example"),
@@ -396,7 +396,10 @@ def test_forget_classes_messages(make, message):
         ),
         (
             lambda: requests.unlearn_sequence(
-                weigher(), jax.random.key(0), (0,), requests.forget_labels([0], 2)
+                weigher(),
+                jax.random.split(jax.random.key(0), 1),
+                (0,),
+                jax.tree.map(lambda leaf: leaf[None], requests.forget_labels([0], 2)),
             ),
             "carry no data: make them with hf.sequence",
         ),

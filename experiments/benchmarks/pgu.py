@@ -192,7 +192,7 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
     rows = []
     for name, unlearner in methods.items():
         settings = pgu_recipe(name, **how[name])
-        a_pass = pass_length(request.rows.shape[0], settings.batch_size)
+        a_pass = pass_length(request.forget.y.shape[0], settings.batch_size)
         steps = settings.rounds * (settings.round_steps or a_pass)
         told = {"rounds": settings.rounds, "steps": steps}
         rival = {

@@ -42,9 +42,7 @@ def check_requests(
         check_roots(graph, (root,), np.flatnonzero(request.classes).tolist())
         if request.data is None:
             raise ValueError(f"The request to {root!r} carries no data.")
-        rows = np.asarray(request.rows)
-        inside = rows[(rows >= 0) & (rows < request.data.y.shape[0])]
-        if not np.asarray(request.data.weight)[inside].any():
+        if not np.asarray(request.forget.weight).any():
             raise ValueError(
                 f"The request to {root!r} names no example that is there: the Fisher "
                 "of nothing says nothing."
@@ -102,6 +100,8 @@ def check_effect(rule: Rule, request: ForgetRequest) -> None:
         )
     if rule.scope == "none" or request.data is None:
         return
+    if request.rows is None:
+        return  # How much of the data that is cannot be seen.
     weight, rows = np.asarray(request.data.weight), np.asarray(request.rows)
     rows = rows[(rows >= 0) & (rows < weight.size)]
     share = weight[rows].sum() / max(weight.sum(), 1)

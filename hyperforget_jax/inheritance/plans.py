@@ -206,10 +206,14 @@ class Plan:
         return rows[(rows >= 0) & (rows < self.labels.size)]
 
     def _data_of(self, request: ForgetRequest) -> Examples:
-        if request.data is None or not np.array_equal(request.data.y, self.labels):
+        if (
+            request.data is None
+            or request.rows is None
+            or not np.array_equal(request.data.y, self.labels)
+        ):
             raise ValueError(
                 "request was not made from the data of the plan: its labels are other "
-                "ones, or it carries no data."
+                "ones, or it carries no data but its own."
             )
         return request.data
 

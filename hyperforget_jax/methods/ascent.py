@@ -4,10 +4,14 @@ import optax
 
 from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.memoryless import loss_on, memoryless
+from hyperforget_jax.methods.defaults import warn_of_few_rows
+from hyperforget_jax.methods.unprepared import loss_on, unprepared
 from hyperforget_jax.training import descent
 
 __all__ = ["ascent"]
+
+# Chosen on one class of the digits (experiments/tune.py), which has so many rows.
+_STEPS, _BATCH_SIZE, _CHOSEN_AT = 20, 128, 150
 
 _OBJECTIVES = {
     "unlikelihood": losses.unlikelihood,
@@ -20,8 +24,8 @@ def ascent(
     *,
     objective: str = "unlikelihood",
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 20,
-    batch_size: int = 128,
+    steps: int = _STEPS,
+    batch_size: int = _BATCH_SIZE,
 ) -> Unlearner:
     """Makes the forgotten labels unlikely, step by step, on the forget data alone.
 
@@ -53,7 +57,17 @@ def ascent(
             classifier, variables, examples, _OBJECTIVES[objective]
         ), variables
 
+    is_default = (steps, batch_size) == (_STEPS, _BATCH_SIZE)
+
     def forget_fn(key, variables, request):
+        if is_default:
+            warn_of_few_rows(
+                "hf.ascent",
+                request.forget,
+                steps=steps,
+                batch_size=batch_size,
+                chosen_at=_CHOSEN_AT,
+            )
         return descent.run(
             key,
             loss_fn,
@@ -62,7 +76,8 @@ def ascent(
             optimizer,
             steps=steps,
             batch_size=batch_size,
+            padded=(True,),
         )
 
     access = Access(unlearn={"forget"}, remains="normalisation statistics")
-    return memoryless(classifier, forget_fn, access)
+    return unprepared(classifier, forget_fn, access)

@@ -18,6 +18,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.methods.change import Change, change
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
 
@@ -68,6 +69,7 @@ class DiHyFoInfo(NamedTuple):
         refused: whether there was nothing to do, and the model stayed as it was: the
             request named no class, or in the anchored mode none that is not in
             ``state.forgotten``.
+        change: how much the model was changed.
     """
 
     prompt: Array
@@ -78,6 +80,7 @@ class DiHyFoInfo(NamedTuple):
     distance: Array | None
     norm_ratio: Array | None
     refused: Array
+    change: Change
 
 
 def dihyfo(
@@ -247,6 +250,7 @@ def dihyfo(
         if state.nearest is not None:
             apart = jnp.square(state.nearest - _flat(params)[None])
             distance = jnp.sqrt(jnp.min(jnp.sum(apart, axis=1)))
+        variables = {**state.variables, "params": params}
         info = DiHyFoInfo(
             wanted,
             achieved,
@@ -256,8 +260,8 @@ def dihyfo(
             distance,
             _norm_ratio(hypernetwork, state.learnt, anchor),
             ~jnp.any(new),
+            change(classifier, state.variables, variables),
         )
-        variables = {**state.variables, "params": params}
         return state._replace(variables=variables, forgotten=gone), info
 
     reads = {"classes"} if probe is None else {"classes", "probe"}

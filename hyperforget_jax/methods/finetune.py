@@ -4,7 +4,7 @@ import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.memoryless import loss_on, memoryless
+from hyperforget_jax.methods.unprepared import loss_on, unprepared
 from hyperforget_jax.training import descent
 
 __all__ = ["finetune"]
@@ -48,4 +48,4 @@ def finetune(
         )
 
     access = Access(unlearn={"retain"}, remains="normalisation statistics")
-    return memoryless(classifier, forget_fn, access)
+    return unprepared(classifier, forget_fn, access)

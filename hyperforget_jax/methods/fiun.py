@@ -16,6 +16,13 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.fisher import Fisher
+from hyperforget_jax.forgotten import (
+    Forgotten,
+    check_known,
+    nothing_forgotten,
+    recall,
+    remember,
+)
 from hyperforget_jax.inheritance import (
     check_effect,
     find_head,
@@ -25,6 +32,7 @@ from hyperforget_jax.inheritance import (
     rule,
     update,
 )
+from hyperforget_jax.methods.change import Change, change
 
 __all__ = ["FIUnInfo", "FIUnState", "fiun"]
 
@@ -36,10 +44,12 @@ class FIUnState(NamedTuple):
         variables: the current model's variables.
         fisher: diagonal Fisher of the training data that are left; None if the rule
             dampens nothing.
+        forgotten: what earlier requests forgot.
     """
 
     variables: Variables
     fisher: Fisher | None
+    forgotten: Forgotten
 
 
 class FIUnInfo(NamedTuple):
@@ -47,9 +57,11 @@ class FIUnInfo(NamedTuple):
 
     Attributes:
         dampened: share of the parameters that were dampened, float32, ``[]``.
+        change: how much the model was changed.
     """
 
     dampened: Array
+    change: Change
 
 
 def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Unlearner:
@@ -90,12 +102,18 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         if how.renew:
             variables = {OUTPUT_MASK: jnp.zeros(num_classes, bool), **variables}
         del key  # Nothing here is random.
-        return FIUnState(variables, measure(classifier, variables, data, how, head))
+        return FIUnState(
+            variables,
+            measure(classifier, variables, data, how, head),
+            nothing_forgotten(data, num_classes),
+        )
 
     def unlearn(key: Array, state: FIUnState, request: ForgetRequest):
         checks.check_is(FIUnState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_effect(how, request)
+        check_known(state.forgotten, request)
+        request = recall(state.forgotten, request)
         forget, variables = request.forget, state.variables
         head = find_head(classifier, variables, forget.x)
         fresh = classifier.init(key, forget.x)["params"]
@@ -105,7 +123,9 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         left = state.fisher
         if left is not None and found.fisher is not None:
             left = fisher.without(left, found.fisher, jnp.sum(forget.weight))
-        return FIUnState(changed, left), FIUnInfo(info.dampened)
+        told = change(classifier, variables, changed, forget, batch_size=how.batch_size)
+        forgotten = remember(state.forgotten, request)
+        return FIUnState(changed, left, forgotten), FIUnInfo(info.dampened, told)
 
     dampens = how.scope != "none"
     selects = how.only_columns or how.renew or how.centre or how.folds

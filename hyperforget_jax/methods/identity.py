@@ -1,7 +1,7 @@
 """Forgets nothing: the neutral element, and the first row of every table."""
 
 from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.memoryless import memoryless
+from hyperforget_jax.methods.unprepared import unprepared
 
 __all__ = ["identity"]
 
@@ -15,7 +15,7 @@ def identity(classifier: Classifier) -> Unlearner:
 
     def forget_fn(key, variables, request):
         del key, request  # Nothing is forgotten.
-        return variables, ()
+        return variables, None
 
     access = Access(remains="everything: the model is unchanged")
-    return memoryless(classifier, forget_fn, access)
+    return unprepared(classifier, forget_fn, access)

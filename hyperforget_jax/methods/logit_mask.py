@@ -13,7 +13,9 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.methods.memoryless import MemorylessState
+from hyperforget_jax.forgotten import nothing_forgotten
+from hyperforget_jax.methods.change import change
+from hyperforget_jax.methods.unprepared import ModelInfo, ModelState
 
 __all__ = ["logit_mask"]
 
@@ -33,14 +35,17 @@ def logit_mask(classifier: Classifier) -> Unlearner:
         classifier: the model, made by one of the adapters.
     """
 
-    def init(key: Array, variables: Variables, data: Examples) -> MemorylessState:
+    def init(key: Array, variables: Variables, data: Examples) -> ModelState:
         del key  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         nothing = jnp.zeros(num_classes, bool)
-        return MemorylessState({OUTPUT_MASK: nothing, **variables})
+        return ModelState(
+            {OUTPUT_MASK: nothing, **variables}, nothing_forgotten(data, num_classes)
+        )
 
-    def unlearn(key: Array, state: MemorylessState, request: ForgetRequest):
+    def unlearn(key: Array, state: ModelState, request: ForgetRequest):
         del key  # Nothing here is random.
+        checks.check_is(ModelState, "what init gave", state=state)
         mask = state.variables[OUTPUT_MASK]
         if mask.shape != request.classes.shape:
             raise ValueError(
@@ -48,7 +53,10 @@ def logit_mask(classifier: Classifier) -> Unlearner:
                 f"for {request.classes.shape[0]} classes: they must match."
             )
         masked = {**state.variables, OUTPUT_MASK: mask | request.classes}
-        return MemorylessState(masked), ()
+        forgotten = state.forgotten
+        forgotten = forgotten._replace(classes=forgotten.classes | request.classes)
+        info = ModelInfo(change(classifier, state.variables, masked))
+        return ModelState(masked, forgotten), info
 
     access = Access(unlearn={"classes"}, remains="everything, behind a mask")
     return Unlearner(init, unlearn, access)

@@ -4,10 +4,14 @@ import optax
 
 from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.memoryless import loss_on, memoryless
+from hyperforget_jax.methods.defaults import warn_of_few_rows
+from hyperforget_jax.methods.unprepared import loss_on, unprepared
 from hyperforget_jax.training import descent
 
 __all__ = ["neggrad_plus"]
+
+# Chosen on one class of the digits (experiments/tune.py), which has so many rows.
+_STEPS, _BATCH_SIZE, _CHOSEN_AT = 50, 128, 150
 
 
 def neggrad_plus(
@@ -15,8 +19,8 @@ def neggrad_plus(
     *,
     beta: float = 0.95,
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 50,
-    batch_size: int = 128,
+    steps: int = _STEPS,
+    batch_size: int = _BATCH_SIZE,
 ) -> Unlearner:
     r"""Minimises ``beta * CE(retain) + (1 - beta) * unlikelihood(forget)``.
 
@@ -47,7 +51,17 @@ def neggrad_plus(
         gone = loss_on(classifier, variables, forget, losses.unlikelihood)
         return beta * kept + (1 - beta) * gone, variables
 
+    is_default = (steps, batch_size) == (_STEPS, _BATCH_SIZE)
+
     def forget_fn(key, variables, request):
+        if is_default:
+            warn_of_few_rows(
+                "hf.neggrad_plus",
+                request.forget,
+                steps=steps,
+                batch_size=batch_size,
+                chosen_at=_CHOSEN_AT,
+            )
         return descent.run(
             key,
             loss_fn,
@@ -56,7 +70,8 @@ def neggrad_plus(
             optimizer,
             steps=steps,
             batch_size=batch_size,
+            padded=(False, True),
         )
 
     access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
-    return memoryless(classifier, forget_fn, access)
+    return unprepared(classifier, forget_fn, access)

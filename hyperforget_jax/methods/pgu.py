@@ -16,6 +16,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
 from hyperforget_jax.models import predictions
@@ -56,6 +57,7 @@ class PGUInfo(NamedTuple):
             not taken out of them, and not forgotten, int32, ``[]``.
         failed_at: the step whose loss or update was not finite, int32, ``[]``; -1 if
             none. From there on the model stays as it was.
+        change: how much the model was changed.
     """
 
     loss: Array
@@ -67,6 +69,7 @@ class PGUInfo(NamedTuple):
     clipped: dict[str, Array]
     refused: Array
     failed_at: Array
+    change: Change
 
 
 def pgu(
@@ -191,8 +194,8 @@ def pgu(
             room,
         )
         before = variables["params"]
-        change = jax.tree.map(jnp.subtract, changed["params"], before)
-        moved = subspace.protected(room, change, left)
+        step = jax.tree.map(jnp.subtract, changed["params"], before)
+        moved = subspace.protected(room, step, left)
         info = PGUInfo(
             *curves,
             rounds,
@@ -204,6 +207,7 @@ def pgu(
             spectrum.clipped,
             refused,
             failed_at,
+            change(classifier, variables, changed, forget, batch_size=how.batch_size),
         )
         # Nothing of an example that is gone.
         rows = jnp.where(ledger.weight > 0, store.margins.rows, 0)

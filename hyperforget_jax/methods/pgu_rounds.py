@@ -14,7 +14,7 @@ from hyperforget_jax.methods.pgu_targets import guess, published_loss, target_lo
 from hyperforget_jax.models import predictions
 from hyperforget_jax.subspace import Grams, Margins, Subspace
 from hyperforget_jax.training import descent
-from hyperforget_jax.training.minibatches import pass_length
+from hyperforget_jax.training.minibatches import active_pass_length, pass_length
 
 __all__ = ["descend_in_rounds"]
 
@@ -78,7 +78,11 @@ def descend_in_rounds(
         return losses.weighted_mean(values, examples.weight), trained
 
     steps = how.round_steps or pass_length(forget.y.shape[0], how.batch_size)
-    last_step = max(how.rounds * steps - 1, 1)
+    # A pass is as long as the rows that count, however many pad them.
+    taken: int | Array = steps
+    if how.round_steps is None:
+        taken = active_pass_length(forget.weight, how.batch_size)
+    last_step = jnp.maximum(how.rounds * taken - 1, 1)
 
     def rate(step):  # optax.exponential_decay takes no tracers.
         return how.learning_rate * (how.end_rate / how.learning_rate) ** (
@@ -118,7 +122,9 @@ def descend_in_rounds(
                 optimizer,
                 steps=steps,
                 batch_size=how.batch_size,
-                first_step=number * steps,
+                first_step=number * taken,
+                padded=(True,),
+                limit=None if how.round_steps else (number + 1) * taken,
             )
             return new, *look(new)
 

@@ -5,7 +5,7 @@ import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.memoryless import memoryless
+from hyperforget_jax.methods.unprepared import unprepared
 from hyperforget_jax.training import descent
 from hyperforget_jax.training.fitting import Augment, training_loss
 
@@ -51,4 +51,4 @@ def retrain(
             batch_size=batch_size,
         )
 
-    return memoryless(classifier, forget_fn, Access(unlearn={"retain"}))
+    return unprepared(classifier, forget_fn, Access(unlearn={"retain"}))

@@ -1,8 +1,10 @@
 """Selective synaptic dampening: shrink the weights that matter to the forgotten."""
 
+import warnings
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from hyperforget_jax import checks, fisher
 from hyperforget_jax.base import (
@@ -14,8 +16,21 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.forgotten import (
+    Forgotten,
+    check_known,
+    nothing_forgotten,
+    recall,
+    remember,
+)
+from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.methods.defaults import count_of
 
 __all__ = ["SSDInfo", "SSDState", "ssd"]
+
+
+# Chosen on one class of the digits (experiments/tune.py).
+_ALPHA, _STRENGTH, _LEAST_SHARE = 1.0, 0.3, 0.025
 
 
 class SSDState(NamedTuple):
@@ -24,10 +39,12 @@ class SSDState(NamedTuple):
     Attributes:
         variables: the current model's variables.
         fisher: diagonal Fisher of the training data that are left.
+        forgotten: what earlier requests forgot.
     """
 
     variables: Variables
     fisher: fisher.Fisher
+    forgotten: Forgotten
 
 
 class SSDInfo(NamedTuple):
@@ -35,16 +52,18 @@ class SSDInfo(NamedTuple):
 
     Attributes:
         dampened: share of the parameters that were dampened, float32, ``[]``.
+        change: how much the model was changed.
     """
 
     dampened: Array
+    change: Change
 
 
 def ssd(
     classifier: Classifier,
     *,
-    alpha: float = 1.0,
-    strength: float = 0.3,
+    alpha: float = _ALPHA,
+    strength: float = _STRENGTH,
     estimator: str = "per_example",
     batch_size: int = 256,
 ) -> Unlearner:
@@ -71,6 +90,11 @@ def ssd(
     """
     checks.check_positive(alpha=alpha, strength=strength, batch_size=batch_size)
 
+    # Not where either is traced: then it is a sweep.
+    is_default = checks.is_concrete(alpha, strength) and (
+        (alpha, strength) == (_ALPHA, _STRENGTH)
+    )
+
     def measure(variables, data: Examples):
         return fisher.diagonal(
             classifier, variables, data, estimator=estimator, batch_size=batch_size
@@ -78,14 +102,28 @@ def ssd(
 
     def init(key: Array, variables: Variables, data: Examples) -> SSDState:
         del key  # Nothing here is random.
-        checks.check_init(classifier, variables, data)
-        return SSDState(variables, measure(variables, data))
+        num_classes = checks.check_init(classifier, variables, data)
+        if is_default and "batch_stats" in variables:
+            warnings.warn(
+                f"hf.ssd: alpha={alpha} and strength={strength} were chosen on "
+                "perceptrons. In networks with normalisation they can ruin the "
+                "retained classes: choose both on held-out rows, and look at "
+                "info.change.",
+                stacklevel=2,
+            )
+        return SSDState(
+            variables, measure(variables, data), nothing_forgotten(data, num_classes)
+        )
 
     def unlearn(key: Array, state: SSDState, request: ForgetRequest):
         del key  # Nothing here is random.
         checks.check_is(SSDState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
+        check_known(state.forgotten, request)
+        request = recall(state.forgotten, request)
         whole, forget = state.fisher, request.forget
+        if is_default:
+            _warn_of_share(forget, whole)
         if whole.batch_size is not None:
             # Minibatches of the same size, if only one that is mostly padding.
             forget = forget.take(jnp.arange(max(whole.batch_size, forget.y.shape[0])))
@@ -95,7 +133,11 @@ def ssd(
         )
         left = fisher.without(whole, share, jnp.sum(forget.weight))
         variables = {**state.variables, "params": params}
-        return SSDState(variables, left), SSDInfo(dampened)
+        changed = change(
+            classifier, state.variables, variables, forget, batch_size=batch_size
+        )
+        forgotten = remember(state.forgotten, request)
+        return SSDState(variables, left, forgotten), SSDInfo(dampened, changed)
 
     access = Access(
         init={"retain", "forget"},
@@ -103,3 +145,19 @@ def ssd(
         remains="the Fisher, less the forgotten share; normalisation statistics",
     )
     return Unlearner(init, unlearn, access)
+
+
+def _warn_of_share(forget: Examples, whole: fisher.Fisher) -> None:
+    if whole.estimator != "per_example":
+        return
+    if not checks.is_concrete(forget.weight, whole.mass):
+        return
+    share = np.asarray(forget.weight).sum() / max(float(whole.mass), 1)
+    if 0 < share < _LEAST_SHARE:
+        warnings.warn(
+            f"hf.ssd: the defaults were chosen for one class of ten, and these "
+            f"{count_of(forget)} rows are {share:.2g} of the data. The fewer they are, "
+            "the more parameters alpha=1 selects: choose alpha on held-out rows, about "
+            "the inverse of the share or less, and look at info.dampened.",
+            stacklevel=3,
+        )

@@ -12,7 +12,11 @@ import optax
 from jax import lax
 
 from hyperforget_jax.base import Array, Examples, Variables
-from hyperforget_jax.training.minibatches import pass_length, pass_order
+from hyperforget_jax.training.minibatches import (
+    active_pass_length,
+    pass_length,
+    pass_order,
+)
 
 __all__ = [
     "Batch",
@@ -86,6 +90,7 @@ def run(
     *,
     steps: int,
     batch_size: int,
+    padded: tuple[bool, ...] = (),
 ) -> tuple[Variables, DescentInfo]:
     """A whole descent: :func:`start`, then :func:`descend`; arguments as there."""
     state, loss = descend(
@@ -96,6 +101,7 @@ def run(
         optimizer,
         steps=steps,
         batch_size=batch_size,
+        padded=padded,
     )
     return state.variables, DescentInfo(loss, state.failed_at)
 
@@ -121,6 +127,8 @@ def descend(
     steps: int,
     batch_size: int,
     first_step: int | Array = 0,
+    padded: tuple[bool, ...] = (),
+    limit: Array | None = None,
 ) -> tuple[DescentState, Array]:
     """Takes ``steps`` optimiser steps on ``params``, from wherever ``state`` stands.
 
@@ -137,6 +145,11 @@ def descend(
         batch_size: rows a minibatch and source, static.
         first_step: the number of the first step. Under ``vmap`` over a population
             leave it unbatched: all members share one schedule of passes.
+        padded: which sources end in padding of an arbitrary length, static; by default
+            none. A pass over such a one is as long as its rows that count, so that the
+            padding decides nothing.
+        limit: steps from this number on change nothing, int32, ``[]``; None for all
+            steps. The number of steps is static, and this is not.
 
     Returns:
         The state after the last step, and the loss before each step, ``[steps]``.
@@ -153,6 +166,8 @@ def descend(
         batch_size=batch_size,
         first_step=first_step,
         is_dealt=False,
+        padded=padded,
+        limit=limit,
     )
     return state, losses
 
@@ -177,6 +192,8 @@ def descend_on(
     batch_size: int,
     first_step: int | Array,
     is_dealt: bool | Array,
+    padded: tuple[bool, ...] = (),
+    limit: Array | None = None,
 ) -> tuple[tuple[DescentState, Orders], Array]:
     """:func:`descend` in short segments, which need not order a pass anew each.
 
@@ -192,26 +209,40 @@ def descend_on(
         first_step: likewise.
         is_dealt: whether ``orders`` are those of the pass of the first step. If not
             they are made again. Under ``vmap`` leave it unbatched too.
+        padded: likewise.
+        limit: likewise.
 
     Returns:
         The state and the orders after the last step, and the losses.
     """
     key_draw, key_step = jax.random.split(key)
+    padded = padded or (False,) * len(sources)
     lengths = [pass_length(source.y.shape[0], batch_size) for source in sources]
+    # How many minibatches of the table a pass consists of.
+    used = [
+        active_pass_length(source.weight, batch_size) if is_padded else length
+        for source, length, is_padded in zip(sources, lengths, padded, strict=True)
+    ]
 
     there = [jnp.any(source.weight > 0).astype(jnp.int32) for source in sources]
 
     def order(source: int, passed: Array) -> tuple[Array, Array]:
         key = jax.random.fold_in(jax.random.fold_in(key_draw, source), passed)
         weight = sources[source].weight
-        rows, rounds = pass_order(key, weight, lengths[source], batch_size)
+        rows, rounds = pass_order(
+            key,
+            weight,
+            lengths[source],
+            batch_size,
+            jnp.asarray(used[source]) if padded[source] else None,
+        )
         # A pass over the table goes through few active rows many times.
-        return rows, passed * (rounds[-1, -1] + 1) + rounds
+        return rows, passed * (rounds[used[source] - 1, -1] + 1) + rounds
 
     def body(carry, step):
         state, orders = carry
         batches, next_orders = [], []
-        for index, (source, length) in enumerate(zip(sources, lengths, strict=True)):
+        for index, (source, length) in enumerate(zip(sources, used, strict=True)):
             passed, within = step // length, step % length
             # The schedule is the same for every member of a population, so that
             # under vmap this stays a branch and does not sort at every step.
@@ -240,13 +271,16 @@ def descend_on(
         # A sum is finite only if all of its terms are, short of an overflow that
         # nothing could be learnt after either.
         finite = jnp.isfinite(loss + optax.tree.sum(variables["params"]))
-        going = (state.failed_at < 0) & finite
+        within_limit = True if limit is None else step < limit
+        going = (state.failed_at < 0) & finite & within_limit
         variables, opt_state = jax.tree.map(
             lambda new, old: jnp.where(going, new, old),
             (variables, opt_state),
             (state.variables, state.opt_state),
         )
-        failed_at = jnp.where((state.failed_at < 0) & ~finite, step, state.failed_at)
+        failed_at = jnp.where(
+            (state.failed_at < 0) & ~finite & within_limit, step, state.failed_at
+        )
         state = DescentState(variables, opt_state, failed_at)
         return (state, tuple(next_orders)), loss
 

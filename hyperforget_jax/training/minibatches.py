@@ -5,7 +5,10 @@ import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 
-__all__ = ["pass_length", "pass_order"]
+__all__ = ["active_pass_length", "pass_length", "pass_order"]
+
+# Up to so many row numbers, of a table of any length, take the low bits of a word.
+_LOW_BITS = 14
 
 
 def pass_length(num_rows: int, batch_size: int) -> int:
@@ -13,8 +16,23 @@ def pass_length(num_rows: int, batch_size: int) -> int:
     return -(-num_rows // batch_size)
 
 
+def active_pass_length(weight: Array, batch_size: int) -> Array:
+    """Minibatches in one pass over the rows that count, int32, ``[]``, at least one.
+
+    Args:
+        weight: multiplicities, integers, ``[N]``.
+        batch_size: rows in each.
+    """
+    active = jnp.sum(weight > 0, dtype=jnp.int32)
+    return jnp.maximum(-(-active // batch_size), 1)
+
+
 def pass_order(
-    key: Array, weight: Array, num_batches: int, batch_size: int
+    key: Array,
+    weight: Array,
+    num_batches: int,
+    batch_size: int,
+    used: Array | None = None,
 ) -> tuple[Array, Array]:
     """The rows of every minibatch of one pass over a table of examples.
 
@@ -31,6 +49,9 @@ def pass_order(
         weight: multiplicities, integers, ``[N]``.
         num_batches: minibatches in the pass, as by :func:`pass_length`.
         batch_size: rows in each.
+        used: of how many of the minibatches the pass consists, int32, ``[]``; None for
+            all. If given, the order does not depend on how much padding of weight zero
+            follows the rows.
 
     Returns:
         Row numbers, int32, ``[num_batches, batch_size]``, zeros if all weights are
@@ -38,13 +59,13 @@ def pass_order(
         int32, of the same shape.
     """
     key_permutation, key_offset = jax.random.split(key)
-    shuffled = _permutation(key_permutation, weight.shape[0])
+    shuffled = _permutation(key_permutation, weight.shape[0], used is not None)
     # Integers, since a float cumulative sum is a parallel scan whose rounding gives
     # rows of weight zero a chance.
     ends = jnp.cumsum(weight[shuffled].astype(jnp.int32))
     total = jnp.maximum(ends[-1], 1)
     length = num_batches * batch_size
-    stride = jnp.maximum(total // length, 1)
+    stride = jnp.maximum(total // (length if used is None else used * batch_size), 1)
     offset = jax.random.randint(key_offset, (), 0, total)
     draws = jnp.arange(length, dtype=jnp.int32).reshape(num_batches, batch_size)
     place = jnp.searchsorted(
@@ -54,8 +75,10 @@ def pass_order(
     return rows, draws * stride // total
 
 
-def _permutation(key: Array, size: int) -> Array:
+def _permutation(key: Array, size: int, is_padded: bool = False) -> Array:
     """A random permutation of ``range(size)``, int32.
+
+    If ``is_padded``, the first rows stand in the same order whatever the size.
 
     One sort of single words, random above and the row number below, which XLA:CPU
     does four times faster than the sorting of pairs in ``jax.random.permutation``.
@@ -63,6 +86,11 @@ def _permutation(key: Array, size: int) -> Array:
     second round, whose ties keep the order of the first, makes up for it.
     """
     low = max(size - 1, 1).bit_length()
+    if is_padded and low > _LOW_BITS:
+        words = jax.random.bits(key, (size,))
+        return jax.lax.sort((words, jnp.arange(size, dtype=jnp.int32)), num_keys=2)[1]
+    if is_padded:
+        low = _LOW_BITS
     row = jnp.arange(size, dtype=jnp.uint32)
     mask = jnp.uint32((1 << low) - 1)
 
@@ -70,7 +98,7 @@ def _permutation(key: Array, size: int) -> Array:
         words = (jax.random.bits(key, (size,)) & ~mask) | row
         return jnp.sort(words, stable=False) & mask
 
-    if low <= 14:
+    if low <= _LOW_BITS:
         return one_round(key).astype(jnp.int32)
     key_first, key_second = jax.random.split(key)
     return one_round(key_first)[one_round(key_second)].astype(jnp.int32)

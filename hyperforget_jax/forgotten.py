@@ -1,0 +1,125 @@
+"""What earlier requests forgot, so that no later one brings it back.
+
+Part of the state of every method that reads examples at a request: whatever weights the
+request's data bring, what was forgotten before weighs zero.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import Array, Examples, ForgetRequest
+
+__all__ = ["Forgotten", "check_known", "nothing_forgotten", "recall", "remember"]
+
+
+class Forgotten(NamedTuple):
+    """The ids and classes that were forgotten. It holds no example.
+
+    Attributes:
+        id: ids of the training data, int32, ``[N]``, ascending.
+        gone: which of them were forgotten, bool, ``[N]``.
+        classes: the classes that were forgotten, bool, ``[C]``.
+    """
+
+    id: Array
+    gone: Array
+    classes: Array
+
+
+def nothing_forgotten(data: Examples, num_classes: int) -> Forgotten:
+    """Make the memory of a model that has forgotten nothing yet.
+
+    Args:
+        data: the training examples, ``[N]``; their ids alone are read.
+        num_classes: C.
+    """
+    return Forgotten(
+        jnp.sort(data.id),
+        jnp.zeros(data.id.shape, bool),
+        jnp.zeros(num_classes, bool),
+    )
+
+
+def recall(forgotten: Forgotten, request: ForgetRequest) -> ForgetRequest:
+    """Weigh zero whatever was forgotten before, and whatever nobody could remember.
+
+    Args:
+        forgotten: the memory.
+        request: with data or without.
+
+    Returns:
+        The request; of its forget data only ids that the memory knows, or a whole
+        class that is asked for, still count.
+    """
+    if request.data is None:
+        return request
+    data = request.data
+    place, known = _find(forgotten, data.id)
+    gone = known & forgotten.gone[place] | forgotten.classes[data.y]
+    request = request._replace(
+        data=data._replace(weight=jnp.where(gone, 0, data.weight))
+    )
+    # A row whose id is unknown would be back with the next request: see check_known.
+    _, asked = _find(forgotten, request.forget.id)
+    asked |= request.classes[request.forget.y]
+    if request.rows is None:
+        weight = jnp.where(asked, request.forget.weight, 0)
+        return request._replace(data=request.forget._replace(weight=weight))
+    rows = jnp.where(asked, request.rows, data.id.shape[0])
+    return request._replace(rows=rows.astype(request.rows.dtype))
+
+
+def remember(forgotten: Forgotten, request: ForgetRequest) -> Forgotten:
+    """Add what a request forgets to the memory.
+
+    Args:
+        forgotten: the memory.
+        request: as :func:`recall` gave it.
+    """
+    gone = forgotten.gone
+    if request.data is not None:
+        forget = request.forget
+        place, known = _find(forgotten, forget.id)
+        gone = gone.at[place].max(known & (forget.weight > 0))
+    return Forgotten(forgotten.id, gone, forgotten.classes | request.classes)
+
+
+def check_known(forgotten: Forgotten, request: ForgetRequest) -> None:
+    """Raise unless the memory knows every row that is to go; tracers pass.
+
+    Args:
+        forgotten: the memory.
+        request: what is to be forgotten.
+
+    Raises:
+        ValueError: ids that ``init`` was not given, of classes that are not asked for.
+    """
+    if request.data is None or not checks.is_concrete(forgotten.id, request):
+        return
+    # By NumPy: under a trace JAX would make tracers of what is concrete.
+    y, weight = np.asarray(request.data.y), np.asarray(request.data.weight)
+    asked = (weight > 0) & ~np.asarray(request.classes)[y]
+    if request.rows is not None:
+        rows = np.asarray(request.rows)
+        named = np.zeros(y.shape, bool)
+        named[rows[(rows >= 0) & (rows < y.size)]] = True
+        asked &= named
+    ids = np.asarray(request.data.id)[asked]
+    unknown = ids[~np.isin(ids, np.asarray(forgotten.id))]
+    if unknown.size:
+        raise ValueError(
+            f"request asks to forget {unknown.size} examples that init was not given, "
+            f"such as ids {unknown[:5].tolist()}: nothing could keep them from coming "
+            "back. Give init all training data that may ever be asked for, with the "
+            "ids that requests use."
+        )
+
+
+def _find(forgotten: Forgotten, ids: Array) -> tuple[Array, Array]:
+    """Where in the memory ids are, and whether they are there, both like ``ids``."""
+    place = jnp.searchsorted(forgotten.id, ids)
+    place = jnp.minimum(place, forgotten.id.shape[0] - 1)
+    return place, (forgotten.id[place] == ids) & (ids >= 0)

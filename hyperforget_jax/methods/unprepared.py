@@ -1,0 +1,118 @@
+"""What the methods share that prepare nothing: a model goes in, a model comes out."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hyperforget_jax import checks, losses
+from hyperforget_jax.base import (
+    Access,
+    Array,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Unlearner,
+    Variables,
+)
+from hyperforget_jax.forgotten import (
+    Forgotten,
+    check_known,
+    nothing_forgotten,
+    recall,
+    remember,
+)
+from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.training.descent import DescentInfo
+
+__all__ = ["ModelInfo", "ModelState", "OptimisationInfo", "loss_on", "unprepared"]
+
+
+class ModelState(NamedTuple):
+    """A model, and what it has forgotten.
+
+    Attributes:
+        variables: the current model's variables.
+        forgotten: what earlier requests forgot.
+    """
+
+    variables: Variables
+    forgotten: Forgotten
+
+
+class ModelInfo(NamedTuple):
+    """How a request went.
+
+    Attributes:
+        change: how much the model was changed.
+    """
+
+    change: Change
+
+
+class OptimisationInfo(NamedTuple):
+    """How a request went that was answered by optimisation.
+
+    Attributes:
+        loss: the loss before each step, ``[steps]``.
+        failed_at: the step whose loss or update was not finite, int32, ``[]``; -1 if
+            none. From there on the model stays as it was.
+        change: how much the model was changed.
+    """
+
+    loss: Array
+    failed_at: Array
+    change: Change
+
+
+def unprepared(
+    classifier: Classifier,
+    forget_fn: Callable[
+        [Array, Variables, ForgetRequest], tuple[Variables, DescentInfo | None]
+    ],
+    access: Access,
+    *,
+    batch_size: int = 512,
+) -> Unlearner:
+    """Make an unlearner that prepares nothing but the memory of what it forgot.
+
+    Args:
+        classifier: the model.
+        forget_fn: ``(key, variables, request) -> (variables, info)``.
+        access: what ``forget_fn`` reads.
+        batch_size: rows at once, where the forget data are answered for ``info``.
+    """
+
+    def init(key: Array, variables: Variables, data: Examples) -> ModelState:
+        del key  # Nothing here is random.
+        num_classes = checks.check_init(classifier, variables, data)
+        return ModelState(variables, nothing_forgotten(data, num_classes))
+
+    def unlearn(key: Array, state: ModelState, request: ForgetRequest):
+        checks.check_is(ModelState, "what init gave", state=state)
+        checks.check_request(classifier, state.variables, request)
+        if access.unlearn & {"retain", "forget"}:
+            check_known(state.forgotten, request)
+        request = recall(state.forgotten, request)
+        variables, details = forget_fn(key, state.variables, request)
+        forget = request.forget if "forget" in access.unlearn else None
+        changed = change(
+            classifier, state.variables, variables, forget, batch_size=batch_size
+        )
+        info = (
+            ModelInfo(changed)
+            if details is None
+            else OptimisationInfo(*details, changed)
+        )
+        return ModelState(variables, remember(state.forgotten, request)), info
+
+    return Unlearner(init, unlearn, access)
+
+
+def loss_on(
+    classifier: Classifier,
+    variables: Variables,
+    examples: Examples,
+    loss: Callable[[Array, Array], Array] = losses.cross_entropy,
+) -> Array:
+    """Compute the mean loss of a batch in evaluation mode: statistics stay."""
+    values = loss(classifier.apply(variables, examples.x), examples.y)
+    return losses.weighted_mean(values, examples.weight)

@@ -1,0 +1,200 @@
+"""What was forgotten stays forgotten, whatever the next request's data say."""
+
+import functools
+import warnings
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hyperforget_jax as hf
+from tests import toys
+from tests.methods.table import METHODS
+
+READS_RETAINED = ("retrain", "finetune", "neggrad_plus")
+REMEMBERS = (*READS_RETAINED, "ascent", "ssd", "fiun", "fiun_folded")
+KEYS = jax.random.split(jax.random.key(2), 3)
+FIRST, SECOND = [0, 5, 9], [12, 30]
+
+
+@functools.cache
+def world(method):
+    data, classifier = toys.points(), toys.perceptron()
+    variables = hf.fit(
+        jax.random.key(0), classifier, data, optax.adam(3e-2), 40, batch_size=16
+    )
+    unlearner = METHODS[method](classifier)
+    state = unlearner.init(KEYS[0], variables, data)
+    return data, unlearner, jax.jit(unlearner.unlearn), state
+
+
+@pytest.mark.parametrize("method", REMEMBERS)
+def test_full_data_answer_as_data_without_the_forgotten(method):
+    data, _, unlearn, state = world(method)
+    rows = [[1], [2]] if method == "fiun_folded" else [FIRST, SECOND]
+    make = hf.forget_classes if method == "fiun_folded" else hf.forget_rows
+    first = make(data, rows[0])
+    state, _ = unlearn(KEYS[1], state, first)
+    by_hand = unlearn(KEYS[2], state, make(data, rows[1]))
+    in_order = unlearn(KEYS[2], state, make(first.retain, rows[1]))
+    chex.assert_trees_all_equal(by_hand, in_order)
+
+
+@pytest.mark.parametrize("method", READS_RETAINED)
+def test_forgotten_rows_are_not_read_again(method):
+    data, _, unlearn, state = world(method)
+    state, _ = unlearn(KEYS[1], state, hf.forget_rows(data, FIRST))
+    scribbled = toys.scribble(jax.random.key(7), data, jnp.array(FIRST))
+    chex.assert_trees_all_equal(
+        *(unlearn(KEYS[2], state, hf.forget_rows(d, SECOND)) for d in (data, scribbled))
+    )
+
+
+@pytest.mark.parametrize("method", READS_RETAINED)
+def test_a_forgotten_class_is_not_read_again_under_other_ids(method):
+    data, _, unlearn, state = world(method)
+    state, _ = unlearn(KEYS[1], state, hf.forget_classes(data, [1]))
+    other = data._replace(id=jnp.where(data.y == 1, data.id + 1_000, data.id))
+    gone = jnp.flatnonzero(data.y == 1)
+    scribbled = toys.scribble(jax.random.key(7), other, gone)._replace(y=other.y)
+    chex.assert_trees_all_equal(
+        *(
+            unlearn(KEYS[2], state, hf.forget_classes(d, [2]))
+            for d in (other, scribbled)
+        )
+    )
+
+
+@pytest.mark.parametrize("method", READS_RETAINED)
+def test_rows_are_known_by_their_ids_in_any_order(method):
+    data, _, unlearn, state = world(method)
+    turned = data.take(jnp.arange(40)[::-1])
+    state, _ = unlearn(KEYS[1], state, hf.forget_rows(turned, [39 - r for r in FIRST]))
+    known = np.isin(np.asarray(state.forgotten.id), FIRST)
+    np.testing.assert_array_equal(state.forgotten.gone, known)
+
+
+@pytest.mark.parametrize("method", ["neggrad_plus", "ssd", "fiun"])
+def test_under_scan_and_vmap(method):
+    """The very requests of a loop, none of whose data were made to forget."""
+    data, unlearner, unlearn, start = world(method)
+    rows = [FIRST, SECOND, [20]]
+    requests = [hf.forget_rows(data, each, capacity=4) for each in rows]
+    stacked = hf.ForgetRequest(
+        data,
+        jnp.stack([request.rows for request in requests]),
+        jnp.stack([request.classes for request in requests]),
+    )
+
+    def step(state, inputs):
+        key, rows, classes = inputs
+        return unlearner.unlearn(key, state, hf.ForgetRequest(data, rows, classes))
+
+    last, _ = jax.lax.scan(step, start, (KEYS, stacked.rows, stacked.classes))
+    state = start
+    for key, request in zip(KEYS, requests, strict=True):
+        state, _ = unlearn(key, state, request)
+    # Adam divides by small numbers, and programs round as they like.
+    chex.assert_trees_all_close(last, state, atol=2e-4, rtol=1e-4)
+    np.testing.assert_array_equal(last.forgotten.gone, state.forgotten.gone)
+
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
+    keys = jax.random.split(KEYS[0], 2)
+    request = hf.forget_rows(data, [33, *FIRST], capacity=4)
+    answers, _ = jax.vmap(unlearn, (0, 0, None))(keys, both, request)
+    gone = np.isin(np.asarray(data.id), [33, *FIRST, *SECOND, 20])
+    np.testing.assert_array_equal(answers.forgotten.gone[1], gone)
+
+
+@pytest.mark.parametrize("method", ["neggrad_plus", "ascent", "ssd", "fiun"])
+def test_rows_that_init_was_not_given_are_refused(method):
+    data, unlearner, unlearn, state = world(method)
+    other = data._replace(id=data.id + 500)
+    request = hf.forget_rows(other, [3, 4])
+    with pytest.raises(ValueError, match=r"2 examples that init was not given.*\[503"):
+        unlearner.unlearn(KEYS[0], state, request)
+    # Under jit ids cannot be seen: such rows weigh nothing, and are not forgotten.
+    after, info = unlearn(KEYS[0], state, request)
+    assert not after.forgotten.gone.any()
+    assert float(info.change.forget_accuracy) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_decides_nothing(method):
+    data, _, unlearn, state = world(method)
+    answers = [
+        unlearn(KEYS[1], state, hf.forget_classes(data, [1], capacity=capacity))
+        for capacity in (10, 37)
+    ]
+    # Sums over microbatches of other lengths round otherwise.
+    variables = [state.variables for state, _ in answers]
+    chex.assert_trees_all_close(*variables, atol=5e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("is_jitted", [False, True])
+def test_requests_that_bring_only_their_own_examples(method, is_jitted):
+    data, unlearner, unlearn, state = world(method)
+    mine = data.take(jnp.flatnonzero(data.y == 1))
+    request = hf.forget_examples(mine, num_classes=4, classes=[1])
+    unlearn = unlearn if is_jitted else unlearner.unlearn
+    if "retain" in unlearner.access.unlearn:
+        with pytest.raises(ValueError, match="brings the examples to forget alone"):
+            unlearn(KEYS[1], state, request)
+        return
+    answer = unlearn(KEYS[1], state, request)[0]
+    whole = unlearn(KEYS[1], state, hf.forget_classes(data, [1]))[0]
+    chex.assert_trees_all_close(answer.variables, whole.variables, atol=5e-6)
+
+
+def test_every_info_tells_how_much_the_model_was_changed():
+    for method in METHODS:
+        data, unlearner, unlearn, state = world(method)
+        after, info = unlearn(KEYS[1], state, hf.forget_classes(data, [1]))
+        before = jax.tree.leaves(state.variables["params"])
+        moved = jax.tree.leaves(after.variables["params"])
+        pairs = list(zip(before, moved, strict=True))
+        flat = [np.concatenate([np.ravel(p[i]) for p in pairs]) for i in (0, 1)]
+        np.testing.assert_allclose(info.change.moved, (flat[0] != flat[1]).mean())
+        np.testing.assert_allclose(
+            info.change.distance,
+            np.linalg.norm(flat[1] - flat[0]) / np.linalg.norm(flat[0]),
+            rtol=1e-5,
+            atol=1e-7,
+        )
+
+
+@pytest.mark.parametrize("method", ["ascent", "neggrad_plus"])
+def test_few_rows_under_the_defaults_are_warned_of(method):
+    data, classifier = toys.points(), toys.perceptron()
+    variables = classifier.init(jax.random.key(0), data.x)
+    few = hf.forget_rows(data, FIRST)
+    by_default, fewer = (
+        getattr(hf, method)(classifier),
+        getattr(hf, method)(classifier, steps=2),
+    )
+    state = by_default.init(KEYS[0], variables, data)
+    with pytest.warns(UserWarning, match=rf"hf\.{method}.*about 150.*here are 4"):
+        jax.eval_shape(
+            lambda key, state: by_default.unlearn(key, state, few), KEYS[0], state
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jax.eval_shape(lambda key, s: fewer.unlearn(key, s, few), KEYS[0], state)
+
+
+def test_ssd_far_from_where_its_defaults_were_chosen_is_warned_of():
+    data = toys.points(400)
+    classifier = toys.perceptron()
+    variables = classifier.init(jax.random.key(0), data.x)
+    unlearner = hf.ssd(classifier)
+    state = unlearner.init(KEYS[0], variables, data)
+    with pytest.warns(UserWarning, match=r"these 3 rows are 0.0075 of the data"):
+        unlearner.unlearn(KEYS[1], state, hf.forget_rows(data, FIRST))
+    normalised = toys.normalised()
+    variables = normalised.init(jax.random.key(0), data.x)
+    with pytest.warns(UserWarning, match="chosen on perceptrons"):
+        hf.ssd(normalised).init(KEYS[0], variables, data)
