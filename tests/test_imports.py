@@ -17,7 +17,7 @@ PACKAGE = ROOT / "hyperforget_jax"
 FLOORS = (
     {"base", "manifests"},
     {"checks"},
-    {"requests", "losses", "files", "memory", "sharding", "checkpointing"},
+    {"requests", "losses", "files", "keys", "memory", "sharding", "checkpointing"},
     {"models", "data"},
     {"training", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},

@@ -1,7 +1,6 @@
 """Arrays as validated examples: the door that all data come in by."""
 
 import hashlib
-import numbers
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import Array, Examples
-from hyperforget_jax.checks import check_examples
+from hyperforget_jax.checks import check_examples, check_sizes
 
 __all__ = ["examples"]
 
@@ -103,12 +102,7 @@ def _inputs(x: Any) -> Array:
 def _labels(y: Any, num_rows: int, num_classes: int | None) -> np.ndarray:
     """The labels as given, or the line that makes labels of them."""
     if num_classes is not None:
-        if isinstance(num_classes, bool) or not isinstance(
-            num_classes, numbers.Integral
-        ):
-            raise TypeError(f"num_classes must be an integer, got {num_classes!r}.")
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be positive, got {num_classes}.")
+        check_sizes(num_classes=num_classes)
     y = _on_host("y", y)
     if y.dtype.kind not in "iuf":
         mend = _NUMBER_THEM
