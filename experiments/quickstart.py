@@ -55,15 +55,15 @@ def main(config: Quickstart) -> None:
     methods = {name: studies.METHODS[name] for name in config.methods}
     study.forget_classes(config.forget, methods)
 
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         study.rows,
         preset=config.preset,
         config=record,
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document)
-    hf.evaluation.write_report(
+    hf.report.write(config.out / "results.json", document)
+    hf.report.write_report(
         config.out / "report.html",
         document,
         losses=study.losses,
@@ -73,7 +73,7 @@ def main(config: Quickstart) -> None:
     )
     if config.seeds < 5:
         console.print(f"[bold]A smoke run: {config.seeds} seeds are no result.[/bold]")
-    console.print(hf.evaluation.table(study.rows, min_seeds=min(5, config.seeds)))
+    console.print(hf.report.table(study.rows, min_seeds=min(5, config.seeds)))
     console.print(f"Report: {config.out / 'report.html'}")
 
 

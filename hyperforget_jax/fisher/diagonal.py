@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperforget_jax import losses
+from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.fisher.gradients import LABELS, sum_of_squares
 from hyperforget_jax.fisher.information import Fisher
@@ -63,6 +63,7 @@ def diagonal(
         ValueError: unknown estimator or labels, ``"model"`` with ``"batch_gradient"``,
             or a scope that leads to no parameter.
     """
+    checks.check_sizes(batch_size=batch_size)
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
     if labels not in LABELS:

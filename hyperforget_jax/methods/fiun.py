@@ -94,6 +94,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
         arXiv 2408.08493, 2024. ``repaired`` and ``folded`` are not in it.
     """
+    checks.check_is_classifier(classifier)
     how = rule(preset, **changes)
 
     def init(key: Array, variables: Variables, data: Examples) -> FIUnState:

@@ -35,6 +35,8 @@ def logit_mask(classifier: Classifier) -> Unlearner:
         classifier: the model, made by one of the adapters.
     """
 
+    checks.check_is_classifier(classifier)
+
     def init(key: Array, variables: Variables, data: Examples) -> ModelState:
         del key  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)

@@ -8,6 +8,7 @@ from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.unprepared import unprepared
 from hyperforget_jax.training import descent
 from hyperforget_jax.training.fitting import Augment, training_loss
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["retrain"]
 
@@ -35,7 +36,9 @@ def retrain(
         batch_size: rows a minibatch.
         augment: as for ``hf.fit``.
     """
-    checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
+    check_optimizer(optimizer)
 
     def forget_fn(key, variables, request):
         key_init, key_descend = jax.random.split(key)

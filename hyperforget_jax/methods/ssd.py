@@ -88,7 +88,9 @@ def ssd(
         Foster et al., Fast machine unlearning without retraining through selective
         synaptic dampening, arXiv 2308.07707, 2024.
     """
-    checks.check_positive(alpha=alpha, strength=strength, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_positive(alpha=alpha, strength=strength)
+    checks.check_sizes(batch_size=batch_size)
 
     # Not where either is traced: then it is a sweep.
     is_default = checks.is_concrete(alpha, strength) and (
