@@ -81,9 +81,6 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
         pictures = federated.network_pictures(
             recipe, study.splits, config.forget, config.out / "federated"
         )
-    for number, (_, _, image) in enumerate(pictures):
-        (config.out / f"network-{number}.png").write_bytes(image)
-
     document = hf.report.results_document(
         study.rows,
         preset=config.preset,
@@ -98,6 +95,7 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
         losses=study.losses,
         per_class=study.per_class,
         forgotten=config.forget,
+        pictures=pictures,
         min_seeds=min(5, config.seeds),
     )
     if config.seeds < 5:
