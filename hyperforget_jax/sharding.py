@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Examples
 
-__all__ = ["make_mesh", "replicate", "shard", "shard_examples"]
+__all__ = ["check_mesh", "make_mesh", "replicate", "shard", "shard_examples"]
 
 Axis = Literal["population", "examples"]
 
@@ -39,14 +40,12 @@ def make_mesh(
             ``population * examples`` are used.
 
     Raises:
-        ValueError: a size that is not positive, or too few devices.
+        TypeError, ValueError: a size that is no whole number, or too few devices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    if examples < 1 or (population is not None and population < 1):
-        raise ValueError(
-            "population and examples must be positive, got "
-            f"population={population}, examples={examples}."
-        )
+    checks.check_sizes(examples=examples)
+    if population is not None:
+        checks.check_sizes(population=population)
     if population is None:
         population = max(len(devices) // examples, 1)
     needed = population * examples
@@ -63,6 +62,31 @@ def make_mesh(
     )
 
 
+def check_mesh(mesh: Mesh, axis: Axis | None = None) -> None:
+    """Raise unless ``mesh`` is one that the package can work on.
+
+    Args:
+        mesh: what was given.
+        axis: the axis that is to be split over; None for any.
+
+    Raises:
+        TypeError: no mesh.
+        ValueError: a mesh with explicit axes, as ``jax.make_mesh`` makes it by default,
+            or without the axis.
+    """
+    checks.check_is(Mesh, "a mesh, as hf.sharding.make_mesh gives", mesh=mesh)
+    if AxisType.Explicit in mesh.axis_types:
+        raise ValueError(
+            f"mesh has explicit axes {mesh.axis_names}, as jax.make_mesh makes them by "
+            "default: use hf.sharding.make_mesh."
+        )
+    if axis is not None and axis not in mesh.shape:
+        raise ValueError(
+            f"The mesh has the axes {mesh.axis_names}, not {axis!r}: use "
+            "hf.sharding.make_mesh."
+        )
+
+
 def shard(tree: Any, mesh: Mesh, axis: Axis) -> Any:
     """Splits the first axis of every leaf over a mesh axis; scalars are replicated.
 
@@ -72,7 +96,7 @@ def shard(tree: Any, mesh: Mesh, axis: Axis) -> Any:
         axis: ``"population"`` or ``"examples"``.
 
     Raises:
-        ValueError: an axis that the mesh does not have, or a leaf whose first axis
+        TypeError, ValueError: as for :func:`check_mesh`, or a leaf whose first axis
             does not divide by its size.
     """
     size = _axis_size(mesh, axis)
@@ -96,7 +120,11 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     Args:
         tree: arrays of any shape.
         mesh: as made by :func:`make_mesh`.
+
+    Raises:
+        TypeError, ValueError: as for :func:`check_mesh`.
     """
+    check_mesh(mesh)
     whole = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(lambda leaf: _put(leaf, whole), tree)
 
@@ -111,7 +139,7 @@ def shard_examples(data: Examples, mesh: Mesh) -> Examples:
         mesh: as made by :func:`make_mesh`.
 
     Raises:
-        ValueError: the mesh has no such axis.
+        TypeError, ValueError: as for :func:`check_mesh`.
     """
     num_rows, size = data.y.shape[0], _axis_size(mesh, "examples")
     padded = math.ceil(num_rows / size) * size
@@ -128,6 +156,5 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def _axis_size(mesh: Mesh, axis: str) -> int:
-    if axis not in mesh.shape:
-        raise ValueError(f"The mesh has the axes {mesh.axis_names}, not {axis!r}.")
+    check_mesh(mesh, axis)
     return mesh.shape[axis]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import Array, Examples
-from hyperforget_jax.checks import check_examples, check_positive
+from hyperforget_jax.checks import check_examples, check_sizes
 
 __all__ = ["Poisoned", "flip_labels"]
 
@@ -64,7 +64,7 @@ def flip_labels(
             or that name an unknown one.
     """
     check_examples(data, num_classes=num_classes)
-    check_positive(per_class=per_class)
+    check_sizes(per_class=per_class)
     y = np.asarray(data.y).astype(np.int32)
     if num_classes is None:
         num_classes = int(y.max()) + 1

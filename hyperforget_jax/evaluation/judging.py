@@ -22,7 +22,6 @@ from hyperforget_jax.evaluation.outputs import (
     finite_outputs,
 )
 from hyperforget_jax.evaluation.relearning import relearn, relearning_target
-from hyperforget_jax.evaluation.schema import metric_summary
 from hyperforget_jax.models.predictions import logits
 
 __all__ = ["ceiling", "evaluate"]
@@ -65,7 +64,8 @@ def evaluate(
         classifier: the model.
         variables: its variables after unlearning.
         request: what was forgotten, with the training data.
-        examples: held-out examples, ``[M]``.
+        examples: held-out examples, ``[M]``, none of which is a training example by
+            its id.
         oracles: models retrained without the forgotten data: stacked variables (every
             leaf ``[R, ...]``), a list of variables, or :func:`prepare_oracles`' answer
             to the same request and examples, which saves measuring them again.
@@ -76,8 +76,8 @@ def evaluate(
 
     Raises:
         ValueError: a request without data or of several requests at once; logits,
-            labels and classes that do not match; logits that are not finite; oracles
-            prepared for another request.
+            labels and classes that do not match; examples that were trained on; logits
+            that are not finite; oracles prepared for another request.
     """
     data, splits = check_inputs(classifier, variables, request, examples)
     target = None
@@ -184,8 +184,7 @@ def _evaluation(
     of_oracles = () if oracles is None else oracles.metrics
     spreads: dict[str, Spread] = {}
     for name in of_oracles[0] if of_oracles else ():
-        summary = metric_summary([of_one[name] for of_one in of_oracles])
-        spreads[name] = Spread(summary["mean"], summary["std"])
+        spreads[name] = Spread.of([of_one[name] for of_one in of_oracles])
     return Evaluation(
         metrics=metrics,
         per_class=per_class,

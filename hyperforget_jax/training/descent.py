@@ -12,11 +12,13 @@ import optax
 from jax import lax
 
 from hyperforget_jax.base import Array, Examples, Variables
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training.minibatches import (
     active_pass_length,
     pass_length,
     pass_order,
 )
+from hyperforget_jax.training.optimizers import check_optimizer, update
 
 __all__ = [
     "Batch",
@@ -110,6 +112,7 @@ def start(
     variables: Variables, optimizer: optax.GradientTransformation
 ) -> DescentState:
     """The state before the first step."""
+    check_optimizer(optimizer, variables["params"])
     return DescentState(
         variables,
         optimizer.init(variables["params"]),
@@ -215,7 +218,7 @@ def descend_on(
     Returns:
         The state and the orders after the last step, and the losses.
     """
-    key_draw, key_step = jax.random.split(key)
+    key_draw, key_step = jax.random.split(as_threefry(key))
     padded = padded or (False,) * len(sources)
     lengths = [pass_length(source.y.shape[0], batch_size) for source in sources]
     # How many minibatches of the table a pass consists of.
@@ -265,7 +268,9 @@ def descend_on(
 
         params = state.variables["params"]
         (loss, variables), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        updates, opt_state = update(
+            optimizer, objective, loss, grads, state.opt_state, params
+        )
         variables = {**variables, "params": optax.apply_updates(params, updates)}
 
         # A sum is finite only if all of its terms are, short of an overflow that
@@ -273,8 +278,9 @@ def descend_on(
         finite = jnp.isfinite(loss + optax.tree.sum(variables["params"]))
         within_limit = True if limit is None else step < limit
         going = (state.failed_at < 0) & finite & within_limit
+        # In the dtypes they had: a model may make wider statistics of its own.
         variables, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(going, new, old),
+            lambda new, old: jnp.where(going, new.astype(old.dtype), old),
             (variables, opt_state),
             (state.variables, state.opt_state),
         )

@@ -7,7 +7,9 @@ import optax
 
 from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import descent
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["Augment", "NonFiniteLossError", "fit", "training_loss"]
 
@@ -67,10 +69,12 @@ def fit(
     population of classifiers is :func:`hyperforget_jax.fit_population`.
 
     Args:
-        key: a typed key, consumed.
+        key: a typed key, consumed; of another implementation than threefry, a threefry
+            key is derived from it.
         classifier: the model.
         data: training examples, ``[N]``.
-        optimizer: any optax optimiser.
+        optimizer: any optax optimiser, those included that want the loss's value or
+            evaluate it anew; but those that leave other parameters than the model's.
         steps: how many minibatches, static.
         batch_size: rows a minibatch, static.
         start: variables to start from; by default ``classifier.init``'s.
@@ -80,18 +84,16 @@ def fit(
         The trained variables.
 
     Raises:
-        TypeError, ValueError: malformed data, or a classifier that does not fit them.
+        TypeError, ValueError: malformed arguments, a classifier that does not fit the
+            data, or an optimiser that cannot be run.
         NonFiniteLossError: training diverged. Under ``jit`` nothing can be raised: the
             last finite variables are returned.
     """
-    checks.check_is(
-        optax.GradientTransformation,
-        "an optax.GradientTransformation, such as optax.adam(1e-3)",
-        optimizer=optimizer,
-    )
-    checks.check_positive(steps=steps, batch_size=batch_size)
+    key = as_threefry(key)
+    check_optimizer(optimizer)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
     checks.check_is_examples(data)
-    num_classes = checks.check_classifier(classifier, start, data.x)
+    num_classes = checks.check_classifier(classifier, start, data.x, name="start")
     checks.check_examples(data, num_classes=num_classes)
     key_init, key_descend = jax.random.split(key)
     variables = classifier.init(key_init, data.x) if start is None else start

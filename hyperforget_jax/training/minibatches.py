@@ -68,9 +68,10 @@ def pass_order(
     stride = jnp.maximum(total // (length if used is None else used * batch_size), 1)
     offset = jax.random.randint(key_offset, (), 0, total)
     draws = jnp.arange(length, dtype=jnp.int32).reshape(num_batches, batch_size)
-    place = jnp.searchsorted(
-        ends, (offset + draws * stride) % total, side="right", method="scan"
-    )
+    # The sum of two places may be beyond int32, and a place is not.
+    place, left = draws * stride % total, total - offset
+    place = jnp.where(place < left, place + offset, place - left)
+    place = jnp.searchsorted(ends, place, side="right", method="scan")
     rows = shuffled[jnp.minimum(place, weight.shape[0] - 1)]
     return rows, draws * stride // total
 

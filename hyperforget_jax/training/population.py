@@ -19,11 +19,13 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from hyperforget_jax import checkpointing, checks, sharding
+from hyperforget_jax import checkpointing, checks, files, sharding
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.memory import members_at_once
 from hyperforget_jax.training import descent, resuming
 from hyperforget_jax.training.fitting import Augment, training_loss
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["Objective", "Population", "fit_population"]
 
@@ -80,7 +82,8 @@ def fit_population(
 ) -> Population:
     """Trains a population: :func:`hyperforget_jax.fit` over keys, weights and starts.
 
-    Member ``m`` is trained with ``fold_in(key, m)``, or with ``key[m]``. The same
+    Member ``m`` is trained with ``fold_in(key, m)``, or with ``key[m]``, whatever the
+    implementation of the key. The same
     member in a chunk of another size, or on other hardware, differs in the last bits:
     chunk size and segments are recorded in ``directory``, and a resumed run uses the
     recorded ones.
@@ -93,7 +96,8 @@ def fit_population(
         optimizer: any optax optimiser.
         steps: minibatches for each member.
         members: P.
-        weights: who saw which rows, integers, ``[P, N]``; by default ``data.weight``.
+        weights: who saw which rows, integers, ``[P, N]``, the sum of each row within
+            int32; by default ``data.weight``.
         starts: variables to start from, leaves ``[P, ...]``; by default fresh ones.
         batch_size: rows a minibatch.
         augment: as for ``fit``.
@@ -120,39 +124,47 @@ def fit_population(
     Raises:
         TypeError, ValueError: malformed arguments, or a ``directory`` that holds a run
             begun with other ones.
+        BlockingIOError: another run is at work in ``directory``.
     """
-    checks.check_positive(steps=steps, members=members, batch_size=batch_size)
+    check_optimizer(optimizer)
+    checks.check_sizes(steps=steps, members=members, batch_size=batch_size)
+    for name, size in (("chunk_size", chunk_size), ("segment_steps", segment_steps)):
+        if size is not None:
+            checks.check_sizes(**{name: size})
+    if mesh is not None:
+        sharding.check_mesh(mesh, "population")
     checks.check_is_examples(data)
+    if directory is not None:
+        directory = files.local_path("directory", directory)
     starts = jax.tree.map(jnp.asarray, starts)
     one_start = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts
     )
-    num_classes = checks.check_classifier(classifier, one_start, data.x)
+    num_classes = checks.check_classifier(classifier, one_start, data.x, name="starts")
+    checks.check_axes(starts=starts, weights=weights, conditions=conditions)
     checks.check_examples(data, num_classes=num_classes)
     _check_stacked(members, data, weights, starts, conditions)
     if objective is not None and augment is not None:
         raise ValueError("augment goes unused with an objective: let that augment.")
-    if key.shape not in ((), (members,)):
-        raise ValueError(
-            f"key must be one typed key or one for each of {members} members, got "
-            f"shape {key.shape}."
-        )
+    keys = _keys(key, members)
     weights = None if weights is None else jnp.asarray(weights, jnp.int32)
     checkpoint_steps = _checked_steps(checkpoint_steps, steps)
-    begin = functools.partial(_begin, classifier, optimizer, data.x)
     conditions, shared = jax.tree.map(jnp.asarray, (conditions, shared))
     if objective is None:
         objective = _cross_entropy(classifier, augment)
+    begin = functools.partial(_begin, classifier, optimizer)
     advance = functools.partial(_advance, optimizer, objective, batch_size)
-    if key.ndim:
-        keys = key
-    else:
-        number = jnp.arange(members)
-        keys = jax.vmap(lambda member: jax.random.fold_in(key, member))(number)
     orders = descent.unfilled((data,), batch_size)
     one_condition = jax.tree.map(lambda leaf: leaf[0], conditions)
-    begun = jax.eval_shape(begin, keys[0], one_start)
-    shapes = (*begun, orders, one_condition, data.weight, data, shared)
+    to_begin = (data.x, keys[0], one_start)
+    shapes = (
+        *jax.eval_shape(begin, *to_begin),
+        orders,
+        one_condition,
+        data.weight,
+        data,
+        shared,
+    )
 
     def one_step(key, state, orders, condition, weight, data, shared):
         return advance(1, key, state, orders, condition, weight, data, shared, 0, False)
@@ -170,8 +182,10 @@ def fit_population(
     recipe = {}
     if directory is not None:
         recipe = {
-            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "key": resuming.key_of(key),
             "classifier": classifier.description,
+            "numerics": resuming.numerics(),
+            "begin": resuming.program_digest(begin, *to_begin),
             "program": resuming.program_digest(one_step, *shapes),
             "data": checkpointing.digest(data),
             "weights": weights if weights is None else checkpointing.digest(weights),
@@ -187,7 +201,7 @@ def fit_population(
             "device": jax.devices()[0].device_kind,
             "devices": devices,
         }
-    resuming.check_recipe(directory, stored, recipe)
+        resuming.check_recipe(directory, stored, recipe)
 
     def place(tree):
         return tree if mesh is None else sharding.shard(tree, mesh, "population")
@@ -209,9 +223,9 @@ def fit_population(
             classifier, optimizer, data.x, chunk_keys, start
         )
         fresh = resuming.Chunk(state, jnp.zeros(chunk_size))
-        begun, chunk = resuming.load_chunk(directory, index, fresh)
+        begun, chunk = resuming.load_chunk(directory, index, fresh, recipe)
         kept = [
-            resuming.load_kept(directory, index, chunk.state.variables, step)
+            resuming.load_kept(directory, index, chunk.state.variables, step, recipe)
             for step in checkpoint_steps
             if directory is not None and step <= begun
         ]
@@ -254,7 +268,10 @@ def fit_population(
         return jax.tree.map(np.asarray, (chunk, stacked))
 
     num_chunks = -(-members // chunk_size)
-    with Progress(disable=not progress, transient=True) as bar:
+    with (
+        files.owned(directory),
+        Progress(disable=not progress, transient=True) as bar,
+    ):
         task = bar.add_task(f"{members} classifiers", total=num_chunks * steps)
         chunks = [
             run_chunk(index, lambda count: bar.advance(task, count))
@@ -273,6 +290,21 @@ def fit_population(
         chunk.loss,
         chunk.state.failed_at,
     )
+
+
+def _keys(key: Array, members: int) -> Array:
+    """A threefry key for each member."""
+    checks.check_key(key, shape=None)
+    if key.shape not in ((), (members,)):
+        raise ValueError(
+            f"key must be one typed key or one for each of {members} members, got "
+            f"shape {key.shape}."
+        )
+    if not key.ndim:
+        # One after another: under vmap fold_in of unsafe_rbg is another function.
+        number = jnp.arange(members)
+        key = jax.lax.map(functools.partial(jax.random.fold_in, key), number)
+    return as_threefry(key, shape=None)
 
 
 def _begin(classifier, optimizer, x, key, start):
@@ -367,7 +399,10 @@ def _stride(ends: Sequence[int]) -> int | None:
 
 
 def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ...]:
-    given = tuple(int(step) for step in checkpoint_steps)
+    given = tuple(checkpoint_steps)
+    for step in given:
+        checks.check_sizes(checkpoint_steps=step)
+    given = tuple(map(int, given))
     if list(given) != sorted({step for step in given if 0 < step <= steps}):
         raise ValueError(
             f"checkpoint_steps must increase and lie in [1, {steps}], got {given}."
@@ -392,6 +427,7 @@ def _check_stacked(
             raise ValueError("weights must be non-negative.")
         if not np.issubdtype(host.dtype, np.integer):
             raise TypeError(f"weights must be integers, got dtype {host.dtype}.")
+        checks.check_weights(host, "weights")
         empty = np.flatnonzero(~host.any(axis=1))
         if empty.size:
             raise ValueError(

@@ -5,6 +5,7 @@ import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import descent
 from hyperforget_jax.training.fitting import training_loss
 
@@ -36,9 +37,15 @@ def refresh_statistics(
 
     Returns:
         The variables, of the same structure.
+
+    Raises:
+        TypeError, ValueError: malformed arguments, or variables that do not fit.
     """
-    checks.check_positive(steps=steps, batch_size=batch_size)
-    checks.check_examples(data)
+    key = as_threefry(key)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
+    checks.check_is_examples(data)
+    num_classes = checks.check_classifier(classifier, variables, data.x)
+    checks.check_examples(data, num_classes=num_classes)
     key_init, key_pass = jax.random.split(key)
     fresh = classifier.init(key_init, data.x)
     # What init does not make, such as an output mask, is no statistic.

@@ -1,0 +1,45 @@
+"""Host-side checks of what users bring, made before anything is compiled.
+
+Values can only be looked at where they are concrete: under a trace these checks
+look at shapes and dtypes alone.
+"""
+
+from hyperforget_jax.checks.classifiers import (
+    check_classifier,
+    check_init,
+    check_is_classifier,
+    check_request,
+)
+from hyperforget_jax.checks.examples import (
+    check_examples,
+    check_held_out,
+    check_is_examples,
+    check_weights,
+)
+from hyperforget_jax.checks.values import (
+    check_axes,
+    check_factor,
+    check_is,
+    check_key,
+    check_positive,
+    check_sizes,
+    is_concrete,
+)
+
+__all__ = [
+    "check_axes",
+    "check_classifier",
+    "check_examples",
+    "check_factor",
+    "check_held_out",
+    "check_init",
+    "check_is",
+    "check_is_classifier",
+    "check_is_examples",
+    "check_key",
+    "check_positive",
+    "check_request",
+    "check_sizes",
+    "check_weights",
+    "is_concrete",
+]

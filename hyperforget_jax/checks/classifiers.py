@@ -1,0 +1,207 @@
+"""Checks of classifiers, of their variables, and of requests made to them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from flax.core import FrozenDict
+
+from hyperforget_jax.base import (
+    Array,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Variables,
+)
+from hyperforget_jax.checks.examples import (
+    check_is_examples,
+    check_labels,
+    check_weights,
+)
+from hyperforget_jax.checks.values import check_axes, check_is, is_concrete
+
+__all__ = [
+    "check_classifier",
+    "check_init",
+    "check_is_classifier",
+    "check_request",
+]
+
+
+def check_is_classifier(classifier) -> None:
+    """Raise TypeError unless ``classifier`` is one."""
+    check_is(
+        Classifier,
+        "a hf.Classifier, made by hf.from_linen, hf.from_nnx or hf.from_functions",
+        classifier=classifier,
+    )
+
+
+def check_classifier(
+    classifier: Classifier,
+    variables,
+    x: Array,
+    *,
+    num_classes: int | None = None,
+    name: str = "variables",
+) -> int:
+    """Raise unless the classifier takes ``x`` and gives ``[N, C]`` logits.
+
+    Nothing is computed: shapes are evaluated abstractly.
+
+    Args:
+        classifier: the model.
+        variables: its variables, or None to check freshly made ones.
+        x: inputs, ``[N, ...]``.
+        num_classes: C that labels or requests want, where it is known.
+        name: the variables' name, for the message.
+
+    Returns:
+        C, the number of logits.
+
+    Raises:
+        TypeError: no classifier, or variables that are no plain dictionary, such as a
+            ``TrainState`` or a ``FrozenDict``.
+        ValueError: variables or inputs that do not fit the classifier, such as bare
+            params; logits of another shape; arrays on a mesh with explicit axes.
+    """
+    check_is_classifier(classifier)
+    check_axes(x=x, **{name: variables})
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    if variables is not None:
+        _check_variables(classifier, variables, one, name)
+    try:
+        if variables is None:
+            variables = _fresh(classifier, one)
+        logits = jax.eval_shape(classifier.apply, variables, one)
+    except Exception as error:
+        if variables is not None:
+            check_classifier(classifier, None, x)  # Or is it the inputs?
+            raise ValueError(
+                f"{name} do not fit the classifier "
+                f"({classifier.description or 'no description'}) and inputs of shape "
+                f"{one.shape}: {error}"
+            ) from error
+        raise ValueError(
+            f"The classifier ({classifier.description or 'no description'}) does not "
+            f"take inputs of shape {one.shape} and dtype {one.dtype}: {error} (Has the "
+            "module modes? hf.from_linen takes them as train= and eval=.)"
+        ) from error
+    if len(logits.shape) != 2 or logits.shape[0] != 1:
+        raise ValueError(
+            "classifier.apply must give logits [N, C]; for inputs of shape "
+            f"{one.shape} it gives {logits.shape}."
+        )
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise ValueError(
+            f"The classifier has {logits.shape[1]} logits, but there are {num_classes} "
+            f"classes: they must match. Make the model with num_classes={num_classes}, "
+            f"or what it is used with by num_classes={logits.shape[1]}."
+        )
+    return logits.shape[1]
+
+
+def check_init(classifier: Classifier, variables: Variables, data: Examples) -> int:
+    """Raise unless a method can prepare itself with these; C, the logits.
+
+    Raises:
+        TypeError: as for :func:`check_classifier`, or no examples.
+        ValueError: as for :func:`check_classifier`; weights whose sum is beyond int32;
+            or examples that count with labels that have no logit.
+    """
+    check_is_examples(data)
+    num_classes = check_classifier(classifier, variables, data.x)
+    check_weights(data.weight)
+    if is_concrete(data.y, data.weight):
+        # What weighs nothing is as good as absent, whatever its label.
+        there = np.asarray(data.weight) > 0
+        check_labels(np.where(there, np.asarray(data.y), 0), num_classes, "data")
+    return num_classes
+
+
+def check_request(
+    classifier: Classifier, variables: Variables, request: ForgetRequest
+) -> None:
+    """Raise ValueError unless the request's data and classes fit the classifier.
+
+    Args:
+        classifier: the model.
+        variables: its variables.
+        request: what is to be forgotten; one without data is not checked.
+    """
+    if not isinstance(request, ForgetRequest):
+        raise TypeError(
+            "request must be a hf.ForgetRequest, such as hf.forget_rows(data, rows) "
+            f"gives; got {type(request).__name__}."
+        )
+    if request.classes.ndim != 1:
+        raise ValueError(
+            f"request is stacked, classes of shape {request.classes.shape}: answer it "
+            "with hf.unlearn_sequence or hf.unlearn_each."
+        )
+    check_axes(request=request)
+    if request.data is not None:
+        check_weights(request.data.weight, "request.data.weight")
+        check_classifier(
+            classifier,
+            variables,
+            request.data.x,
+            num_classes=request.classes.shape[-1],
+        )
+
+
+def _check_variables(classifier: Classifier, variables, one, name: str) -> None:
+    """Raises unless these are a plain dictionary with params in it."""
+    if isinstance(variables, nnx.Module):
+        raise TypeError(
+            f"{name} must be a dictionary; got an NNX model "
+            f"({type(variables).__name__}): give {{'params': nnx.to_pure_dict("
+            "nnx.state(model, nnx.Param))}, with 'batch_stats' of nnx.BatchStat if it "
+            "has any."
+        )
+    if not isinstance(variables, Mapping):
+        remedy = "a state has them as state.variables"
+        if hasattr(variables, "params"):
+            remedy = (
+                "give {'params': state.params}, with 'batch_stats': state.batch_stats "
+                "if it has any"
+            )
+        raise TypeError(
+            f"{name} must be a dictionary such as {{'params': ...}}; got "
+            f"{type(variables).__name__} ({remedy})."
+        )
+    if type(variables) is not dict or _is_frozen_inside(classifier, variables, one):
+        how = "dict"
+        if _has_frozen(variables):
+            how = "flax.core.unfreeze"
+        elif isinstance(variables, nnx.State):
+            how = "nnx.to_pure_dict"
+        kind = "FrozenDict" if _has_frozen(variables) else type(variables).__name__
+        raise TypeError(
+            f"{name} must be plain dictionaries, whose structure every method keeps; "
+            f"got a {kind}: give {how}({name})."
+        )
+    if "params" not in variables:
+        raise ValueError(
+            f"{name} have no 'params', only {sorted(map(str, variables))[:5]}: if they "
+            "are the params themselves, wrap them: {'params': params}."
+        )
+
+
+def _fresh(classifier: Classifier, one) -> Any:
+    key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
+    return jax.eval_shape(classifier.init, key, one)
+
+
+def _has_frozen(tree) -> bool:
+    def is_frozen(node):
+        return isinstance(node, FrozenDict)
+
+    return any(map(is_frozen, jax.tree.leaves(tree, is_leaf=is_frozen)))
+
+
+def _is_frozen_inside(classifier: Classifier, variables, one) -> bool:
+    """Whether there are frozen dictionaries where the classifier makes plain ones."""
+    return _has_frozen(variables) and not _has_frozen(_fresh(classifier, one))

@@ -1,0 +1,144 @@
+"""Checks of single values: numbers, sizes, kinds, keys, and where arrays live."""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType
+
+__all__ = [
+    "check_axes",
+    "check_factor",
+    "check_is",
+    "check_key",
+    "check_positive",
+    "check_sizes",
+    "is_concrete",
+]
+
+
+def is_concrete(*trees) -> bool:
+    """Tell whether all leaves have values now, rather than under a trace."""
+    leaves = jax.tree.leaves(trees)
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def check_positive(**values) -> None:
+    """Raise ValueError unless every named value is positive; tracers pass."""
+    for name, value in values.items():
+        if is_concrete(value) and not value > 0:
+            raise ValueError(f"{name} must be positive, got {name}={value}.")
+
+
+def check_sizes(**values) -> None:
+    """Raise unless every named value is a whole number, one or more.
+
+    Raises:
+        TypeError: it is no integer of Python's or NumPy's; or it is traced, where
+            shapes and lengths of loops have to be known.
+        ValueError: it is zero or negative.
+    """
+    for name, value in values.items():
+        if not is_concrete(value):
+            raise TypeError(
+                f"{name} must be a whole number that is known before tracing, since "
+                f"shapes and loops depend on it; got a tracer: close over {name}, or "
+                "name it in static_argnames."
+            )
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise TypeError(
+                f"{name} must be a whole number, an int; got {name}={value!r} "
+                f"({type(value).__name__})."
+            )
+        if value < 1:
+            raise ValueError(
+                f"{name} must be positive, got {name}={value}: sizes are whole "
+                "numbers from 1 up."
+            )
+
+
+def check_factor(**values) -> None:
+    """Raise unless every named value is a number, finite and not negative.
+
+    Raises:
+        TypeError: it is no number, nor an array of one; tracers pass.
+        ValueError: it is negative or not finite.
+    """
+    for name, value in values.items():
+        if not is_concrete(value):
+            continue
+        real = isinstance(value, numbers.Real)
+        if isinstance(value, (np.ndarray, jax.Array)) and not value.shape:
+            real = any(
+                jnp.issubdtype(value.dtype, kind)
+                for kind in (jnp.floating, jnp.integer)
+            )
+        if not real:
+            raise TypeError(f"{name} must be a number, got {value!r}.")
+        if not 0 <= value < np.inf:
+            raise ValueError(
+                f"{name} must be finite and not negative, got {name}={value}."
+            )
+
+
+def check_is(kind: type | tuple[type, ...], what: str, **values) -> None:
+    """Raise TypeError unless every named value is of the kind, called ``what``."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be {what}; got {type(value).__name__}.")
+
+
+def check_key(
+    key: Any, name: str = "key", *, shape: tuple[int, ...] | None = ()
+) -> None:
+    """Raise unless ``key`` is a typed key, of any implementation.
+
+    Args:
+        key: what was given.
+        name: the argument's name, for the message.
+        shape: what its shape must be; None for any.
+
+    Raises:
+        TypeError: a legacy key, of raw words, or no key at all.
+        ValueError: another shape.
+    """
+    if not hasattr(key, "dtype"):
+        raise TypeError(
+            f"{name} must be a typed key, as jax.random.key(0) gives; got "
+            f"{type(key).__name__}."
+        )
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"{name} must be a typed key, as jax.random.key(0) gives; got an array of "
+            f"{key.dtype}, shape {key.shape}. A legacy key, of jax.random.PRNGKey, "
+            f"becomes a typed one by jax.random.wrap_key_data({name})."
+        )
+    if shape is not None and key.shape != shape:
+        wanted = "one typed key" if shape == () else f"typed keys of shape {shape}"
+        raise ValueError(
+            f"{name} must be {wanted}, got shape {key.shape}: take one of them, or "
+            "jax.vmap over them."
+        )
+
+
+def check_axes(**trees) -> None:
+    """Raise ValueError if any array lives on a mesh with explicit axes.
+
+    That is what ``jax.make_mesh`` makes by default. The sharding of such arrays is part
+    of their type, and what the package computes with them would have to name it at
+    every step.
+    """
+    for name, tree in trees.items():
+        for leaf in jax.tree.leaves(tree):
+            if isinstance(leaf, jax.Array):
+                mesh: Any = jax.typeof(leaf).sharding.mesh
+                if AxisType.Explicit in mesh.axis_types:
+                    raise ValueError(
+                        f"{name} has arrays on a mesh with explicit axes "
+                        f"{mesh.axis_names}, as jax.make_mesh makes it by default: use "
+                        "hf.sharding.make_mesh and hf.sharding.shard_examples, or "
+                        "jax.make_mesh(..., axis_types=(AxisType.Auto, ...)) with an "
+                        "entry for each axis."
+                    )

@@ -1,0 +1,54 @@
+"""Keys that draw alike under every transformation.
+
+Under ``vmap`` keys of ``rbg`` and ``unsafe_rbg`` draw from the first one alone, and
+``fold_in`` of the latter commutes. So members of a population would not be the fits of
+their own keys. Threefry keys do neither: whatever key is given, one of them is derived
+from it, once, where it comes in.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from hyperforget_jax.base import Array
+from hyperforget_jax.checks import check_key
+
+__all__ = ["as_threefry"]
+
+_IMPL = "threefry2x32"
+
+
+def as_threefry(
+    key: Array, name: str = "key", *, shape: tuple[int, ...] | None = ()
+) -> Array:
+    """Derive a threefry key from a typed key of any implementation.
+
+    A threefry key is its own, so that its draws are what they were.
+
+    Args:
+        key: a typed key, or an array of them.
+        name: the argument's name, for the message.
+        shape: what the key's shape must be; None for any.
+
+    Returns:
+        Keys of the same shape. Different keys give different ones, short of a collision
+        of 64 bits.
+
+    Raises:
+        TypeError: a legacy key, or no key.
+        ValueError: another shape.
+    """
+    check_key(key, name, shape=shape)
+    if jax.random.key_impl(key) == _IMPL:
+        return key
+    words = jax.random.key_data(key).astype(jnp.uint32)
+
+    def derive(words: Array) -> Array:
+        derived = jax.random.key(0, impl=_IMPL)
+        for word in words:
+            derived = jax.random.fold_in(derived, word)
+        return derived
+
+    flat = words.reshape(math.prod(key.shape), -1)
+    return jax.vmap(derive)(flat).reshape(key.shape)
