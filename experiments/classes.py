@@ -46,14 +46,14 @@ def main(config: Classes) -> None:
     methods = {name: studies.METHODS[name] for name in config.methods}
     for label in range(10):
         study.forget_classes((label,), methods)
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         study.rows,
         preset=config.preset,
         config=record,
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document)
+    hf.report.write(config.out / "results.json", document)
     console.print(_summary(study.rows))
 
 

@@ -84,15 +84,15 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
     for number, (_, _, image) in enumerate(pictures):
         (config.out / f"network-{number}.png").write_bytes(image)
 
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         study.rows,
         preset=config.preset,
         config=record | ({"made_in_seconds": seconds} if seconds else {}),
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document)
-    hf.evaluation.write_report(
+    hf.report.write(config.out / "results.json", document)
+    hf.report.write_report(
         config.out / "report.html",
         document,
         losses=study.losses,
@@ -102,7 +102,7 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
     )
     if config.seeds < 5:
         console.print(f"[bold]A smoke run: {config.seeds} seeds are no result.[/bold]")
-    console.print(hf.evaluation.table(study.rows, min_seeds=min(5, config.seeds)))
+    console.print(hf.report.table(study.rows, min_seeds=min(5, config.seeds)))
     console.print(f"Report: {config.out / 'report.html'}")
 
 

@@ -189,7 +189,7 @@ class Study:
 
         def add(method, found, access, seconds, variables=None, hyper=None, told=None):
             self.rows.append(
-                hf.evaluation.results_row(
+                hf.report.results_row(
                     method,
                     [
                         {

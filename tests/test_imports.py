@@ -22,6 +22,7 @@ FLOORS = (
     {"training", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},
     {"methods", "evaluation"},
+    {"report"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 SLOW = {"tensorflow", "tensorflow_datasets", "matplotlib", "networkx", "orbax"}

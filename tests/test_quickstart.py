@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
 
 def test_it_leaves_results_checkpoints_and_a_report(finished):
     out, printed = finished
-    document = hf.evaluation.read(out / "results.json")
+    document = hf.report.read(out / "results.json")
     methods = [row["method"] for row in document["rows"]]
     assert methods == [
         "original",

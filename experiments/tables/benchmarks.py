@@ -8,9 +8,7 @@ from tables.writing import RESULTS, table
 
 def populations() -> str:
     """The ratios of the benchmark."""
-    document = hf.evaluation.read(
-        RESULTS / "population-benchmark.json", references=False
-    )
+    document = hf.report.read(RESULTS / "population-benchmark.json", references=False)
     rows = {(row["model"], row["method"]): row["metrics"] for row in document["rows"]}
     lines = []
     for model, method, what in (
@@ -38,7 +36,7 @@ def populations() -> str:
 
 def networks() -> str:
     """A thousand models that forget at once, beside what it would cost else."""
-    document = hf.evaluation.read(RESULTS / "fiun-benchmark.json", references=False)
+    document = hf.report.read(RESULTS / "fiun-benchmark.json", references=False)
     rivals = {
         "retraining": "retraining all (extrapolated from 20)",
         "loop": "a Python loop over jitted updates",
@@ -68,7 +66,7 @@ def networks() -> str:
 
 def pgu() -> str:
     """One request beside retraining, and the algorithm beside plain PyTorch."""
-    document = hf.evaluation.read(RESULTS / "pgu-benchmark.json", references=False)
+    document = hf.report.read(RESULTS / "pgu-benchmark.json", references=False)
     lines = []
     for row in document["rows"]:
         factors, metrics = row["factors"], row["metrics"]
@@ -91,7 +89,7 @@ def hypernetworks() -> str:
     """One request to a hypernetwork, and what else it would take."""
     path = RESULTS / "dihyfo-benchmark.json"
     lines = []
-    for row in hf.evaluation.read(path, references=False)["rows"]:
+    for row in hf.report.read(path, references=False)["rows"]:
         metrics = row["metrics"]
         cells = [f"{1000 * np.median(metrics['seconds']['values']):.2f}"]
         for rival in ("finetune", "retrain"):

@@ -6,7 +6,7 @@ from tables.writing import RESULTS, of_requests, relearning, spread, table, with
 
 def methods(preset: str) -> str:
     """Every class forgotten in turn: the mean over classes, and the worst class."""
-    document = hf.evaluation.read(RESULTS / f"classes-{preset}.json")
+    document = hf.report.read(RESULTS / f"classes-{preset}.json")
     of_method: dict[str, list] = {}
     for row in document["rows"]:
         of_method.setdefault(row["method"], []).append(row["metrics"])

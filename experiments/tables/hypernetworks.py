@@ -189,7 +189,7 @@ def ablations(preset: str) -> str:
 
 
 def _hypernetworks(preset: str, scenario: str) -> list[dict]:
-    document = hf.evaluation.read(RESULTS / f"dihyfo-{preset}.json", references=False)
+    document = hf.report.read(RESULTS / f"dihyfo-{preset}.json", references=False)
     return [row for row in document["rows"] if row["scenario"] == scenario]
 
 

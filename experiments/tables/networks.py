@@ -133,7 +133,7 @@ def _networks(preset: str) -> dict[tuple, dict]:
         row
         for study in ("fiun", "fiun-depth")
         if (path := RESULTS / f"{study}-{preset}.json").exists()
-        for row in hf.evaluation.read(path)["rows"]
+        for row in hf.report.read(path)["rows"]
     ]
     return {
         (

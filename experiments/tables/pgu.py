@@ -187,7 +187,7 @@ def _pgu(preset: str, scenario: str) -> dict[str, list[dict]]:
     """Metrics of every request of a scenario, by method."""
     found: dict[str, list[dict]] = {}
     study = "pgu" if scenario == "class" else "pgu-rows"
-    for row in hf.evaluation.read(RESULTS / f"{study}-{preset}.json")["rows"]:
+    for row in hf.report.read(RESULTS / f"{study}-{preset}.json")["rows"]:
         if row["scenario"] == scenario:
             found.setdefault(row["method"], []).append(
                 {**row["metrics"], "request": row["request"]}
