@@ -81,8 +81,6 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
         pictures = federated.network_pictures(
             recipe, study.splits, config.forget, config.out / "federated"
         )
-    for number, (_, _, image) in enumerate(pictures):
-        (config.out / f"network-{number}.png").write_bytes(image)
 
     document = hf.report.results_document(
         study.rows,
@@ -97,6 +95,7 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
         document,
         losses=study.losses,
         per_class=study.per_class,
+        pictures=pictures,
         forgotten=config.forget,
         min_seeds=min(5, config.seeds),
     )

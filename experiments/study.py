@@ -205,6 +205,8 @@ class Study:
                     access=access,
                     seconds=seconds,
                     factors=hyper,
+                    num_forgotten=int(np.count_nonzero(request.forget.weight)),
+                    num_train=int(np.count_nonzero(self.splits.train.weight)),
                 )
             )
             if variables is not None:
