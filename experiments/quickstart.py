@@ -81,6 +81,7 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
         pictures = federated.network_pictures(
             recipe, study.splits, config.forget, config.out / "federated"
         )
+
     document = hf.report.results_document(
         study.rows,
         preset=config.preset,
@@ -94,8 +95,8 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
         document,
         losses=study.losses,
         per_class=study.per_class,
-        forgotten=config.forget,
         pictures=pictures,
+        forgotten=config.forget,
         min_seeds=min(5, config.seeds),
     )
     if config.seeds < 5:

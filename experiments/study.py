@@ -206,7 +206,7 @@ class Study:
                     seconds=seconds,
                     factors=hyper,
                     num_forgotten=int(np.count_nonzero(request.forget.weight)),
-                    num_train=int(np.count_nonzero(request.data.weight)),
+                    num_train=int(np.count_nonzero(self.splits.train.weight)),
                 )
             )
             if variables is not None:

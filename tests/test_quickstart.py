@@ -125,15 +125,17 @@ def test_the_three_systems_answer_and_go_on_where_they_were_stopped(
     run = quickstart(out, *options, "--resume")
     assert run.returncode == 0, run.stderr
     assert not (out / "dihyfo/begun").exists()
-    document = hf.evaluation.read(out / "results.json")
+    document = hf.report.read(out / "results.json")
     rows = {row["method"]: row for row in document["rows"]}
     assert {"fiun", "pgu", "dihyfo"} <= set(rows)
     assert rows["dihyfo"]["access"]["unlearn"] == ["classes"]
     assert rows["dihyfo"]["factors"]["starts"] == zoo.starts
     assert document["config"]["hyper"]["dihyfo"]["course"]["steps"] == 20
     assert document["config"]["made_in_seconds"]["dihyfo_2-0"] > 0
-    image = (out / "network-0.png").read_bytes()
-    assert image.startswith(b"\x89PNG")
+    assert rows["dihyfo"]["num_train"] == 1118
+    assert 100 < rows["dihyfo"]["num_forgotten"] < 120
+    page = (out / "report.html").read_text()
+    assert "A federated network" in page and "data:image/png" in page
 
     # What was stopped and gone on with is what it would have been.
     network = hypernet.load_hypernetwork(
