@@ -49,7 +49,7 @@ def _free_memory():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that share what they compile go to one worker: files, or rows of a table."""
+    """Tests that share what they compile go to one worker: files, or table rows."""
     for item in items:
         file = item.nodeid.split("::")[0]
         row = getattr(item, "callspec", None)
