@@ -73,9 +73,8 @@ def check_classifier(
     if variables is not None:
         _check_variables(classifier, variables, one, name)
     try:
-        if variables is None:
-            variables = _fresh(classifier, one)
-        logits = jax.eval_shape(classifier.apply, variables, one)
+        made = _fresh(classifier, one) if variables is None else variables
+        logits = jax.eval_shape(classifier.apply, made, one)
     except Exception as error:
         if variables is not None:
             check_classifier(classifier, None, x)  # Or is it the inputs?
