@@ -89,9 +89,7 @@ def save(
     """
     target = files.local_path("path", path)
     texts = dict(kind=kind, model=model, dataset=dataset, split=split)
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise TypeError(f"{name} must be a string, got {value!r:.80}.")
+    _check_texts(**texts)
     _check_free(target, overwrite)
     manifest, arrays = manifests.describe(tree, **texts, config=config, arrays="")
     with files.locked("path", target):
@@ -116,6 +114,12 @@ def save(
             # failure as well as after success.
             _sweep(target)
     return manifest
+
+
+def _check_texts(**texts: Any) -> None:
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a string, got {value!r:.80}.")
 
 
 def _check_free(target: pathlib.Path, overwrite: bool) -> bool:
@@ -154,13 +158,20 @@ def load(
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: other kind or model, or ``like`` does not fit.
+        TypeError: a path, kind or model that is no string.
+        ValueError: other kind or model, ``like`` does not fit, or a path on a remote
+            store.
         CorruptCheckpointError: files are missing, truncated or altered.
     """
     target = files.local_path("path", path)
+    _check_texts(
+        kind="" if kind is None else kind, model="" if model is None else model
+    )
     manifest = read_manifest(target)
     if kind is not None and manifest.kind != kind:
-        raise ValueError(f"{target} holds {manifest.kind!r}, not {kind!r}.")
+        raise ValueError(
+            f"{target} holds {manifest.kind!r}, not {kind!r}, the kind that is wanted."
+        )
     if model is not None and manifest.model != model:
         raise ValueError(
             f"{target} belongs to the model {manifest.model!r}, not {model!r}."
@@ -200,22 +211,23 @@ def _check_like(target: pathlib.Path, manifest: Manifest, like: Any) -> dict[str
     }
     for path, leaf in wanted.items():
         if path not in saved:
-            raise ValueError(f"{target} does not fit: it has no leaf {path!r}.")
+            raise ValueError(f"{target} does not fit like: it has no leaf {path!r}.")
         held = saved[path]
         if held.shape != tuple(leaf.shape):
             raise ValueError(
-                f"{target} does not fit: its leaf {path!r} has shape {held.shape}, "
-                f"not {tuple(leaf.shape)}."
+                f"{target} does not fit like: its leaf {path!r} has shape "
+                f"{held.shape}, not {tuple(leaf.shape)}."
             )
         if held.dtype != str(leaf.dtype):
             raise ValueError(
-                f"{target} does not fit: its leaf {path!r} has dtype {held.dtype}, "
-                f"not {leaf.dtype}."
+                f"{target} does not fit like: its leaf {path!r} has dtype "
+                f"{held.dtype}, not {leaf.dtype}."
             )
     for path in saved:
         if path not in wanted:
             raise ValueError(
-                f"{target} does not fit: it has the leaf {path!r}, which is not wanted."
+                f"{target} does not fit like: it has the leaf {path!r}, which is not "
+                "wanted."
             )
     return {path: _sharding(leaf) for path, leaf in wanted.items()}
 

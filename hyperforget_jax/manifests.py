@@ -281,12 +281,12 @@ def check_dtype(path: str, dtype: np.dtype) -> None:
         held = jnp.asarray(np.zeros((), dtype)).dtype
     except TypeError as error:
         raise TypeError(
-            f"The leaf {path!r} has dtype {dtype}, which JAX does not know."
+            f"The tree's leaf {path!r} has dtype {dtype}, which JAX does not know."
         ) from error
     if held != dtype:
         raise ValueError(
-            f"The leaf {path!r} has dtype {dtype}, of which JAX makes {held}: convert "
-            "it, or set jax_enable_x64."
+            f"The tree's leaf {path!r} has dtype {dtype}, of which JAX makes {held}: "
+            "convert it, or set jax_enable_x64."
         )
 
 
@@ -317,16 +317,24 @@ def _to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         path = leaf_path(keys)
         if path in seen:
-            raise ValueError(f"Two leaves share the path {path!r}: rename one.")
+            raise ValueError(
+                f"Two leaves of the tree share the path {path!r}: rename one."
+            )
         seen.add(path)
         # NumPy's float64 is a Python float too, and has a dtype to be kept.
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
             if not isinstance(leaf, bool | int | float | complex):
                 raise TypeError(
-                    f"The leaf {path!r} is a {type(leaf).__name__}: only arrays are "
-                    "saved."
+                    f"The tree's leaf {path!r} is a {type(leaf).__name__}: only "
+                    "arrays are saved."
                 )
-            leaf = jnp.asarray(leaf)
+            try:
+                leaf = jnp.asarray(leaf)
+            except OverflowError as error:
+                raise ValueError(
+                    f"The tree's leaf {path!r} is {leaf}, which no array of JAX "
+                    "holds: save it in the config."
+                ) from error
         record = LeafRecord(path, tuple(leaf.shape), str(leaf.dtype))
         if isinstance(leaf, jax.Array) and jnp.issubdtype(
             leaf.dtype, jax.dtypes.prng_key

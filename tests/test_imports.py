@@ -17,7 +17,8 @@ PACKAGE = ROOT / "hyperforget_jax"
 FLOORS = (
     {"base", "manifests"},
     {"checks"},
-    {"requests", "losses", "files", "keys", "memory", "sharding", "checkpointing"},
+    {"requests", "losses", "files", "forgotten", "keys", "memory", "sharding"}
+    | {"checkpointing"},
     {"models", "data"},
     {"training", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},

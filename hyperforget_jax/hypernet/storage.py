@@ -25,8 +25,10 @@ def save_zoo(path: str | os.PathLike[str], zoo: Zoo, *, model: str = "") -> None
         model: the classifier's description.
 
     Raises:
+        TypeError: no zoo.
         FileExistsError: there is something already.
     """
+    checks.check_is(Zoo, "a hypernet.Zoo", zoo=zoo)
     checkpointing.save(path, zoo, kind=_KIND, model=model)
 
 
@@ -70,6 +72,7 @@ def stored_zoo(
         BlockingIOError: another run is making them.
     """
     checks.check_sizes(parts=parts)
+    checks.check_is(Callable, "a function of the part's number", make=make)
     folder = files.local_path("directory", directory)
     with files.owned(folder, ".parts.lock"):
         for part in range(parts):

@@ -17,6 +17,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
@@ -186,7 +187,7 @@ def dihyfo(
     ends = None if zoo is None else jax.vmap(_flat)(_last(zoo))
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
-        del key  # Nothing is drawn before the request.
+        checks.check_key(key)  # Nothing is drawn before the request.
         checks.check_is_examples(data)
         checks.check_classifier(classifier, variables, data.x, num_classes=num_classes)
         if probe is not None:
@@ -197,6 +198,7 @@ def dihyfo(
         return DiHyFoState(variables, learnt, nobody, probe, ends)
 
     def unlearn(key: Array, state: DiHyFoState, request: ForgetRequest):
+        key = as_threefry(key)
         checks.check_is(DiHyFoState, "what init gave", state=state)
         _check_classes(classifier, state, request, num_classes)
         classes = request.classes

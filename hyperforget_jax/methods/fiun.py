@@ -32,6 +32,7 @@ from hyperforget_jax.inheritance import (
     rule,
     update,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 
 __all__ = ["FIUnInfo", "FIUnState", "fiun"]
@@ -98,11 +99,11 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
     how = rule(preset, **changes)
 
     def init(key: Array, variables: Variables, data: Examples) -> FIUnState:
+        checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         head = find_head(classifier, variables, data.x)
         if how.renew:
             variables = {OUTPUT_MASK: jnp.zeros(num_classes, bool), **variables}
-        del key  # Nothing here is random.
         return FIUnState(
             variables,
             measure(classifier, variables, data, how, head),
@@ -110,6 +111,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         )
 
     def unlearn(key: Array, state: FIUnState, request: ForgetRequest):
+        key = as_threefry(key)
         checks.check_is(FIUnState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_effect(how, request)

@@ -16,6 +16,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
@@ -147,7 +148,7 @@ def pgu(
         )
 
     def init(key: Array, variables: Variables, data: Examples) -> PGUState:
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         checks.check_init(classifier, variables, data)
         if probe is not None:
             checks.check_held_out(data, probe)
@@ -172,6 +173,7 @@ def pgu(
         return PGUState(variables, Store(grams, subspace.ledger_of(data), margins))
 
     def unlearn(key: Array, state: PGUState, request: ForgetRequest):
+        key = as_threefry(key)
         checks.check_is(PGUState, "what init gave", state=state)
         variables, store = state
         checks.check_request(classifier, variables, request)

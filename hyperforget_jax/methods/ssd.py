@@ -103,7 +103,7 @@ def ssd(
         )
 
     def init(key: Array, variables: Variables, data: Examples) -> SSDState:
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         if is_default and "batch_stats" in variables:
             warnings.warn(
@@ -118,7 +118,7 @@ def ssd(
         )
 
     def unlearn(key: Array, state: SSDState, request: ForgetRequest):
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         checks.check_is(SSDState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_known(state.forgotten, request)
