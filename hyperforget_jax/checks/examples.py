@@ -103,6 +103,7 @@ def check_examples(
     check_labels(np.asarray(data.y), num_classes, name)
     if jnp.issubdtype(data.x.dtype, jnp.floating):
         finite = np.isfinite(np.asarray(data.x)).reshape(num_rows, -1).all(axis=1)
+        finite |= weight == 0  # They are as good as absent.
         if not finite.all():
             row = int((~finite).argmax())
             raise ValueError(f"{name}.x is not finite at row {row}.")
