@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from recipes import Recipe
@@ -44,7 +45,7 @@ def network_pictures(
     """
     key_plan, key_train, key_unlearn = jax.random.split(jax.random.key(4), 3)
     classifier = recipe.classifier
-    data = splits.train.take(np.arange(min(rows, splits.train.y.shape[0])))
+    data = splits.train.take(jnp.arange(min(rows, splits.train.y.shape[0])))
     plan = inheritance.federated_averaging(
         key_plan, data, rounds=rounds, client_sizes=[1] * clients
     )
