@@ -5,7 +5,6 @@ class at a time, in models that were trained as the zoo's are.
 """
 
 import dataclasses
-import json
 from typing import Any
 
 import recipes
@@ -66,24 +65,18 @@ def made(
     """Unlearning by a hypernetwork that is made now, and what took how many seconds.
 
     Zoo and network are kept in the study's folder as they are trained: a run that was
-    stopped goes on from there. The test split is not read.
+    stopped goes on from there, and counts its own seconds. The test split is not read.
     """
     study.console.log(
         f"dihyfo: a zoo, of {preset.starts} classifiers without each class, and a "
         "hypernetwork"
     )
-    out = study.out / "dihyfo"
-    world = World(preset, out, study.splits, study.classifier)
+    world = World(preset, study.out / "dihyfo", study.splits, study.classifier)
     network = world.trained("dihyfo_2", 0)
-    # What was made by a run that was stopped was timed by it.
-    path = out / "seconds.json"
-    seconds = json.loads(path.read_text()) if path.exists() else {}
-    seconds |= world.seconds
-    path.write_text(json.dumps(seconds))
     about = {"starts": preset.starts, "steps": preset.course.steps}
     return (
         studies.Method(
             lambda classifier, **about: hf.dihyfo(classifier, network), about
         ),
-        seconds,
+        world.seconds,
     )
