@@ -6,14 +6,25 @@ One network and one training seed: a picture of what happens, and no result.
 
 import io
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from recipes import Recipe
 
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
+
+SETTINGS: dict[str, Any] = {
+    "rule": "repaired",
+    "clients": 3,
+    "rounds": 2,
+    "rows": 6_000,
+    "steps": 200,
+    "weight_decay": 0.3,
+}
 
 
 def network_pictures(
@@ -22,17 +33,17 @@ def network_pictures(
     classes: tuple[int, ...],
     directory: Path,
     *,
-    rule: str = "repaired",
-    clients: int = 3,
-    rounds: int = 2,
-    rows: int = 6_000,
-    steps: int = 200,
+    rule: str,
+    clients: int,
+    rounds: int,
+    rows: int,
+    steps: int,
+    weight_decay: float,
 ) -> list[tuple[str, str, bytes]]:
     """Pictures of a network before and after a request: title, caption and PNG.
 
     Args:
-        recipe: of the classifiers; weight decay is weaker, since every node goes on
-            from another.
+        recipe: of the classifiers.
         splits: training rows are shared out, test rows judge.
         classes: to be forgotten.
         directory: where the network is kept, to go on from if the run is stopped.
@@ -41,10 +52,11 @@ def network_pictures(
         rounds: how often.
         rows: how many training rows are shared out at most.
         steps: of training at every node.
+        weight_decay: weaker than the recipe's, since every node goes on from another.
     """
     key_plan, key_train, key_unlearn = jax.random.split(jax.random.key(4), 3)
     classifier = recipe.classifier
-    data = splits.train.take(np.arange(min(rows, splits.train.y.shape[0])))
+    data = splits.train.take(jnp.arange(min(rows, splits.train.y.shape[0])))
     plan = inheritance.federated_averaging(
         key_plan, data, rounds=rounds, client_sizes=[1] * clients
     )
@@ -57,7 +69,7 @@ def network_pictures(
             classifier,
             data,
             [plan, plan.without(request)],
-            optax.adamw(schedule, weight_decay=0.3 * recipe.weight_decay),
+            optax.adamw(schedule, weight_decay=weight_decay),
             steps,
             batch_size=recipe.batch_size,
             directory=directory,

@@ -55,6 +55,8 @@ def main(config: Quickstart) -> None:
     zoo = hypernetworks.PRESETS[config.preset]
     own = {"dihyfo": hypernetworks.record(zoo)}
     record = studies.record_of(config, recipe, own)
+    if config.network:
+        record |= {"federated": federated.SETTINGS}
     studies.open_folder(config.out, record, config.resume)
     try:
         _run(config, recipe, zoo, record)
@@ -79,7 +81,11 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
     if config.network:
         console.log("a federated network, trained and made to forget")
         pictures = federated.network_pictures(
-            recipe, study.splits, config.forget, config.out / "federated"
+            recipe,
+            study.splits,
+            config.forget,
+            config.out / "federated",
+            **federated.SETTINGS,
         )
 
     document = hf.report.results_document(
