@@ -2,7 +2,7 @@
 
 Of every public function each argument in turn is replaced by what people pass. The
 call may succeed, for what is odd may still be right; or it raises one of our kinds of
-error, from a line of this package, with the argument's name in the message. Whatever
+error, from a line of this package, with an argument's name in the message. Whatever
 else comes up, an AttributeError, something out of JAX, is a fault:
 
     python -m tests.test_fuzz [function ...]
@@ -393,7 +393,8 @@ def fault(name: str, argument: str, given: Any) -> str | None:
         if not last.filename.startswith(PACKAGE):
             return f"not ours {said} {where}"
         is_path = isinstance(given, str | os.PathLike) and str(given) in text
-        if not is_path and not re.search(rf"\b{argument}\b", text, re.IGNORECASE):
+        # One argument may be wrong for another, which is then named in its place.
+        if not is_path and not re.search(rf"\b({'|'.join(arguments)})\b", text):
             return f"does not name it {said} {where}"
     finally:
         SECONDS[name, argument] += time.perf_counter() - began
