@@ -28,7 +28,7 @@ class Classes:
     """Data set and classifier."""
     seeds: int = 5
     """Training seeds."""
-    methods: tuple[str, ...] = tuple(studies.METHODS)
+    methods: tuple[str, ...] = studies.BASELINES
     """The methods to compare with retraining."""
     resume: bool = False
     """Go on with a run that was stopped."""
@@ -46,14 +46,14 @@ def main(config: Classes) -> None:
     methods = {name: studies.METHODS[name] for name in config.methods}
     for label in range(10):
         study.forget_classes((label,), methods)
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         study.rows,
         preset=config.preset,
         config=record,
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document)
+    hf.report.write(config.out / "results.json", document)
     console.print(_summary(study.rows))
 
 

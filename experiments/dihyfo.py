@@ -79,7 +79,7 @@ def main(config: DiHyFo) -> None:
             jax.clear_caches()
     for row in rows:
         row["factors"] = {"recipe": study.recipe.model, **(row["factors"] or {})}
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset=config.preset,
         config=record | {"made_in_seconds": world.seconds},
@@ -87,7 +87,7 @@ def main(config: DiHyFo) -> None:
         repository=Path(__file__).parent,
     )
     # Only the scenario of classes has every reference row.
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
     console.print(_summary(rows))
 
 

@@ -52,7 +52,7 @@ def main(config: Pictures) -> None:
     )
     world = worlds.World(preset, config.folder, study.splits, study.classifier)
     network = world.trained("dihyfo_2", 0)
-    document = hf.evaluation.read(config.folder / "results.json", references=False)
+    document = hf.report.read(config.folder / "results.json", references=False)
     figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
     _prompts(axes[0], document["rows"])
     _grid(figure, axes[1], study, network)

@@ -309,7 +309,7 @@ def row_of(study, scenario, method, request, found, factors, seconds=None):
         access = hf.identity(study.classifier).access
     if method == "retrain":
         access = study.recipe.retrain(study.classifier).access
-    return hf.evaluation.results_row(
+    return hf.report.results_row(
         method,
         [{name: float(value) for name, value in one.items()} for one in found],
         dataset=study.recipe.dataset,

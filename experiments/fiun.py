@@ -140,7 +140,7 @@ def _rows(bench, setting, gathered, shown_in: Mapping[str, Container]) -> list[d
         shown["all"] = over_nodes(nodes)
         for node, metrics in shown.items():
             rows.append(
-                hf.evaluation.results_row(
+                hf.report.results_row(
                     method,
                     by_seed(metrics),
                     dataset=bench.preset.dataset,
@@ -237,14 +237,14 @@ def main(config: FIUn) -> None:
         stored = json.loads(path.read_text())
         rows += stored["rows"]
         spent += stored["seconds"]
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset=config.preset,
         config=record,
         seconds=max(spent, time.perf_counter() - begun),
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document)
+    hf.report.write(config.out / "results.json", document)
     console.print(_table(rows))
 
 

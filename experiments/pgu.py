@@ -196,14 +196,14 @@ def main(config: PGU) -> None:
     rows = []
     for scenario in config.scenarios:
         rows += _SCENARIOS[scenario](config, preset, rivals, console)
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset=config.preset,
         config=record,
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document)
+    hf.report.write(config.out / "results.json", document)
     console.print(_summary(rows))
 
 

@@ -130,7 +130,7 @@ def main(config: Tune) -> None:
         chosen = _chosen(found)
         for place, (named, forget, retain) in enumerate(found):
             rows.append(
-                hf.evaluation.results_row(
+                hf.report.results_row(
                     method,
                     [
                         {
@@ -158,14 +158,14 @@ def main(config: Tune) -> None:
                     f"{retain.mean():.3f} (worst {retain.mean(0).min():.3f})",
                     f"{_scores(forget, retain).mean():.4f}",
                 )
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset=config.preset,
         config=record,
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
     console.print(table)
 
 

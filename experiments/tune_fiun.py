@@ -124,7 +124,7 @@ def main(config: Tune) -> None:
         for rank, place in enumerate(order):
             metrics = fiun_bench.summary(found[name, place])
             rows.append(
-                hf.evaluation.results_row(
+                hf.report.results_row(
                     f"fiun/{name}",
                     fiun_bench.by_seed(metrics),
                     dataset=preset.dataset,
@@ -150,14 +150,14 @@ def main(config: Tune) -> None:
                 f"{metrics['retain_gap'].mean():+.4f}",
                 f"{metrics['js_to_own_oracle'].mean():.4f}",
             )
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset=config.preset,
         config=record,
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
     console.print(table)
 
 

@@ -101,7 +101,7 @@ def main(config: Tune) -> None:
             for part, values in by.items()
         }
         rows.append(
-            hf.evaluation.results_row(
+            hf.report.results_row(
                 "pgu",
                 [
                     {name: float(values[seed]) for name, values in metrics.items()}
@@ -132,14 +132,14 @@ def main(config: Tune) -> None:
                 ),
                 f"{scores[point].mean():.4f}",
             )
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset=config.preset,
         config=json.loads(json.dumps(record)),
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
     console.print(table)
 
 

@@ -215,13 +215,13 @@ def _check_like(target: pathlib.Path, manifest: Manifest, like: Any) -> dict[str
         held = saved[path]
         if held.shape != tuple(leaf.shape):
             raise ValueError(
-                f"{target} does not fit like: its leaf {path!r} has shape {held.shape}, "
-                f"not {tuple(leaf.shape)}."
+                f"{target} does not fit like: its leaf {path!r} has shape "
+                f"{held.shape}, not {tuple(leaf.shape)}."
             )
         if held.dtype != str(leaf.dtype):
             raise ValueError(
-                f"{target} does not fit like: its leaf {path!r} has dtype {held.dtype}, "
-                f"not {leaf.dtype}."
+                f"{target} does not fit like: its leaf {path!r} has dtype "
+                f"{held.dtype}, not {leaf.dtype}."
             )
     for path in saved:
         if path not in wanted:

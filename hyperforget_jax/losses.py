@@ -3,6 +3,11 @@
 All follow from one number, the margin ``m = log p_y - log(1 - p_y)``, which is also
 the score of likelihood-ratio membership inference. Written so, losses and gradients
 keep their relative precision where ``p_y`` rounds to zero or to one.
+
+Infinite logits are limits: a class at minus infinity is as good as absent, one at plus
+infinity takes all. Losses that have a limit are that, which may be infinite, and no
+gradient flows into the classes at infinity other than the label. Where there is no
+limit (two classes at plus infinity, or all at minus infinity), losses are NaN.
 """
 
 import jax
@@ -18,10 +23,12 @@ def weighted_mean(values: Array, weight: Array) -> Array:
     """``sum(weight * values) / sum(weight)``; zero where all weights are zero.
 
     Args:
-        values: finite floats, ``[N]``.
+        values: floats, ``[N]``; those of weight zero may be anything, NaN too.
         weight: non-negative, ``[N]``.
     """
     values = values.astype(jnp.float32)  # Sums of bfloat16 stop growing at 256.
+    # Chosen, not multiplied by zero: zero times NaN is NaN.
+    values = jnp.where(weight > 0, values, 0)
     weight = weight.astype(jnp.float32)
     total = jnp.sum(weight)
     return jnp.sum(weight * values) / jnp.where(total > 0, total, 1)
@@ -39,11 +46,13 @@ def margin(logits: Array, y: Array) -> Array:
     """
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     own = jnp.sum(jnp.where(is_y, logits, 0), axis=-1)
-    # Written out: jax.nn.logsumexp also guards against infinities that cannot be here,
-    # which a small classifier's training step would feel.
+    # Written out: jax.nn.logsumexp guards each step against infinities, which a small
+    # classifier's training step would feel.
     others = jnp.where(is_y, -jnp.inf, logits)
     largest = lax.stop_gradient(jnp.max(others, axis=-1, keepdims=True))
-    total = jnp.sum(jnp.exp(others - largest), axis=-1)
+    # Infinity less infinity is NaN, and so is what flows back through it.
+    shifted = jnp.where(jnp.isfinite(largest), others - largest, 0)
+    total = jnp.sum(jnp.exp(shifted), axis=-1)
     return own - jnp.log(total) - largest[:, 0]
 
 

@@ -285,8 +285,8 @@ def check_dtype(path: str, dtype: np.dtype) -> None:
         ) from error
     if held != dtype:
         raise ValueError(
-            f"The tree's leaf {path!r} has dtype {dtype}, of which JAX makes {held}: convert "
-            "it, or set jax_enable_x64."
+            f"The tree's leaf {path!r} has dtype {dtype}, of which JAX makes {held}: "
+            "convert it, or set jax_enable_x64."
         )
 
 
@@ -325,8 +325,8 @@ def _to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
             if not isinstance(leaf, bool | int | float | complex):
                 raise TypeError(
-                    f"The tree's leaf {path!r} is a {type(leaf).__name__}: only arrays are "
-                    "saved."
+                    f"The tree's leaf {path!r} is a {type(leaf).__name__}: only "
+                    "arrays are saved."
                 )
             try:
                 leaf = jnp.asarray(leaf)

@@ -29,7 +29,7 @@ MAKE = {
 
 @pytest.mark.parametrize("method", MAKE)
 def test_defaults_are_what_was_chosen(method):
-    document = hf.evaluation.read(PATH, references=False)
+    document = hf.report.read(PATH, references=False)
     (chosen,) = (
         row["factors"]
         for row in document["rows"]
@@ -55,7 +55,7 @@ def test_presets_of_rules_are_what_was_tuned(preset):
     """The best score to three digits, and of those the least divergence from gold."""
     path = PATH.with_name("tune-fiun-mnist.json")
     rank = {}
-    for row in hf.evaluation.read(path, references=False)["rows"]:
+    for row in hf.report.read(path, references=False)["rows"]:
         if row["method"] == f"fiun/{preset}":
             about = dict(row["factors"])
             score = about.pop("score") if preset == "repaired" else 0.0
@@ -71,7 +71,7 @@ def test_presets_of_rules_are_what_was_tuned(preset):
 def test_the_defaults_of_pgu_are_the_measured_ones_and_near_the_best():
     """They were found before, so they need not be the best: `pgu.md` says how far."""
     path = PATH.with_name("tune-pgu-digits.json")
-    rows = hf.evaluation.read(path, references=False)["rows"]
+    rows = hf.report.read(path, references=False)["rows"]
     (chosen,) = (row for row in rows if row["factors"]["chosen"])
     defaults = recipe()
     for name in ("learning_rate", "threshold", "shrink"):
@@ -84,7 +84,7 @@ def test_committed_results_are_clean_and_seeded():
     paths = sorted(PATH.parent.glob("*.json"))
     assert PATH in paths
     for path in paths:
-        document = hf.evaluation.read(path, references=False)
+        document = hf.report.read(path, references=False)
         assert document["dirty"] is False, path
         # Timings are repeated over runs of one machine, everything else over seeds.
         seeded = [row for row in document["rows"] if row["over"] == "training_seed"]

@@ -17,11 +17,13 @@ PACKAGE = ROOT / "hyperforget_jax"
 FLOORS = (
     {"base", "manifests"},
     {"checks"},
-    {"requests", "losses", "files", "keys", "memory", "sharding", "checkpointing"},
+    {"requests", "losses", "files", "forgotten", "keys", "memory", "sharding"}
+    | {"checkpointing"},
     {"models", "data"},
     {"training", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},
     {"methods", "evaluation"},
+    {"report"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 SLOW = {"tensorflow", "tensorflow_datasets", "matplotlib", "networkx", "orbax"}

@@ -104,6 +104,46 @@ class LossesTest(chex.TestCase):
             np.testing.assert_allclose(got, expected, atol=2e-7)
 
     @chex.variants(with_jit=True, without_jit=True)
+    def test_infinite_logits_are_limits(self):
+        """Of the label, then of others, at infinity; losses of log-odds by hand."""
+        inf, one = np.inf, np.log1p(np.e)
+        logits = [
+            [0, -inf, -inf],  # The label alone is possible.
+            [inf, 0, 1],  # It is certain.
+            [-inf, 0, 1],  # It is out.
+            [0, inf, 1],  # Another is certain.
+            [0, inf, inf],
+            [-inf, inf, -inf],
+            [0, -inf, 1],  # One other is out: two classes.
+        ]
+        labels = np.zeros(7, np.int32)
+        margins = [inf, inf, -inf, -inf, -inf, -inf, -1]
+        for loss, expected in (
+            (margin, margins),
+            (cross_entropy, [0, 0, inf, inf, inf, inf, one]),
+            (unlikelihood, [inf, inf, 0, 0, 0, 0, one - 1]),
+        ):
+            got = self.variant(loss)(jnp.array(logits), labels)
+            np.testing.assert_allclose(got, expected, rtol=1e-6)
+            got = self.variant(gradient(loss))(jnp.array(logits), labels)
+            assert np.isfinite(got).all()
+            if loss is not margin:
+                # A loss of zero has no slope.
+                np.testing.assert_array_equal(got[np.array(expected) == 0], 0)
+        out = [-1, 1 / (1 + np.e), np.e / (1 + np.e)]
+        got = self.variant(gradient(cross_entropy))(jnp.array(logits), labels)
+        np.testing.assert_allclose(got[2], out, rtol=1e-6)
+        two = np.e / (1 + np.e)
+        np.testing.assert_allclose(got[6], [-two, 0, two], rtol=1e-6)
+
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_where_there_is_no_limit_losses_are_nan(self):
+        inf = np.inf
+        logits = jnp.array([[inf, inf, 0], [-inf, -inf, -inf], [np.nan, 0, 0]])
+        for loss in (margin, cross_entropy, unlikelihood):
+            assert np.isnan(self.variant(loss)(logits, np.zeros(3, np.int32))).all()
+
+    @chex.variants(with_jit=True, without_jit=True)
     def test_gradient_of_cross_entropy_is_p_minus_onehot(self):
         p, is_y, _, _ = split_softmax(LOGITS, LABELS)
         got = self.variant(gradient(cross_entropy))(LOGITS, LABELS)
@@ -187,11 +227,12 @@ class WeightedMeanTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_padding_is_inert_to_the_bit(self):
         weight = np.array([1] * 10 + [0] * 6, np.int32)
-        noisy = np.where(weight > 0, LOGITS[:, 0], np.float32(3e8))
         measure = self.variant(jax.value_and_grad(weighted_mean))
-        chex.assert_trees_all_equal(
-            measure(LOGITS[:, 0], weight), measure(noisy, weight)
-        )
+        for other in (3e8, np.inf, -np.inf, np.nan):
+            noisy = np.where(weight > 0, LOGITS[:, 0], np.float32(other))
+            chex.assert_trees_all_equal(
+                measure(LOGITS[:, 0], weight), measure(noisy, weight)
+            )
 
     @chex.variants(with_jit=True, without_jit=True)
     def test_multiplicities_are_repeated_values(self):

@@ -23,7 +23,7 @@ def finished(tmp_path_factory):
 
 
 def test_rows_of_a_class_are_forgotten_by_all_that_was_asked(finished):
-    document = hf.evaluation.read(finished / "results.json")
+    document = hf.report.read(finished / "results.json")
     rows = {row["method"]: row for row in document["rows"]}
     assert list(rows) == [
         "original",

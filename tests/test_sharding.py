@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+import hyperforget_jax as hf
 from hyperforget_jax.base import Examples
 from hyperforget_jax.sharding import make_mesh, replicate, shard, shard_examples
+from tests import toys
 
 
 def _examples(num_rows):
@@ -128,3 +131,93 @@ def test_shard_inside_jit():
     mesh = make_mesh()
     placed = jax.jit(lambda x: shard(x * 2, mesh, "population"))(jnp.arange(8.0))
     assert _shard_shapes(placed) == {(1,)}
+
+
+EXPLICIT = jax.make_mesh((8,), ("population",), axis_types=(AxisType.Explicit,))
+OTHER = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+SPLIT = jax.sharding.NamedSharding(EXPLICIT, PartitionSpec("population"))
+DATA, CLASSIFIER = toys.points(), toys.perceptron()
+VARIABLES = CLASSIFIER.init(jax.random.key(0), DATA.x)
+OPTIMIZER = optax.sgd(0.1)
+
+
+def _populate(**options):
+    key = jax.random.key(0)
+    options = dict(members=2, progress=False) | options
+    return hf.fit_population(key, CLASSIFIER, DATA, OPTIMIZER, 2, **options)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: shard(jnp.ones(8), EXPLICIT, "population"),
+        lambda: replicate(jnp.ones(8), EXPLICIT),
+        lambda: shard_examples(DATA, EXPLICIT),
+        lambda: _populate(mesh=EXPLICIT),
+        lambda: hf.pgu(CLASSIFIER, mesh=EXPLICIT),
+        lambda: hf.subspace.measure(CLASSIFIER, VARIABLES, DATA, mesh=EXPLICIT),
+    ],
+)
+def test_meshes_with_explicit_axes_are_refused_by_name(call):
+    with pytest.raises(ValueError, match="explicit axes.*use hf.sharding.make_mesh"):
+        call()
+
+
+def test_what_is_no_mesh_is_refused():
+    for call in (lambda: _populate(mesh=8), lambda: hf.pgu(CLASSIFIER, mesh=8)):
+        with pytest.raises(TypeError, match="mesh must be a mesh.*make_mesh"):
+            call()
+    with pytest.raises(ValueError, match="not 'examples'"):
+        hf.pgu(
+            CLASSIFIER, mesh=jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+        )
+
+
+METHODS = {
+    "ssd": hf.ssd(CLASSIFIER),
+    "fiun": hf.fiun(CLASSIFIER),
+    "pgu": hf.pgu(CLASSIFIER),
+    "ascent": hf.ascent(CLASSIFIER),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_arrays_on_explicit_axes_are_refused_by_name(method):
+    key, unlearner = jax.random.key(1), METHODS[method]
+    data = jax.device_put(DATA, SPLIT)
+    message = "explicit axes.*use hf.sharding.make_mesh"
+    with pytest.raises(ValueError, match="data has arrays on a mesh with " + message):
+        unlearner.init(key, VARIABLES, data)
+    with pytest.raises(ValueError, match="data has .*" + message):
+        jax.jit(unlearner.init)(key, VARIABLES, data)
+    whole = jax.sharding.NamedSharding(EXPLICIT, PartitionSpec())
+    with pytest.raises(ValueError, match="variables has .*" + message):
+        unlearner.init(key, jax.device_put(VARIABLES, whole), DATA)
+    state = unlearner.init(key, VARIABLES, DATA)
+    request = hf.forget_classes(DATA, [1])._replace(data=data)
+    with pytest.raises(ValueError, match="request has .*" + message):
+        unlearner.unlearn(key, state, request)
+
+
+def test_training_refuses_arrays_on_explicit_axes():
+    key, data = jax.random.key(1), jax.device_put(DATA, SPLIT)
+    message = "data has arrays on a mesh with explicit axes"
+    with pytest.raises(ValueError, match=message):
+        hf.fit(key, CLASSIFIER, data, OPTIMIZER, 2)
+    with pytest.raises(ValueError, match=message):
+        hf.refresh_statistics(key, CLASSIFIER, VARIABLES, data)
+    weights = jax.device_put(jnp.ones((8, 40), jnp.int32), SPLIT)
+    with pytest.raises(ValueError, match="weights has arrays on a mesh"):
+        _populate(members=8, weights=weights)
+
+
+def test_arrays_on_automatic_axes_give_what_one_device_gives():
+    placed = shard_examples(DATA, make_mesh(examples=8))
+    key = jax.random.key(1)
+    one, eight = (
+        hf.fit(key, CLASSIFIER, data, OPTIMIZER, 4, batch_size=16)
+        for data in (DATA, placed)
+    )
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        # Sums over devices are taken in another order.
+        np.testing.assert_allclose(left, right, atol=1e-5)

@@ -61,14 +61,14 @@ def main(config: Benchmark) -> None:
     for row in rows:
         told = {n: round(m["mean"], 6) for n, m in row["metrics"].items()}
         console.print(row["model"], row["method"], told)
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset="+".join(config.presets),
         config=dataclasses.asdict(config),
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
 
 
 def contest(preset: Preset) -> dict[str, Callable[[], Any]]:
@@ -141,7 +141,7 @@ def _rows(preset: Preset, seconds: dict[str, list[float]]):
             found.append(one)
         mean = sum(ours) / len(ours)
         rows.append(
-            hf.evaluation.results_row(
+            hf.report.results_row(
                 name,
                 found,
                 dataset=preset.recipe.dataset,

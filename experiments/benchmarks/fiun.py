@@ -162,7 +162,7 @@ def main(config: Benchmark) -> None:
         compiled = entrants.compile_seconds | {"retraining": retrain_compile}
         rows += _rows(config, name, entrants, seconds[name], compiled, memory[name])
     console.print(_summary(rows))
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset=config.preset,
         config=dataclasses.asdict(config)
@@ -170,7 +170,7 @@ def main(config: Benchmark) -> None:
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
 
 
 def train(config: Benchmark) -> Trained:
@@ -419,7 +419,7 @@ def _rows(
             values = own | {"rival_seconds": seconds[rival], "ratio_to_rival": ratio}
             factors_here["rival_compile_seconds"] = compiled[rival]
         rows.append(
-            hf.evaluation.results_row(
+            hf.report.results_row(
                 "fiun",
                 [
                     {k: of_all[repeat] for k, of_all in values.items()}

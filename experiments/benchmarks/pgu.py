@@ -130,14 +130,14 @@ def main(config: Benchmark) -> None:
         raise SystemExit("Nothing was measured.")
     for table in _tables(rows):
         console.print(table)
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset="mnist",
         config=dataclasses.asdict(config) | {"recipe": RECIPE.record()},
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
 
 
 def train(config: Benchmark, recipe: recipes.Recipe) -> Trained:
@@ -359,7 +359,7 @@ def sizes() -> list[dict[str, Any]]:
         held, weights = _bytes(grams), _bytes(variables["params"])
         widest = max(grams, key=lambda path: grams[path].shape[-1])
         rows.append(
-            hf.evaluation.results_row(
+            hf.report.results_row(
                 "pgu",
                 [
                     {
@@ -459,7 +459,7 @@ def _row(
     factors: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    return hf.evaluation.results_row(
+    return hf.report.results_row(
         "pgu",
         [
             {name: of_all[repeat] for name, of_all in values.items()}

@@ -57,14 +57,14 @@ def main(config: Benchmark) -> None:
         found = convolutions(config, members)
         rows += found
         console.print(f"convolution in a scan, {members} models: {_ratio(found)}")
-    document = hf.evaluation.results_document(
+    document = hf.report.results_document(
         rows,
         preset="benchmark",
         config=dataclasses.asdict(config),
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
-    hf.evaluation.write(config.out / "results.json", document, references=False)
+    hf.report.write(config.out / "results.json", document, references=False)
 
 
 def populations(config: Benchmark, hidden: tuple[int, ...]):
@@ -180,7 +180,7 @@ def _rows(rates, unit, model, dataset):
     ours, rival = (np.array(values) for values in rates.values())
     ratios = {next(iter(rates)): ours / rival}
     return [
-        hf.evaluation.results_row(
+        hf.report.results_row(
             name,
             [
                 {unit: rate}

@@ -73,9 +73,8 @@ def check_classifier(
     if variables is not None:
         _check_variables(classifier, variables, one, name)
     try:
-        if variables is None:
-            variables = _fresh(classifier, one)
-        logits = jax.eval_shape(classifier.apply, variables, one)
+        made = _fresh(classifier, one) if variables is None else variables
+        logits = jax.eval_shape(classifier.apply, made, one)
     except Exception as error:
         if variables is not None:
             check_classifier(classifier, None, x)  # Or is it the inputs?
@@ -158,8 +157,8 @@ def _check_variables(classifier: Classifier, variables, one, name: str) -> None:
         raise TypeError(
             f"{name} must be a dictionary; got an NNX model "
             f"({type(variables).__name__}): give {{'params': nnx.to_pure_dict("
-            "nnx.state(model, nnx.Param))}, with 'batch_stats' of nnx.BatchStat likewise "
-            "if it has any."
+            "nnx.state(model, nnx.Param))}, with 'batch_stats' of nnx.BatchStat if it "
+            "has any."
         )
     if not isinstance(variables, Mapping):
         remedy = "a state has them as state.variables"

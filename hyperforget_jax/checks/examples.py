@@ -103,6 +103,7 @@ def check_examples(
     check_labels(np.asarray(data.y), num_classes, name)
     if jnp.issubdtype(data.x.dtype, jnp.floating):
         finite = np.isfinite(np.asarray(data.x)).reshape(num_rows, -1).all(axis=1)
+        finite |= weight == 0  # They are as good as absent.
         if not finite.all():
             row = int((~finite).argmax())
             raise ValueError(f"{name}.x is not finite at row {row}.")
@@ -120,17 +121,20 @@ def check_weights(weight: Any, name: str = "data.weight") -> None:
     if not is_concrete(weight):
         return
     host = np.asarray(weight)
+    remedy = "divide the weights by what they have in common"
     # Small enough before they are added, or int64 might wrap around too.
-    if host.size and (largest := int(host.max())) > _MOST:
+    if host.size and host.max() > _MOST:
+        row = np.unravel_index(host.argmax(), host.shape)
+        where = f"at row {row[-1]}" + (f" of member {row[0]}" if len(row) > 1 else "")
         raise ValueError(
-            f"{name} must fit int32, at most {_MOST}, got {largest}: divide the "
-            "weights by what they have in common."
+            f"{name} must fit int32, got {host.max()} {where}; at most {_MOST} is "
+            f"allowed: {remedy}."
         )
     total = np.sum(host, axis=-1, dtype=np.int64)
     if (total > _MOST).any():
         raise ValueError(
             f"{name} must sum to at most {_MOST}, the largest int32, got a sum of "
-            f"{int(total.max())}: divide the weights by what they have in common."
+            f"{total.max()}: {remedy}."
         )
 
 

@@ -44,8 +44,8 @@ def check_sizes(**values) -> None:
         if not is_concrete(value):
             raise TypeError(
                 f"{name} must be a whole number that is known before tracing, since "
-                f"shapes and loops depend on it; got a traced {name}: close over it, or "
-                f"name it in static_argnames."
+                f"shapes and loops depend on it; got a tracer: close over {name}, or "
+                "name it in static_argnames."
             )
         if not isinstance(value, numbers.Integral) or isinstance(value, bool):
             raise TypeError(

@@ -55,6 +55,8 @@ def examples(
             non-finite inputs, masked entries, no example that counts, or ids that are
             negative or repeated where the weight is not zero.
     """
+    if num_classes is not None:
+        check_sizes(num_classes=num_classes)
     x = _inputs(x)
     num_rows = x.shape[0] if x.ndim else 0
     y = _labels(y, num_rows, num_classes)

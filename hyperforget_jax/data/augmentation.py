@@ -50,7 +50,7 @@ def crop_and_flip(
 
         def augment_one(image: Array, id: Array, pass_: Array) -> Array:
             key = jax.random.fold_in(
-                jax.random.fold_in(jax.random.key(seed), id), pass_
+                jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), id), pass_
             )
             key_crop, key_flip = jax.random.split(key)
             top, left = jax.random.randint(key_crop, (2,), 0, 2 * padding + 1)

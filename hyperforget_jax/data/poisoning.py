@@ -117,6 +117,7 @@ def _random_pairs(key: Array, num_classes: int) -> np.ndarray:
 
 
 def _given_pairs(pairs: Sequence[Any], num_classes: int) -> np.ndarray:
+    labels = np.zeros(0, int)
     try:
         labels = np.array([label for pair in pairs for label in pair])
         # An empty list has the dtype float64.

@@ -12,6 +12,7 @@ from jax import lax
 from hyperforget_jax.base import Array
 from hyperforget_jax.checks import is_concrete
 from hyperforget_jax.diffusion.schedules import Schedule, mix
+from hyperforget_jax.keys import as_threefry
 
 __all__ = ["DenoiseFn", "Trajectory", "guided", "sample", "step", "trajectory"]
 
@@ -181,6 +182,7 @@ def _walk(
     key, denoise, like, schedule, steps, eta, clip, *, is_kept
 ) -> tuple[Any, Any]:
     """The sample, and the trajectory if it is to be kept."""
+    key = as_threefry(key)
     _check(like, steps, eta)
     bounds = None if clip is None else _bounds(clip, like)
     # Without noise there is none to draw; a tracer may be anything.

@@ -23,15 +23,6 @@ from hyperforget_jax.evaluation.relearning import (
     relearn,
     relearning_curve,
 )
-from hyperforget_jax.evaluation.report import write_report
-from hyperforget_jax.evaluation.results import (
-    read,
-    results_document,
-    results_row,
-    write,
-)
-from hyperforget_jax.evaluation.schema import metric_summary, validate
-from hyperforget_jax.evaluation.tables import table
 from hyperforget_jax.models.predictions import logits, population_logits
 
 __all__ = [
@@ -51,20 +42,12 @@ __all__ = [
     "logits",
     "mean_distance",
     "mean_loss",
-    "metric_summary",
     "output_distance",
     "per_class_accuracy",
     "population_logits",
     "prepare_oracles",
-    "read",
     "relearn",
     "relearning_curve",
-    "results_document",
-    "results_row",
-    "table",
     "tpr_at_fpr",
     "tug_of_war",
-    "validate",
-    "write",
-    "write_report",
 ]

@@ -22,7 +22,6 @@ from hyperforget_jax.evaluation.outputs import (
     finite_outputs,
 )
 from hyperforget_jax.evaluation.relearning import relearn, relearning_target
-from hyperforget_jax.evaluation.schema import metric_summary
 from hyperforget_jax.models.predictions import logits
 
 __all__ = ["ceiling", "evaluate"]
@@ -185,8 +184,7 @@ def _evaluation(
     of_oracles = () if oracles is None else oracles.metrics
     spreads: dict[str, Spread] = {}
     for name in of_oracles[0] if of_oracles else ():
-        summary = metric_summary([of_one[name] for of_one in of_oracles])
-        spreads[name] = Spread(summary["mean"], summary["std"])
+        spreads[name] = Spread.of([of_one[name] for of_one in of_oracles])
     return Evaluation(
         metrics=metrics,
         per_class=per_class,

@@ -1,8 +1,10 @@
 """What an evaluation found, and how it reads."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from hyperforget_jax.evaluation.correctness import PerClass
 
@@ -37,6 +39,12 @@ class Spread(NamedTuple):
 
     mean: float
     sd: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Compute mean and sample standard deviation of one metric's values."""
+        sd = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        return cls(float(np.mean(values)), float(sd))
 
 
 @dataclasses.dataclass(frozen=True)

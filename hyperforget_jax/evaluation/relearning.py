@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import (
     OUTPUT_MASK,
     Array,
@@ -20,8 +21,10 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.evaluation.correctness import accuracy
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.losses import cross_entropy, weighted_mean
 from hyperforget_jax.models.predictions import logits
+from hyperforget_jax.training.optimizers import check_optimizer, update
 
 __all__ = [
     "OPTIMIZER",
@@ -100,6 +103,7 @@ def relearn(
         batch_size: rows a step, cyclic over one permutation of the rows that count.
         optimizer: any optax optimiser.
     """
+    checks.check_sizes(cap=cap)
     attack = _attack(classifier, variables, forget, key, batch_size, optimizer)
 
     def is_ignorant(carry):
@@ -135,6 +139,7 @@ def relearning_curve(
     Returns:
         Fractions, ``[cap + 1]``.
     """
+    checks.check_sizes(cap=cap)
     attack = _attack(classifier, variables, forget, key, batch_size, optimizer)
 
     def body(carry, _):
@@ -186,6 +191,9 @@ class _Attack(NamedTuple):
 
 def _attack(classifier, variables, forget, key, batch_size, optimizer) -> _Attack:
     """Where it begins, and one step of it."""
+    checks.check_sizes(batch_size=batch_size)
+    check_optimizer(optimizer, variables["params"])
+    key = as_threefry(key)
     variables = without_output_mask(variables)
     # By id, not by position: padding, or another place in the table, changes nothing.
     places = jax.vmap(lambda id: jax.random.uniform(jax.random.fold_in(key, id)))(
@@ -206,8 +214,15 @@ def _attack(classifier, variables, forget, key, batch_size, optimizer) -> _Attac
     def learn(carry):
         step, params, opt_state, _ = carry
         rows = order[(step * batch_size + jnp.arange(batch_size)) % num_active]
-        gradient = jax.grad(loss_of)(params, forget.take(rows))
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        batch = forget.take(rows)
+
+        def objective(params):
+            return loss_of(params, batch), None
+
+        (loss, _), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        updates, opt_state = update(
+            optimizer, objective, loss, grads, opt_state, params
+        )
         params = optax.apply_updates(params, updates)
         return _Carry(step + 1, params, opt_state, accuracy_of(params))
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperforget_jax import losses
-from hyperforget_jax.base import Classifier, Examples, Variables
+from hyperforget_jax import checks, losses
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.fisher.gradients import LABELS, sum_of_squares
 from hyperforget_jax.fisher.information import Fisher
 from hyperforget_jax.fisher.scopes import overlay, restrict
@@ -39,7 +39,8 @@ def diagonal(
     Args:
         classifier: the model, in evaluation mode.
         variables: its variables; the Fisher is that of ``params``.
-        data: examples, ``[N]``; their weights are ``w``.
+        data: examples, ``[N]``; their weights are ``w``. Rows of weight zero may hold
+            anything, NaN too.
         estimator: ``"per_example"``, the definition above, exactly; or
             ``"batch_gradient"``, the squared mean gradient of each minibatch in file
             order, averaged over minibatches. The latter is what published tables of
@@ -62,6 +63,7 @@ def diagonal(
         ValueError: unknown estimator or labels, ``"model"`` with ``"batch_gradient"``,
             or a scope that leads to no parameter.
     """
+    checks.check_sizes(batch_size=batch_size)
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
     if labels not in LABELS:
@@ -90,14 +92,19 @@ def diagonal(
             values = losses.cross_entropy(classifier.apply(laid, batch.x), batch.y)
             return losses.weighted_mean(values, batch.weight)
 
-        there = jnp.any(batch.weight > 0).astype(jnp.float32)
-        return jax.tree.map(jnp.square, jax.grad(loss)(part)), there
+        gradient = jax.tree.map(
+            lambda leaf: leaf.astype(jnp.float32), jax.grad(loss)(part)
+        )
+        return jax.tree.map(jnp.square, gradient), jnp.float32(1)
 
     measure = per_example if estimator == "per_example" else batch_gradient
 
     def accumulate(carry, rows):
         total, lost, mass = carry
-        squares, more = measure(data.take(rows))
+        batch, there = _filled(data.take(rows))
+        squares, more = jax.tree.map(
+            lambda leaf: jnp.where(there, leaf, 0), measure(batch)
+        )
         # Compensated, so that tens of thousands of small terms do not drift (Kahan).
         added = jax.tree.map(jnp.subtract, squares, lost)
         grown = jax.tree.map(jnp.add, total, added)
@@ -110,3 +117,15 @@ def diagonal(
     values = jax.tree.map(lambda leaf: leaf / jnp.where(mass > 0, mass, 1), total)
     recorded = batch_size if estimator == "batch_gradient" else None
     return Fisher(values, mass, estimator, labels, recorded)
+
+
+def _filled(batch: Examples) -> tuple[Examples, Array]:
+    """Rows of weight zero as copies of one that counts, and whether there is one.
+
+    What they hold would reach the gradients if it is not finite: the loss may be chosen
+    by weight, but backward through a model zero times NaN is NaN.
+    """
+    counts = batch.weight > 0
+    wide = counts.reshape(-1, *[1] * (batch.x.ndim - 1))
+    x = jnp.where(wide, batch.x, batch.x[jnp.argmax(counts)][None])
+    return batch._replace(x=x), jnp.any(counts)

@@ -23,6 +23,7 @@ from hyperforget_jax.hypernet.pairs import (
 )
 from hyperforget_jax.hypernet.scales import power_of_two_scales
 from hyperforget_jax.hypernet.zoo import Zoo
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import resuming
 
 __all__ = ["Progressed", "fit_hypernetwork"]
@@ -90,20 +91,23 @@ def fit_hypernetwork(
         ArithmeticError: the loss was not finite.
         BlockingIOError: another run is at work in ``directory``.
     """
+    key = as_threefry(key)
     checks.check_is(
         Hypernetwork, "what hypernet.build gives", hypernetwork=hypernetwork
     )
     checks.check_is(Course, "hypernet.Course", course=course)
     if directory is not None:
         directory = files.local_path("directory", directory)
-    checks.check_positive(
+    checks.check_sizes(
         steps=course.steps,
         batch_size=course.batch_size,
         functional_rows=course.functional_rows,
-        learning_rate=course.learning_rate,
         segment_steps=segment_steps,
     )
-    checks.check_is(Classifier, "a hf.Classifier", classifier=classifier)
+    checks.check_positive(learning_rate=course.learning_rate)
+    checks.check_is_classifier(classifier)
+    if mesh is not None:
+        sharding.check_mesh(mesh, "examples")
     if hypernetwork.classifier != classifier.description:
         raise ValueError(
             f"hypernetwork is for the classifier {hypernetwork.classifier!r}, not "
@@ -128,21 +132,23 @@ def fit_hypernetwork(
     lessons = lessons_of(first)
     if len(zoos) == 1:  # Goes to the device once, and not with every segment.
         lessons = jax.tree.map(jnp.asarray, lessons)
-    learnt = Learnt(
-        hypernetwork.init(key_init), *_scales(lessons, anchored), profiles_of(zoos)
-    )
-    optimizer = _optimizer(course)
-    state = Progressed(
-        learnt.weights,
-        jax.tree.map(jnp.copy, learnt.weights),  # Both are given away to each segment.
-        optimizer.init(learnt.weights),
-        jnp.zeros(course.steps),
-    )
+    state = _begin(hypernetwork, course, key_init)
+    learnt = Learnt(None, *_scales(lessons, anchored), profiles_of(zoos))
     recipe = {}
     if directory is not None:
         recipe = {
-            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "key": resuming.key_of(key),
             "classifier": hypernetwork.classifier,
+            "numerics": resuming.numerics(),
+            "begin": resuming.program_digest(
+                lambda key: _begin(hypernetwork, course, key), key_init
+            ),
+            "program": _program(
+                hypernetwork,
+                classifier,
+                course,
+                (key_train, state, learnt, lessons, train),
+            ),
             "network": dataclasses.asdict(hypernetwork.recipe),
             "course": course._asdict(),
             "zoos": [checkpointing.digest(one) for one in zoos],
@@ -176,7 +182,7 @@ def fit_hypernetwork(
                 batch,
                 key_train,
                 state,
-                learnt._replace(weights=None),
+                learnt,
                 lessons,
                 train,
                 begun,
@@ -196,6 +202,27 @@ def fit_hypernetwork(
         raise ArithmeticError("The last updates were not finite.")
     learnt = learnt._replace(weights=weights)
     return hypernetwork._replace(learnt=learnt), np.asarray(state.trace)
+
+
+def _begin(hypernetwork: Hypernetwork, course: Course, key: Array) -> Progressed:
+    """Where a training stands before its first step."""
+    weights = hypernetwork.init(key)
+    return Progressed(
+        weights,
+        jax.tree.map(jnp.copy, weights),  # Both are given away to each segment.
+        _optimizer(course).init(weights),
+        jnp.zeros(course.steps),
+    )
+
+
+def _program(hypernetwork, classifier, course, arguments) -> str:
+    """A digest of what one step computes."""
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments
+    )
+    bare = hypernetwork._replace(learnt=None)
+    step = functools.partial(_advance, bare, classifier, course, 1, None)
+    return resuming.program_digest(step, *shapes, 0)
 
 
 @functools.partial(jax.jit, static_argnums=range(5), donate_argnums=6)
@@ -289,14 +316,9 @@ def _scales(lessons: Lessons, anchored: bool) -> tuple[Any, Any]:
 def _resume(directory, fresh: Progressed, recipe: dict) -> tuple[int, Progressed]:
     if directory is None or not (Path(directory) / "manifest.json").exists():
         return 0, fresh
-    manifest = checkpointing.read_manifest(directory)
-    if manifest.kind != _KIND:
-        raise ValueError(
-            f"directory={str(directory)!r} holds {manifest.kind!r}, not {_KIND!r}."
-        )
-    resuming.check_recipe(directory, manifest.config["recipe"], recipe)
-    state = checkpointing.load(directory, kind=_KIND, like=fresh)
-    return manifest.config["step"], state
+    stored, step = resuming.recipe_of(directory, _KIND)
+    resuming.check_recipe(directory, stored, recipe)
+    return step, checkpointing.load(directory, kind=_KIND, like=fresh)
 
 
 def _keep(directory, state: Progressed, recipe: dict, step: int) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import losses
+from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.models import predictions
 
@@ -70,6 +70,7 @@ def score_all(
     Returns:
         NumPy arrays, ``[P, C]``.
     """
+    checks.check_sizes(batch_size=batch_size)
     count = jax.tree.leaves(variables)[0].shape[0]
     size = min(batch_size, count)
     found = []

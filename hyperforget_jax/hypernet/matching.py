@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Array
 from hyperforget_jax.hypernet.tokens import Tokenizer
 
@@ -74,8 +75,7 @@ def canonicalise(
             parameters that are not finite.
     """
     _permute(tokenizer)
-    if rounds < 1:
-        raise ValueError(f"rounds must be positive, got {rounds}.")
+    checks.check_sizes(rounds=rounds)
     members = jax.tree.leaves(params)[0].shape[0]
     total = _identity(tokenizer, members)
     moved = np.zeros(rounds)

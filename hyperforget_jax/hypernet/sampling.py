@@ -10,6 +10,7 @@ from hyperforget_jax import diffusion
 from hyperforget_jax.base import Array
 from hyperforget_jax.hypernet import network, prompts
 from hyperforget_jax.hypernet.network import Hypernetwork, Learnt
+from hyperforget_jax.keys import as_threefry
 
 __all__ = ["SETS", "Sampler", "forget_set", "sample_params"]
 
@@ -111,6 +112,7 @@ def forget_set(
             is asked for with its own profile on what it leaves.
         sampler: how.
     """
+    key = as_threefry(key)
     if hypernetwork.recipe.mode == "anchored":
         classes = classes & ~forgotten
     if hypernetwork.recipe.mode == "free" or sampler.sets == "direct":

@@ -72,7 +72,10 @@ def stored_zoo(
         BlockingIOError: another run is making them.
     """
     checks.check_sizes(parts=parts)
-    checks.check_is(Callable, "a function of the part's number", make=make)
+    if not callable(make):
+        raise TypeError(
+            f"make must be a function of the part's number; got {type(make).__name__}."
+        )
     folder = files.local_path("directory", directory)
     with files.owned(folder, ".parts.lock"):
         for part in range(parts):

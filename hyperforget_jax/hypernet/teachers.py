@@ -12,6 +12,7 @@ import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.models import predictions
 from hyperforget_jax.training import Objective, fit_population
 
@@ -68,10 +69,11 @@ def retrained_answers(
     Returns:
         Logarithm of the mean probabilities, float32, ``[M, N, C]``.
     """
+    key = as_threefry(key)
     checks.check_is_examples(train, "train")
     num_classes = checks.check_classifier(classifier, None, train.x)
     sets = sets_of(masks, num_classes)
-    checks.check_positive(members=members)
+    checks.check_sizes(members=members)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
     retrained = without_classes(
         populate, key, classifier, train, sets, members, training, directory

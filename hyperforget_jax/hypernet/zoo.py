@@ -28,6 +28,7 @@ from hyperforget_jax.hypernet.teachers import (
     within,
     without_classes,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import fit_population
 
 __all__ = ["Zoo", "anchored_zoo", "free_zoo"]
@@ -108,9 +109,10 @@ def anchored_zoo(
         TypeError, ValueError: malformed arguments.
         ArithmeticError: no start, or no run, stayed finite.
     """
+    key = as_threefry(key)
     sets, num_classes = _checked(classifier, train, probe, masks)
     checks.check_is(Training, "hypernet.Training", start=start, forget=forget)
-    checks.check_positive(
+    checks.check_sizes(
         oracles=oracles,
         **{"start.steps": start.steps, "forget.steps": forget.steps},
     )
@@ -118,7 +120,7 @@ def anchored_zoo(
     key_start, key_oracle, key_forget = jax.random.split(key, 3)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
     if isinstance(starts, numbers.Integral):
-        checks.check_positive(starts=starts)
+        checks.check_sizes(starts=starts)
         trained = populate(
             key_start,
             classifier,
@@ -221,8 +223,9 @@ def free_zoo(
         TypeError, ValueError: malformed arguments.
         ArithmeticError: no run stayed finite.
     """
+    key = as_threefry(key)
     sets, _ = _checked(classifier, train, probe, masks)
-    checks.check_positive(runs=runs)
+    checks.check_sizes(runs=runs)
     populate = functools.partial(
         fit_population,
         mesh=mesh,

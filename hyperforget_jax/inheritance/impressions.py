@@ -61,9 +61,9 @@ class Impression(NamedTuple):
 
 
 def levels(kernel: Array, bias: Array, features: Array) -> Array:
-    """The mean logit of each class on its own examples, ``[C]``."""
+    """The mean logit of each class on its own examples, float32, ``[C]``."""
     product = jnp.einsum("cd,dc->c", features, kernel, precision=lax.Precision.HIGHEST)
-    return product + bias
+    return (product + bias).astype(jnp.float32)
 
 
 def measure(
@@ -124,14 +124,21 @@ def impress(
 
     def of_batch(rows):
         batch = forget.take(rows)
-        chosen = jax.nn.one_hot(batch.y, num_classes) * batch.weight[:, None]
+        chosen = jax.nn.one_hot(batch.y, num_classes, dtype=jnp.float32)
+        chosen = chosen * batch.weight[:, None].astype(jnp.float32)
         (tap,) = taps(variables, batch.x)[head.path]
         answers = jax.nn.softmax(classifier.apply(suppressed, batch.x))
+        # Chosen, not multiplied by zero: zero times NaN is NaN.
+        there = batch.weight[:, None] > 0
+        answers, given = (
+            jnp.where(there, each, 0).astype(jnp.float32)
+            for each in (answers, tap.input)
+        )
         highest = {"precision": lax.Precision.HIGHEST}
         return (
             jnp.sum(chosen, axis=0),
             jnp.matmul(chosen.T, answers, **highest),
-            jnp.matmul(chosen.T, tap.input, **highest),
+            jnp.matmul(chosen.T, given, **highest),
         )
 
     mass, answers, features = jax.tree.map(
@@ -190,7 +197,8 @@ def merge_impressions(impressions: Impression, reach: Array, rule: Rule) -> Impr
     Fishers by the rule (a maximum, if nothing else is said), the rest by mass.
 
     Args:
-        impressions: stacked, leaves ``[J, ...]``.
+        impressions: stacked, leaves ``[J, ...]``. What reaches nobody may be anything,
+            NaN too.
         reach: which roots reach which model, bool, ``[M, J]``.
         rule: the rule.
 
@@ -205,9 +213,15 @@ def merge_impressions(impressions: Impression, reach: Array, rule: Rule) -> Impr
     weight = weight / jnp.where(mass > 0, mass, 1)[:, None]
 
     def mean(leaf):
-        return jnp.einsum(
-            "mjc,jc...->mc...", weight, leaf, precision=lax.Precision.HIGHEST
-        )
+        def add(given):
+            return jnp.einsum(
+                "mjc,jc...->mc...", weight, given, precision=lax.Precision.HIGHEST
+            )
+
+        # What does not reach a model may be anything: zero times NaN is NaN.
+        finite = jnp.isfinite(leaf)
+        lost = add((~finite).astype(jnp.float32)) > 0
+        return jnp.where(lost, jnp.nan, add(jnp.where(finite, leaf, 0)))
 
     return Impression(
         found,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Examples
 from hyperforget_jax.inheritance.nodes import Edge
 from hyperforget_jax.inheritance.plans import Plan
@@ -100,8 +101,7 @@ def federated_averaging(
         rounds: T, at least one.
         client_sizes: relative sizes of the clients' shards.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}.")
+    checks.check_sizes(rounds=rounds)
     part = shards(key, data, client_sizes)
     counts = part.sum(axis=1)
     nobody = np.zeros(part.shape[1], bool)
@@ -130,6 +130,7 @@ def federated_chain(key: Array, data: Examples, *, length: int = 25) -> Plan:
         data: training examples, ``[N]``.
         length: how many of either; the graph has twice as many nodes.
     """
+    checks.check_sizes(length=length)
     if length < 2:
         raise ValueError(f"length must be at least 2, got {length}.")
     part = shards(key, data, [1] * (2 * length))
@@ -163,6 +164,7 @@ def data_parallel(
         workers: K.
         rounds: at least one.
     """
+    checks.check_sizes(workers=workers, rounds=rounds)
     if workers < 2 or not 1 <= rounds <= 5:
         raise ValueError(
             f"workers must be at least 2 and rounds in [1, 5], got {workers} and "
@@ -205,6 +207,7 @@ def incremental(
             most.
         num_classes: C.
     """
+    checks.check_sizes(length=length, num_classes=num_classes)
     if length < 2:
         raise ValueError(f"length must be at least 2, got {length}.")
     if first_classes is None:
@@ -237,8 +240,7 @@ def transfer(
         children: how many, ``t1, t2, ...``, of the parent ``u0``.
         frozen: paths of the backbone, such as ``("Dense_0",)``.
     """
-    if children < 1:
-        raise ValueError(f"children must be at least 1, got {children}.")
+    checks.check_sizes(children=children)
     part = shards(key, data, [2] + [1] * children)
     names = ["u0", *(f"t{k}" for k in range(1, children + 1))]
     edges = [Edge("u0", name, "transfer", frozen=tuple(frozen)) for name in names[1:]]

@@ -125,8 +125,8 @@ def rule(preset: str = "folded", **changes: Any) -> Rule:
         cap=made.cap,
         exponent=made.exponent,
         divisor=made.divisor,
-        batch_size=made.batch_size,
     )
+    checks.check_sizes(batch_size=made.batch_size)
     if checks.is_concrete(made.fold) and not made.fold >= 0:
         raise ValueError(f"fold must not be negative, got fold={made.fold}.")
     for name, allowed in (

@@ -20,6 +20,7 @@ from hyperforget_jax.inheritance.heads import find_head, hand_down
 from hyperforget_jax.inheritance.nodes import Edge, Models, Node
 from hyperforget_jax.inheritance.plans import Plan
 from hyperforget_jax.inheritance.stacking import check_frozen
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import fit_population
 
 __all__ = ["train", "train_networks"]
@@ -48,6 +49,7 @@ def train(
     Returns:
         The graph, with models.
     """
+    checks.check_key(key)
     (graph,) = train_networks(
         key[None], classifier, data, [plan], optimizer, steps, **options
     )
@@ -106,6 +108,8 @@ def train_networks(
         TypeError, ValueError: plans of other shapes or other data, an architecture
             without classifier, and as for ``fit_population``.
     """
+    keys = as_threefry(keys, "keys", shape=None)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
     _check_plans(keys, data, plans)
     graph = plans[0].graph
     classifiers = by_architecture(graph, classifier)
@@ -279,7 +283,9 @@ def _unknown(node: Node, num_classes: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _fresh(classifier: Classifier, keys: Array, x: Array) -> Variables:
-    return jax.vmap(lambda key: classifier.init(key, x))(keys)
+    # Shapes alone: what the examples hold is not for whoever starts.
+    blank = jnp.zeros((1, *x.shape[1:]), x.dtype)
+    return jax.vmap(lambda key: classifier.init(key, blank))(keys)
 
 
 def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:

@@ -39,6 +39,7 @@ from hyperforget_jax.inheritance.plans import Plan
 from hyperforget_jax.inheritance.rules import Rule
 from hyperforget_jax.inheritance.training import by_architecture, take
 from hyperforget_jax.inheritance.updates import UpdateInfo, update
+from hyperforget_jax.keys import as_threefry
 
 __all__ = ["forget", "register", "unlearn"]
 
@@ -210,6 +211,7 @@ def _changes(key, graph, classifier, requests, rule, columns):
     What a jitted function gives back unchanged is copied: Fishers, and layers that a
     rule leaves alone, are many times larger than what a request changes.
     """
+    key = as_threefry(key)
     classifiers = by_architecture(graph, classifier)
     data = next(iter(requests.values())).data
     if data is None:
@@ -241,7 +243,9 @@ def _changes(key, graph, classifier, requests, rule, columns):
         keys = jax.random.split(jax.random.fold_in(key, place), reach.shape[0])
 
         def change(key, variables, own, reaching, reached, head=head, model=model):
-            fresh = model.init(key, data.x)["params"]
+            # Shapes alone: what the examples hold is not for a fresh model.
+            blank = jnp.zeros((1, *data.x.shape[1:]), data.x.dtype)
+            fresh = model.init(key, blank)["params"]
             if rule.renew:
                 variables = {OUTPUT_MASK: _nothing(reaching), **variables}
             new, info = update(variables, own, reaching, fresh, rule, head)

@@ -163,7 +163,9 @@ def _renew(variables: Variables, classes: Array, fresh: Any, head: Head) -> Vari
     gone = classes[jnp.asarray(head.columns)]
     params = variables["params"]
     renewed = jax.tree.map(
-        lambda new, old: jnp.where(gone.reshape(*[1] * (old.ndim - 1), -1), new, old),
+        lambda new, old: jnp.where(
+            gone.reshape(*[1] * (old.ndim - 1), -1), new.astype(old.dtype), old
+        ),
         layer(fresh, head.path),
         layer(params, head.path),
     )

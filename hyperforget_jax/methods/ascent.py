@@ -7,6 +7,7 @@ from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.defaults import warn_of_few_rows
 from hyperforget_jax.methods.unprepared import loss_on, unprepared
 from hyperforget_jax.training import descent
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["ascent"]
 
@@ -43,12 +44,14 @@ def ascent(
     Raises:
         ValueError: unknown objective.
     """
-    checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
     if objective not in _OBJECTIVES:
         raise ValueError(
             f"objective must be one of {sorted(_OBJECTIVES)}, got {objective!r}."
         )
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    check_optimizer(optimizer)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
@@ -148,8 +148,7 @@ def dihyfo(
             classifier's, or ``best_of`` without a probe. By ``init``: what does not fit
             the classifier, or parameters that are not finite.
     """
-    checks.check_is(Integral, "a whole number", steps=steps, best_of=best_of)
-    checks.check_positive(steps=steps, best_of=best_of)
+    checks.check_sizes(steps=steps, best_of=best_of)
     checks.check_factor(eta=eta, guidance=guidance, dose=dose)
     if checks.is_concrete(eta) and eta > 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}.")
@@ -188,7 +187,7 @@ def dihyfo(
     ends = None if zoo is None else jax.vmap(_flat)(_last(zoo))
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
-        del key  # Nothing is drawn before the request.
+        checks.check_key(key)  # Nothing is drawn before the request.
         checks.check_is_examples(data)
         checks.check_classifier(classifier, variables, data.x, num_classes=num_classes)
         if probe is not None:
@@ -199,6 +198,7 @@ def dihyfo(
         return DiHyFoState(variables, learnt, nobody, probe, ends)
 
     def unlearn(key: Array, state: DiHyFoState, request: ForgetRequest):
+        key = as_threefry(key)
         checks.check_is(DiHyFoState, "what init gave", state=state)
         _check_classes(classifier, state, request, num_classes)
         classes = request.classes
@@ -275,7 +275,7 @@ def dihyfo(
 
 
 def _check(classifier, hypernetwork, sets, guidance) -> hypernet.Learnt:
-    checks.check_is(Classifier, "a hf.Classifier", classifier=classifier)
+    checks.check_is_classifier(classifier)
     if not isinstance(hypernetwork, hypernet.Hypernetwork):
         raise TypeError(
             "hypernetwork must be a hf.hypernet.Hypernetwork, as fit_hypernetwork or "

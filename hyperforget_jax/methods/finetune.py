@@ -6,6 +6,7 @@ from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.unprepared import loss_on, unprepared
 from hyperforget_jax.training import descent
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["finetune"]
 
@@ -29,8 +30,10 @@ def finetune(
         steps: minibatches.
         batch_size: rows a minibatch.
     """
-    checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    check_optimizer(optimizer)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.

@@ -32,6 +32,7 @@ from hyperforget_jax.inheritance import (
     rule,
     update,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 
 __all__ = ["FIUnInfo", "FIUnState", "fiun"]
@@ -94,14 +95,15 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
         arXiv 2408.08493, 2024. ``repaired`` and ``folded`` are not in it.
     """
+    checks.check_is_classifier(classifier)
     how = rule(preset, **changes)
 
     def init(key: Array, variables: Variables, data: Examples) -> FIUnState:
+        checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         head = find_head(classifier, variables, data.x)
         if how.renew:
             variables = {OUTPUT_MASK: jnp.zeros(num_classes, bool), **variables}
-        del key  # Nothing here is random.
         return FIUnState(
             variables,
             measure(classifier, variables, data, how, head),
@@ -109,6 +111,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         )
 
     def unlearn(key: Array, state: FIUnState, request: ForgetRequest):
+        key = as_threefry(key)
         checks.check_is(FIUnState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_effect(how, request)
@@ -122,7 +125,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         changed, info = update(variables, state.fisher, scaled, fresh, how, head)
         left = state.fisher
         if left is not None and found.fisher is not None:
-            left = fisher.without(left, found.fisher, jnp.sum(forget.weight))
+            left = fisher.without(left, found.fisher, forget.weight)
         told = change(classifier, variables, changed, forget, batch_size=how.batch_size)
         forgotten = remember(state.forgotten, request)
         return FIUnState(changed, left, forgotten), FIUnInfo(info.dampened, told)

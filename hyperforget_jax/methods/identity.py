@@ -1,5 +1,6 @@
 """Forgets nothing: the neutral element, and the first row of every table."""
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.unprepared import unprepared
 
@@ -12,6 +13,8 @@ def identity(classifier: Classifier) -> Unlearner:
     Args:
         classifier: the model.
     """
+
+    checks.check_is_classifier(classifier)
 
     def forget_fn(key, variables, request):
         del key, request  # Nothing is forgotten.

@@ -35,8 +35,10 @@ def logit_mask(classifier: Classifier) -> Unlearner:
         classifier: the model, made by one of the adapters.
     """
 
+    checks.check_is_classifier(classifier)
+
     def init(key: Array, variables: Variables, data: Examples) -> ModelState:
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         nothing = jnp.zeros(num_classes, bool)
         return ModelState(
@@ -44,7 +46,7 @@ def logit_mask(classifier: Classifier) -> Unlearner:
         )
 
     def unlearn(key: Array, state: ModelState, request: ForgetRequest):
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         checks.check_is(ModelState, "what init gave", state=state)
         mask = state.variables[OUTPUT_MASK]
         if mask.shape != request.classes.shape:

@@ -7,6 +7,7 @@ from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.defaults import warn_of_few_rows
 from hyperforget_jax.methods.unprepared import loss_on, unprepared
 from hyperforget_jax.training import descent
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["neggrad_plus"]
 
@@ -39,10 +40,12 @@ def neggrad_plus(
     Raises:
         ValueError: ``beta`` outside (0, 1).
     """
-    checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
     if checks.is_concrete(beta) and not 0 < beta < 1:
         raise ValueError(f"beta must lie in (0, 1), got {beta=}.")
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    check_optimizer(optimizer)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.

@@ -16,10 +16,12 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
-from hyperforget_jax.models import predictions
+from hyperforget_jax.models import predictions, warn_of_untapped
+from hyperforget_jax.sharding import check_mesh
 from hyperforget_jax.subspace import Grams, Store, Subspace, margins_of
 from hyperforget_jax.training.fitting import Augment
 
@@ -126,7 +128,11 @@ def pgu(
         interference with gradient projection, arXiv 2312.04095, 2024. ``"repaired"`` is
         not in it.
     """
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(passes=passes)
     how = recipe(preset, **changes)
+    if mesh is not None:
+        check_mesh(mesh, "examples")
     if probe is not None:
         checks.check_examples(probe, name="probe")
 
@@ -142,7 +148,7 @@ def pgu(
         )
 
     def init(key: Array, variables: Variables, data: Examples) -> PGUState:
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         checks.check_init(classifier, variables, data)
         if probe is not None:
             checks.check_held_out(data, probe)
@@ -152,6 +158,7 @@ def pgu(
                 f"The classifier ({classifier.description}) has no layer whose inputs "
                 "are known: hf.pgu could not move anything."
             )
+        warn_of_untapped(classifier, variables, data.x, "hf.pgu")
 
         def answers(examples: Examples) -> tuple[Array, Array, Array]:
             logits = predictions.logits(
@@ -166,6 +173,7 @@ def pgu(
         return PGUState(variables, Store(grams, subspace.ledger_of(data), margins))
 
     def unlearn(key: Array, state: PGUState, request: ForgetRequest):
+        key = as_threefry(key)
         checks.check_is(PGUState, "what init gave", state=state)
         variables, store = state
         checks.check_request(classifier, variables, request)

@@ -148,6 +148,8 @@ def recipe(preset: str = "repaired", **changes: Any) -> Recipe:
         temperature=made.temperature,
         shrink=made.shrink,
         max_drift=made.max_drift,
+    )
+    checks.check_sizes(
         rounds=made.rounds,
         round_steps=1 if made.round_steps is None else made.round_steps,
         batch_size=made.batch_size,

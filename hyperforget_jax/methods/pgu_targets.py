@@ -11,6 +11,9 @@ from hyperforget_jax.subspace import Margins
 
 __all__ = ["guess", "published_loss", "target_loss"]
 
+# A logit without probability beside any other.
+_NOTHING = -1e30
+
 
 def guess(
     logits: Array,
@@ -49,8 +52,10 @@ def guess(
     wanted = shrink * jnp.interp(known, margins.seen, margins.unseen)
     wanted = jnp.minimum(margin, jnp.where(is_class, out, jnp.maximum(wanted, out)))
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
-    others = jnp.where(is_y, -jnp.inf, logits / temperature)
-    others = jax.nn.log_softmax(others, axis=-1)
+    # Where the model has none at all, to all alike.
+    alone = jnp.all(is_y | jnp.isneginf(logits), axis=-1, keepdims=True)
+    others = jnp.where(alone, 0, logits / temperature)
+    others = jax.nn.log_softmax(jnp.where(is_y, -jnp.inf, others), axis=-1)
     left = jax.nn.log_sigmoid(-wanted)[:, None]
     return jnp.where(is_y, jax.nn.log_sigmoid(wanted)[:, None], left + others)
 
@@ -65,7 +70,9 @@ def target_loss(logits: Array, targets: Array) -> Array:
         targets: log-probabilities, ``[N, C]``.
     """
     answers = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    return jnp.sum(jnp.exp(targets) * (targets - answers), axis=-1)
+    terms = jnp.exp(targets) * (targets - answers)
+    # Of nothing, nothing: the limit of p log p.
+    return jnp.sum(jnp.where(jnp.isneginf(targets), 0, terms), axis=-1)
 
 
 def published_loss(
@@ -89,8 +96,9 @@ def published_loss(
     against = jax.nn.log_sigmoid(-losses.margin(logits, y))
     against = jnp.logaddexp(jnp.log(jnp.asarray(offset, jnp.float32)), against)
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
-    left_out = is_y & others
-    answers = jax.nn.log_softmax(jnp.where(left_out, -jnp.inf, logits), axis=-1)
+    # Finite, though no probability: minus infinity times zero is NaN.
+    left_out = (is_y & others) | jnp.isneginf(logits)
+    answers = jax.nn.log_softmax(jnp.where(left_out, _NOTHING, logits), axis=-1)
     answers = jnp.where(left_out, 0, answers)
     terms = jnp.where(left_out, 0, jnp.exp(answers) * answers)
     return -against + entropy * jnp.sum(terms, axis=-1)

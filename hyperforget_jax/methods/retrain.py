@@ -8,6 +8,7 @@ from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.unprepared import unprepared
 from hyperforget_jax.training import descent
 from hyperforget_jax.training.fitting import Augment, training_loss
+from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["retrain"]
 
@@ -35,16 +36,23 @@ def retrain(
         batch_size: rows a minibatch.
         augment: as for ``hf.fit``.
     """
-    checks.check_positive(steps=steps, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
+    check_optimizer(optimizer)
 
     def forget_fn(key, variables, request):
-        del variables  # A fresh start.
         key_init, key_descend = jax.random.split(key)
         retain = request.retain
+        fresh = classifier.init(key_init, retain.x)
+        # A fresh start: of the model at hand the dtypes alone are kept.
+        fresh = {
+            name: optax.tree.cast_like(tree, variables.get(name, tree))
+            for name, tree in fresh.items()
+        }
         return descent.run(
             key_descend,
             training_loss(classifier, augment),
-            classifier.init(key_init, retain.x),
+            fresh,
             (retain,),
             optimizer,
             steps=steps,

@@ -88,7 +88,9 @@ def ssd(
         Foster et al., Fast machine unlearning without retraining through selective
         synaptic dampening, arXiv 2308.07707, 2024.
     """
-    checks.check_positive(alpha=alpha, strength=strength, batch_size=batch_size)
+    checks.check_is_classifier(classifier)
+    checks.check_positive(alpha=alpha, strength=strength)
+    checks.check_sizes(batch_size=batch_size)
 
     # Not where either is traced: then it is a sweep.
     is_default = checks.is_concrete(alpha, strength) and (
@@ -101,7 +103,7 @@ def ssd(
         )
 
     def init(key: Array, variables: Variables, data: Examples) -> SSDState:
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         if is_default and "batch_stats" in variables:
             warnings.warn(
@@ -116,7 +118,7 @@ def ssd(
         )
 
     def unlearn(key: Array, state: SSDState, request: ForgetRequest):
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         checks.check_is(SSDState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_known(state.forgotten, request)
@@ -131,7 +133,7 @@ def ssd(
         params, dampened = fisher.dampen(
             state.variables["params"], share, whole, alpha=alpha, strength=strength
         )
-        left = fisher.without(whole, share, jnp.sum(forget.weight))
+        left = fisher.without(whole, share, forget.weight)
         variables = {**state.variables, "params": params}
         changed = change(
             classifier, state.variables, variables, forget, batch_size=batch_size

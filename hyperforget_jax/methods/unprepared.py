@@ -20,6 +20,7 @@ from hyperforget_jax.forgotten import (
     recall,
     remember,
 )
+from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.training.descent import DescentInfo
 
@@ -82,11 +83,12 @@ def unprepared(
     """
 
     def init(key: Array, variables: Variables, data: Examples) -> ModelState:
-        del key  # Nothing here is random.
+        checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         return ModelState(variables, nothing_forgotten(data, num_classes))
 
     def unlearn(key: Array, state: ModelState, request: ForgetRequest):
+        key = as_threefry(key)
         checks.check_is(ModelState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         if access.unlearn & {"retain", "forget"}:

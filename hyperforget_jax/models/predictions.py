@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperforget_jax import memory
+from hyperforget_jax import checks, memory
 from hyperforget_jax.base import Array, Classifier, Variables
 
 __all__ = ["logits", "population_logits"]
@@ -30,6 +30,7 @@ def logits(
     Returns:
         Logits, ``[N, C]``, at least float32.
     """
+    checks.check_sizes(batch_size=batch_size)
     num_rows = x.shape[0]
     num_batches = max(1, -(-num_rows // batch_size))
     if num_batches == 1:

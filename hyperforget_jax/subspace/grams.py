@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Tap, TapsFn, Variables
-from hyperforget_jax.sharding import replicate, shard_examples
+from hyperforget_jax.sharding import check_mesh, replicate, shard_examples
 from hyperforget_jax.subspace.displacement import displacement_gram, with_constant
 from hyperforget_jax.subspace.inputs import rows_of
 from hyperforget_jax.subspace.layers import layer_at
@@ -84,7 +84,9 @@ def measure(
             not positive, several passes without ``augment``, or a mesh without the
             axis.
     """
-    checks.check_positive(passes=passes, batch_size=batch_size)
+    checks.check_sizes(passes=passes, batch_size=batch_size)
+    if mesh is not None:
+        check_mesh(mesh, "examples")
     if augment is None and passes != 1:
         raise ValueError(
             f"passes={passes} without augment: every pass would add the same again."
@@ -96,6 +98,8 @@ def measure(
         weight = batch.weight.astype(jnp.float32)
         # One row at a time: whatever axes a layer has, all are of this one example.
         taps = jax.vmap(lambda row: taps_of(variables, row[None]))(x)
+        if not taps:
+            raise _untapped(classifier)
         values = {}
         for path, calls in taps.items():
             layer = layer_at(variables["params"], path)
@@ -193,10 +197,15 @@ def _taps_of(classifier: Classifier) -> TapsFn:
         return lambda variables, x: tapped(variables, x, {})[1]
     if classifier.taps is not None:
         return classifier.taps
-    raise ValueError(
+    raise _untapped(classifier)
+
+
+def _untapped(classifier: Classifier) -> ValueError:
+    return ValueError(
         "Gram matrices need taps, and the classifier "
-        f"({classifier.description or 'no description'}) has none: build it with "
-        "hf.from_linen."
+        f"({classifier.description or 'no description'}) has none, so that hf.pgu "
+        "could not move anything: build it with hf.from_linen or hf.from_nnx, or "
+        "let the function compute its layers with hf.models.dense."
     )
 
 

@@ -13,6 +13,8 @@ __all__ = ["Margins", "margins_of"]
 _LEVELS = 1025
 # Below any margin: nothing held out is answered right.
 _NEVER = -1e4
+# Above any margin but infinite ones.
+_SURE = 1e30
 
 
 class Margins(NamedTuple):
@@ -63,7 +65,9 @@ def margins_of(
 def _quantiles(values: Array, weight: Array) -> Array:
     """``[1025]``, of the rows that count."""
     count = jnp.sum(weight > 0)
-    ascending = jnp.sort(jnp.where(weight > 0, values.astype(jnp.float32), jnp.inf))
+    # Finite, since nothing lies between infinities.
+    values = jnp.clip(values.astype(jnp.float32), -_SURE, _SURE)
+    ascending = jnp.sort(jnp.where(weight > 0, values, jnp.inf))
     row = jnp.arange(values.shape[0])
     # Rows that do not count repeat the largest value, behind the last place.
     among = jnp.where(row < count, ascending, ascending[count - 1])

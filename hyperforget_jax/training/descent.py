@@ -278,8 +278,9 @@ def descend_on(
         finite = jnp.isfinite(loss + optax.tree.sum(variables["params"]))
         within_limit = True if limit is None else step < limit
         going = (state.failed_at < 0) & finite & within_limit
+        # In the dtypes they had: a model may make wider statistics of its own.
         variables, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(going, new, old),
+            lambda new, old: jnp.where(going, new.astype(old.dtype), old),
             (variables, opt_state),
             (state.variables, state.opt_state),
         )

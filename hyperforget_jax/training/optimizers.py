@@ -115,8 +115,8 @@ def _check_leaves_models(state: Any) -> None:
     if _nodes(state, optax.contrib.ScheduleFreeState):
         raise ValueError(
             "optimizer is schedule-free: its parameters are where gradients are taken, "
-            "and the model would have to be read off its state. Use a schedule, such as "
-            "optax.adam(optax.cosine_decay_schedule(1e-3, steps))."
+            "and the model would have to be read off its state. Use one with a "
+            "schedule, such as optax.adam(optax.cosine_decay_schedule(1e-3, steps))."
         )
     if any(node.cache is not None for node in _nodes(state, optax.contrib.SAMState)):
         raise ValueError(

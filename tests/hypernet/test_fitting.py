@@ -6,11 +6,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
-from hyperforget_jax.hypernet import pairs
+from hyperforget_jax.hypernet import fitting, pairs
 from tests import toys
 from tests.hypernet import worlds
 
@@ -104,6 +105,42 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypat
     np.testing.assert_array_equal(other, trace)
     with pytest.raises(ValueError, match="begun with segment_steps=10, not 15"):
         worlds.fit(segment_steps=15, directory=tmp_path / "training")
+
+
+@pytest.mark.parametrize(
+    "module, name, changed, field",
+    [
+        (fitting, "lesson_loss", lambda real: lambda *a: 2 * real(*a), "program"),
+        (
+            fitting,
+            "_optimizer",
+            lambda real: lambda course: optax.chain(real(course), optax.trace(0.9)),
+            "begin",
+        ),
+    ],
+)
+def test_another_program_is_not_gone_on_with(
+    tmp_path, monkeypatch, module, name, changed, field
+):
+    worlds.fit(directory=tmp_path / "training")
+    monkeypatch.setattr(module, name, changed(getattr(module, name)))
+    jax.clear_caches()  # As in another process.
+    with pytest.raises(ValueError, match=f"begun with {field}="):
+        worlds.fit(directory=tmp_path / "training")
+
+
+def test_trainings_of_other_versions_are_refused_by_name(tmp_path):
+    folder = tmp_path / "training"
+    worlds.fit(directory=folder)
+    manifest = hf.checkpointing.read_manifest(folder)
+    config = {**manifest.config, "recipe": dict(manifest.config["recipe"])}
+    del config["recipe"]["program"]
+    state = hf.checkpointing.load(folder)
+    hf.checkpointing.save(
+        folder, state, kind=manifest.kind, config=config, overwrite=True
+    )
+    with pytest.raises(ValueError, match=r"another version.*\['program'\]"):
+        worlds.fit(directory=folder)
 
 
 def test_zoos_by_turns_of_equal_content_are_one_zoo():

@@ -209,7 +209,7 @@ def test_a_transfer_learning_star():
     [
         (
             lambda: inheritance.federated_averaging(KEY, DATA, rounds=0),
-            "rounds must be at least 1, got 0",
+            "rounds must be positive, got rounds=0",
         ),
         (
             lambda: inheritance.federated_averaging(KEY, DATA, client_sizes=(1, 0)),
@@ -241,7 +241,7 @@ def test_a_transfer_learning_star():
         ),
         (
             lambda: inheritance.transfer(KEY, DATA, children=0, frozen=["a"]),
-            "children must be at least 1, got 0",
+            "children must be positive, got children=0",
         ),
     ],
 )

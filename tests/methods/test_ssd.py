@@ -137,6 +137,16 @@ def test_batch_gradient_counts_minibatches():
     )
 
 
+def test_batch_gradient_counts_rows_whatever_they_weigh():
+    data, _, _ = world()
+    heavy = data._replace(weight=jnp.full(40, 9, jnp.int32))
+    solve = functools.partial(answer, alpha=NEVER, estimator="batch_gradient")
+    for weighted in (data, heavy):
+        _, after, _ = jax.jit(solve)(hf.forget_rows(weighted, range(6)))
+        # Six rows would fill three quarters of one of five minibatches.
+        assert after.fisher.mass == 4.25
+
+
 def test_a_request_smaller_than_a_minibatch_is_a_share_of_one():
     data, _, variables = world()
     solve = functools.partial(answer, alpha=2.0, estimator="batch_gradient")

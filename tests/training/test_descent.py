@@ -227,7 +227,7 @@ def test_few_active_rows_are_never_augmented_twice_the_same():
             ValueError,
             r"and inputs of shape \(1, 7\)",
         ),
-        ({"x": jnp.ones((40, 6), jnp.int32)}, TypeError, "must be floating point"),
+        ({"x": jnp.ones((40, 6), jnp.uint8)}, TypeError, "must be floating point"),
         ({"y": jnp.full(40, 4)}, ValueError, r"labels in \[0, 4\), got 4 at row 0"),
         ({"y": jnp.zeros(39, int)}, ValueError, r"data.y must have shape \(40,\)"),
         ({"weight": -jnp.ones(40, int)}, ValueError, "must be non-negative, got -1"),

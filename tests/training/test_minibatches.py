@@ -49,6 +49,18 @@ def test_a_pass_of_full_length_sees_every_active_row(size, seed):
         assert set(rows) == set(np.flatnonzero(weight))
 
 
+@pytest.mark.parametrize("total", [2**20, 2**30, 2**31 - 1])
+def test_weights_up_to_int32_are_drawn_evenly(total):
+    """Also where an offset and a place are together beyond int32."""
+    rows, batches = 40, 8
+    weight = np.full(rows, total // rows)
+    for seed in range(5):
+        order = pass_order(jax.random.key(seed), jnp.asarray(weight), batches, 40)[0]
+        counts = np.bincount(np.asarray(order).ravel(), minlength=rows)
+        # Eight places a row, and what is left over by rounding.
+        assert (abs(counts - batches) <= 1).all()
+
+
 class PassOrder(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_jit_and_eager_draw_the_same(self):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import datetime
 import itertools
 import json
 import pathlib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from hyperforget_jax.base import Access
-from hyperforget_jax.evaluation import (
+from hyperforget_jax.report import (
     metric_summary,
     read,
     results_document,
@@ -20,6 +21,7 @@ from hyperforget_jax.evaluation import (
     write,
 )
 
+RESULTS = pathlib.Path(__file__).parents[2] / "experiments/results"
 ACCESS = Access(init={"retain", "forget"}, unlearn={"classes"})
 
 
@@ -149,46 +151,62 @@ MISSING = object()
 @pytest.mark.parametrize(
     "path, value, message",
     [
-        (("schema",), 2, "schema: must be 1"),
-        (("schema",), True, "schema: has the wrong type, bool"),
-        (("command",), MISSING, "command: is missing"),
-        (("preset",), 3, "preset: has the wrong type, int"),
-        (("dirty",), "maybe", "dirty: must be true, false or 'unknown'"),
-        (("versions",), [], "versions: has the wrong type, list"),
-        (("config", "rate"), float("nan"), "config.rate: must be finite, got nan"),
-        (("config", "rates"), (1,), "config.rates: is a tuple"),
+        (("schema",), 2, "schema: Invalid enum value 2"),
+        (("schema",), True, "schema: Expected `int`, got `bool`"),
+        (("command",), MISSING, "document: Object missing required field `command`"),
+        (("preset",), 3, "preset: Expected `str`, got `int`"),
+        (("dirty",), "maybe", "dirty: Invalid enum value 'maybe'"),
+        (("versions",), [], "versions: Expected `object`, got `array`"),
+        (("config", "rate"), float("nan"), "config.rate: must be finite JSON, got nan"),
+        (("config", "rates"), (1,), r"config.rates: must be finite JSON, got \(1,\)"),
         (("config", 3), 1, "config: has the key 3"),
-        (("seconds",), -1.0, "seconds: must not be negative"),
-        (("rows",), [], "rows: must not be empty"),
-        (("rows", 2), [], r"rows\[2\]: must be an object"),
-        (("rows", 2, "method"), MISSING, r"rows\[2\].method: is missing"),
-        (("rows", 3, "method"), "", r"rows\[3\].method: must not be empty"),
-        (("rows", 1, "n"), 0, r"rows\[1\].n: must be at least 1"),
+        (("seconds",), -1.0, "seconds: Expected `float` >= 0"),
+        (("rows",), [], "rows: Expected `array` of length >= 1"),
+        (("rows", 2), [], r"rows\[2\]: Expected `object`"),
+        (
+            ("rows", 2, "method"),
+            MISSING,
+            r"rows\[2\]: Object missing required field `method`",
+        ),
+        (("rows", 3, "method"), "", r"rows\[3\].method: Expected `str` of length >= 1"),
+        (("rows", 1, "n"), 0, r"rows\[1\].n: Expected `int` >= 1"),
         (("rows", 1, "n"), 4, r"forget_accuracy_test.values: must be n=4 numbers"),
-        (("rows", 0, "access", "init"), MISSING, r"rows\[0\].access.init: is missing"),
+        (
+            ("rows", 0, "access", "init"),
+            MISSING,
+            r"rows\[0\].access: Object missing required field `init`",
+        ),
         (
             ("rows", 0, "access", "init"),
             ["retain", "test"],
-            r"rows\[0\].access.init\[1\]: must be one of .* got 'test'",
+            r"rows\[0\].access.init\[1\]: Invalid enum value 'test'",
         ),
         (
             ("rows", 0, "seconds", "compile"),
             MISSING,
-            r"rows\[0\].seconds.compile: is missing",
+            r"rows\[0\].seconds: Object missing required field `compile`",
         ),
         (
             ("rows", 0, "seconds", "unlearn"),
             -1,
-            r"rows\[0\].seconds.unlearn: must not be negative",
+            r"rows\[0\].seconds.unlearn: Expected `float` >= 0",
         ),
-        (("rows", 1, "metrics"), {}, r"rows\[1\].metrics: must not be empty"),
-        ((*METRIC, "std"), MISSING, r"forget_accuracy_test.std: is missing"),
+        (
+            ("rows", 1, "metrics"),
+            {},
+            r"rows\[1\].metrics: Expected `object` of length >= 1",
+        ),
+        (
+            (*METRIC, "std"),
+            MISSING,
+            r"forget_accuracy_test: Object missing required field `std`",
+        ),
         (
             (*METRIC, "values", 3),
             float("nan"),
             r"rows\[1\].metrics.forget_accuracy_test.values\[3\]: must be finite",
         ),
-        ((*METRIC, "values", 3), None, r"values\[3\]: must be a number, got None"),
+        ((*METRIC, "values", 3), None, r"values\[3\]: Expected `float`, got `null`"),
         (
             (*METRIC, "values", 3),
             30.0,
@@ -267,3 +285,38 @@ def test_files_that_are_no_results_are_named(tmp_path, document):
     path.write_text(json.dumps(document).replace("0.5", "NaN", 1))
     with pytest.raises(ValueError, match=r"not a results file: rows\[0\].*finite"):
         read(path)
+
+
+def test_counts_and_date_are_kept(document):
+    made = results_row(
+        "x",
+        [{"tow": 1.0}],
+        dataset="d",
+        model="m",
+        scenario="s",
+        request="r",
+        access=None,
+        seconds=None,
+        num_forgotten=np.int64(3),
+        num_train=10,
+    )
+    assert (made["num_forgotten"], made["num_train"]) == (3, 10)
+    assert made["access"] is None and made["seconds"] is None
+    whole = {**document, "rows": [made]}
+    validate(whole, references=False)
+    assert datetime.datetime.fromisoformat(document["date"]).tzinfo == datetime.UTC
+    made["num_forgotten"] = -1
+    with pytest.raises(
+        ValueError, match=r"rows\[0\].num_forgotten: Expected `int` >= 0"
+    ):
+        validate(whole, references=False)
+    assert "num_forgotten" not in document["rows"][0]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem
+)
+def test_committed_records_are_valid_and_written_as_they_stand(path, tmp_path):
+    document = read(path, references=False)
+    write(tmp_path / "again.json", document, references=False)
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()

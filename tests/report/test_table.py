@@ -6,7 +6,7 @@ import pytest
 import rich.console
 
 from hyperforget_jax.base import Access
-from hyperforget_jax.evaluation import metric_summary, results_row, table
+from hyperforget_jax.report import metric_summary, results_row, table
 
 
 def make_row(method, seeds=5, request="class 3", name="forget_accuracy_test"):
@@ -54,7 +54,7 @@ def test_means_spreads_and_worst_values_are_shown():
     assert "–" in line
     assert "0.25" in line
     assert "target 0 on test" in text
-    assert "forget accuracy, train" not in text
+    assert "train" not in text.split("retrain")[0]
     assert "request" not in text.splitlines()[1]
 
 
@@ -65,17 +65,58 @@ def test_row_requests_show_the_train_split():
     ]
     made = table(rows)
     headings = [column.header for column in made.columns]
-    assert "forget accuracy, train (max)" in headings
-    assert "forget accuracy, test (max)" not in headings
+    assert "Forget\naccuracy\ntrain\n(max)" in headings
+    assert "Forget\naccuracy\ntest\n(max)" not in headings
     assert "target retrain's." in made.caption
 
 
 def test_several_requests_are_told_apart():
     methods = ("original", "retrain", "ceiling")
     rows = [*REFERENCES, *(make_row(method, request="class 4") for method in methods)]
-    made = table(rows)
-    assert made.columns[0].header == "request"
-    assert made.row_count == 6
+    lines = [line.strip() for line in text_of(table(rows)).splitlines()]
+    # Only what tells them apart is said, above the rows that it belongs to.
+    assert lines.index("class 3") < lines.index("class 4")
+    assert sum(line.startswith("retrain ") for line in lines) == 2
+
+
+def test_ablations_come_last_and_apart():
+    rows = [
+        REFERENCES[0],
+        make_row("ablation/longer"),
+        *REFERENCES[1:],
+        make_row("ssd"),
+    ]
+    lines = text_of(table(rows)).splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
+    order = ["original", "retrain", "ceiling", "ssd", "ablation/longer"]
+    assert [name for name in names if name in order] == order
+    assert "ablation/ check the comparison" in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("names", [("forget_accuracy_test",), None])
+@pytest.mark.parametrize("method", ["ssd", "a-method/of-a-very-long-name, repaired"])
+def test_no_heading_and_no_number_is_cut_at_80_columns(names, method):
+    rows = [*REFERENCES, make_row(method)]
+    if names is None:  # Of both kinds of requests: then there is a column more.
+        name = "forget_accuracy_train"
+        more = ("original", "retrain", "ceiling", method)
+        rows += [make_row(each, request="9 rows", name=name) for each in more]
+    for row in rows:
+        row["metrics"]["relearn_steps"] = metric_summary([100.0, 123.4, 99.0, 1, 100])
+        row["metrics"]["relearn_censored"] = metric_summary([1.0] * 5)
+        row["metrics"]["tow"] = metric_summary([0.5] * 5)
+        row["seconds"]["unlearn"] = 2.2e-5
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    console.print(table(rows))
+    text = console.file.getvalue()
+    assert "…" not in text
+    words = set(text.split())
+    headings = (
+        "Method Forget Retain accuracy test MIA AUC JS to oracle ToW Relearn steps"
+    )
+    assert {*headings.split(), "Seconds", "(max)", "(min)"} <= words
+    assert {"0.200", "±0.158", "(0.400)", "84.7", "2.2e-05", "±0.000"} <= words
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("method", ["original", "retrain", "ceiling"])

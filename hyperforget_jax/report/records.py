@@ -1,37 +1,28 @@
 """The record of an experiment: built, written and read.
 
-Its schema is :mod:`hyperforget_jax.evaluation.schema`'s.
+Its schema is :mod:`hyperforget_jax.report.schema`'s.
 """
 
-import dataclasses
+import datetime
 import json
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import msgspec
 import numpy as np
 
 from hyperforget_jax import files
 from hyperforget_jax.base import Access
-from hyperforget_jax.evaluation.schema import (
-    PHASES,
-    SCHEMA,
-    metric_summary,
-    validate,
-)
 from hyperforget_jax.manifests import package_versions
+from hyperforget_jax.report.schema import PHASES, metric_summary, validate
 
-__all__ = [
-    "read",
-    "results_document",
-    "results_row",
-    "write",
-]
+__all__ = ["read", "results_document", "results_row", "write"]
 
 
 def results_row(
@@ -42,54 +33,61 @@ def results_row(
     model: str,
     scenario: str,
     request: str,
-    access: Access,
-    seconds: Mapping[str, float],
+    access: Access | None,
+    seconds: Mapping[str, float] | None,
     factors: Mapping[str, Any] | None = None,
     over: str = "training_seed",
+    num_forgotten: int | None = None,
+    num_train: int | None = None,
 ) -> dict[str, Any]:
-    """One row: a method's answers to one request, over seeds.
+    """Build one row: a method's answers to one request, over seeds.
 
     Args:
-        method: its name; the reference rows are ``original``, ``retrain``, ``ceiling``.
+        method: its name. The reference rows are ``original``, ``retrain``, ``ceiling``;
+            a name that begins with ``ablation/`` is a check and no method.
         metrics: an evaluation's metrics for every seed, in seed order.
         dataset: its name.
         model: what the classifier is.
         scenario: the kind of request, such as ``"class"`` or ``"rows"``.
         request: what was to be forgotten.
-        access: what the method reads when.
-        seconds: ``{"init", "unlearn", "compile"}``, mean seconds per seed.
+        access: what the method reads when; None where it is not known.
+        seconds: ``{"init", "unlearn", "compile"}``, mean seconds per seed, or None.
         factors: whatever else was varied.
         over: what the values are repeated over.
+        num_forgotten: training rows that the request covers.
+        num_train: training rows in all.
 
     Raises:
         ValueError: no seeds, or a metric that some seeds have and others lack.
     """
     if not metrics:
         raise ValueError(f"metrics of {method!r} is empty: a row needs a seed.")
-    names = list(metrics[0])
     for seed, of_seed in enumerate(metrics):
-        uneven = sorted(set(of_seed) ^ set(names))
-        if uneven:
+        if uneven := sorted(set(of_seed) ^ set(metrics[0])):
             raise ValueError(
                 f"metrics of {method!r} differ between seeds 0 and {seed}: {uneven} "
                 "in one of them alone."
             )
-    return {
+    row = {
         "method": method,
         "dataset": dataset,
         "model": model,
         "scenario": scenario,
         "request": request,
         "factors": _plain(factors or {}),
-        "access": {phase: sorted(getattr(access, phase)) for phase in PHASES},
-        "seconds": {name: float(value) for name, value in seconds.items()},
+        "access": access and {name: sorted(getattr(access, name)) for name in PHASES},
+        "seconds": seconds and {name: float(each) for name, each in seconds.items()},
         "over": over,
         "n": len(metrics),
+        "num_forgotten": None if num_forgotten is None else int(num_forgotten),
+        "num_train": None if num_train is None else int(num_train),
         "metrics": {
             name: metric_summary([of_seed[name] for of_seed in metrics])
-            for name in names
+            for name in metrics[0]
         },
     }
+    unknown = [n for n in ("num_forgotten", "num_train") if row[n] is None]
+    return {name: value for name, value in row.items() if name not in unknown}
 
 
 def results_document(
@@ -99,9 +97,10 @@ def results_document(
     config: Any,
     seconds: float,
     command: str | None = None,
+    date: str | None = None,
     repository: str | os.PathLike = ".",
 ) -> dict[str, Any]:
-    """The whole record, with where and by what it was made.
+    """Build the whole record, with where, when and by what it was made.
 
     Args:
         rows: from :func:`results_row`.
@@ -110,14 +109,17 @@ def results_document(
         seconds: wall-clock time of the experiment.
         command: what was typed; by default the script, relative to the current
             folder, and its arguments.
+        date: ISO 8601; by default now, in UTC.
         repository: a folder in the git repository of the code. Where there is none,
             or no git, ``commit`` and ``dirty`` are ``"unknown"``.
     """
     commit = _git(repository, "rev-parse", "HEAD")
     changes = _git(repository, "status", "--porcelain")
     devices = jax.devices()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
-        "schema": SCHEMA,
+        "schema": 1,
+        "date": date or now,
         "command": _command() if command is None else command,
         "preset": preset,
         "commit": commit or "unknown",
@@ -133,7 +135,7 @@ def results_document(
 def write(
     path: str | os.PathLike, document: Mapping[str, Any], *, references: bool = True
 ) -> None:
-    """Validates a document and writes it as JSON: whole, or not at all.
+    """Validate a document and write it as JSON: whole, or not at all.
 
     Args:
         path: the file; its folder is made if need be.
@@ -142,13 +144,11 @@ def write(
     """
     validate(document, references=references)
     with files.whole(path) as file:
-        for part in _text(document):
-            file.write(part)
-        file.write("\n")
+        file.write(_text(document) + "\n")
 
 
 def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:
-    """Reads a document and validates it.
+    """Read a document and validate it.
 
     Args:
         path: the file.
@@ -166,52 +166,37 @@ def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:
     return document
 
 
-def _text(value: Any, indent: str = "\n") -> Iterator[str]:
-    """A document as JSON, with what holds no further mapping on one line: a metric is a
+def _text(value: Any, indent: str = "\n") -> str:
+    """Write JSON in which what holds no further mapping is one line: a metric is a
     line, so that files stay small and differences can be read."""
-    if not _is_nested(value):
-        yield json.dumps(value, allow_nan=False)
-        return
-    within = indent + " "
+    if not isinstance(value, Mapping | list):
+        return json.dumps(value, allow_nan=False)
+    inner = indent + " "
+    pairs = list(value.items() if isinstance(value, Mapping) else enumerate(value))
+    texts = [_text(child, inner) for _, child in pairs]
+    is_nested = any(isinstance(child, Mapping) for _, child in pairs)
+    if not is_nested and not any("\n" in text for text in texts):
+        return json.dumps(value, allow_nan=False)
+    begin, end = "[]"
     if isinstance(value, Mapping):
-        parts = [(f"{json.dumps(name)}: ", child) for name, child in value.items()]
         begin, end = "{}"
-    else:
-        parts = [("", child) for child in value]
-        begin, end = "[]"
-    yield begin
-    for number, (name, child) in enumerate(parts):
-        yield f"{',' if number else ''}{within}{name}"
-        yield from _text(child, within)
-    yield indent + end
-
-
-def _is_nested(value: Any) -> bool:
-    """Whether a mapping is somewhere inside."""
-    if not isinstance(value, (Mapping, list, tuple)):
-        return False
-    children = value.values() if isinstance(value, Mapping) else value
-    return any(isinstance(c, Mapping) or _is_nested(c) for c in children)
+        names = (json.dumps(name) for name in value)
+        texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+    return begin + inner + ("," + inner).join(texts) + indent + end
 
 
 def _plain(value: Any) -> Any:
-    """The same value as JSON has it: dataclasses, tuples, sets and scalars undone."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {
-            field.name: getattr(value, field.name)
-            for field in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): _plain(child) for key, child in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(_plain(child) for child in value)
-    if isinstance(value, (tuple, list)):
-        return [_plain(child) for child in value]
-    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
-        return np.asarray(value).tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value
+    """Turn dataclasses, tuples, paths and arrays into JSON's own values."""
+
+    def hook(leaf):
+        if isinstance(leaf, os.PathLike):
+            return os.fspath(leaf)
+        if isinstance(leaf, np.generic | np.ndarray | jax.Array):
+            return np.asarray(leaf).tolist()
+        raise TypeError(f"{leaf!r} is a {type(leaf).__name__}, which JSON cannot hold.")
+
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=hook)
+    return json.loads(json.dumps(plain))  # Makes lists of tuples.
 
 
 def _command() -> str:

@@ -1,0 +1,270 @@
+"""The record and the page of one's own models after one's own request."""
+
+import os
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from hyperforget_jax import losses
+from hyperforget_jax.base import (
+    Access,
+    Array,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Variables,
+)
+from hyperforget_jax.evaluation import (
+    Evaluation,
+    ceiling,
+    evaluate,
+    logits,
+    prepare_oracles,
+)
+from hyperforget_jax.report.pages import write_report
+from hyperforget_jax.report.records import results_document, results_row, write
+from hyperforget_jax.report.schema import REFERENCES
+
+__all__ = ["compare"]
+
+Models = Variables | Sequence[Variables]
+
+
+def compare(
+    path: str | os.PathLike,
+    classifier: Classifier,
+    models: Mapping[str, Models],
+    request: ForgetRequest,
+    test: Examples,
+    *,
+    original: Models | None = None,
+    oracles: Models | None = None,
+    key: Array | None = None,
+    dataset: str = "data of your own",
+    model: str | None = None,
+    access: Mapping[str, Access] | None = None,
+    seconds: Mapping[str, Mapping[str, float]] | None = None,
+    pictures: Sequence[tuple[str, str, bytes | str]] = (),
+    title: str = "What was forgotten, and what was kept",
+    batch_size: int = 512,
+) -> dict[str, Any]:
+    """Evaluate models after a request, and write ``results.json`` and ``report.html``.
+
+    The page is the one that the experiments write: a verdict a model, every number
+    beside its references, figures, and what it cannot show. With ``original`` or
+    ``oracles`` left out, or one seed, it says what cannot be told for that.
+
+    Example::
+
+        splits = hf.data.load("digits")
+        classifier = hf.from_linen(hf.models.MLP((16,)))  # or any network of yours
+        keys = jax.random.split(jax.random.key(0), 2)
+        recipe = dict(optimizer=optax.adam(1e-2), steps=200, members=2)
+        original = hf.fit_population(keys[0], classifier, splits.train, **recipe)
+        request = hf.forget_classes(splits.train, [3])
+        oracles = hf.fit_population(keys[1], classifier, request.retain, **recipe)
+        mine = jax.tree.map(lambda leaf: 0.9 * leaf, original.variables)
+        beside = dict(original=original.variables, oracles=oracles.variables)
+        rest = classifier, {"mine": mine}, request, splits.test
+        hf.report.compare(out, *rest, **beside)
+
+    Args:
+        path: the folder, made if need be.
+        classifier: the model.
+        models: name to the variables after the request: of one model, stacked over
+            training seeds (every leaf ``[S, ...]``), or in a list.
+        request: what was to be forgotten, with the training data.
+        test: held-out examples.
+        original: the trained models, before: one for all, or one a seed.
+        oracles: models retrained without the forgotten data, of seeds of their own.
+        key: a typed key for the order of the data in relearning.
+        dataset: its name.
+        model: what the classifier is; by default its description.
+        access: name to what the method reads when, where it is known.
+        seconds: name to ``{"init", "unlearn", "compile"}``, where it is known.
+        pictures: as for :func:`write_report`.
+        title: the page's.
+        batch_size: the most inputs whose activations are held at once.
+
+    Returns:
+        The document that was written.
+
+    Raises:
+        ValueError: a model of a name that references have; as many models as neither
+            originals nor one; and as for :func:`hyperforget_jax.evaluate`.
+    """
+    begun = time.perf_counter()
+    if taken := sorted(set(models) & set(REFERENCES)):
+        raise ValueError(
+            f"models has the names {taken}, which references have: rename."
+        )
+    if not isinstance(request, ForgetRequest) or request.data is None:
+        raise ValueError(
+            "request must be a hf.ForgetRequest that carries the training data: "
+            "hf.forget_classes and hf.forget_rows make one."
+        )
+    if not models:
+        raise ValueError("models is empty: give at least one, name to variables.")
+    x = request.data.x[:1]
+    members = {n: _members(classifier, v, x, n) for n, v in models.items()}
+    originals = _members(classifier, original, x, "original")
+    retrained = _members(classifier, oracles, x, "oracles")
+    for name, each in members.items():
+        if len(originals) > 1 and len(each) != len(originals):
+            raise ValueError(
+                f"models[{name!r}] has {len(each)} seeds and original has "
+                f"{len(originals)}: give one original a seed, or one for all."
+            )
+
+    # Relearning aims at each original's own accuracy.
+    options = {"key": key, "batch_size": batch_size}
+    beside: list[Any] = [None] * max(1, len(originals))
+    if retrained:
+        measured = prepare_oracles(classifier, retrained, request, test, **options)
+        beside = [
+            prepare_oracles(classifier, measured, request, test, original=one)
+            for one in originals
+        ] or [measured]
+
+    def evaluated(variables: Sequence[Variables]) -> list[Evaluation]:
+        return [
+            evaluate(
+                classifier,
+                one,
+                request,
+                test,
+                oracles=beside[seed % len(beside)],
+                original=originals[seed % len(originals)] if originals else None,
+                **options,
+            )
+            for seed, one in enumerate(variables)
+        ]
+
+    found = {"original": evaluated(originals)} if originals else {}
+    metrics = {}
+    if len(retrained) > 1:
+        each = [ceiling(classifier, one, request, test) for one in beside]
+        found["retrain"] = [
+            each[seed % len(each)][seed] for seed in range(len(retrained))
+        ]
+        metrics["ceiling"] = [one.metrics for one in found["retrain"]]
+    elif retrained:
+        found["retrain"] = evaluated(retrained)
+    found |= {name: evaluated(each) for name, each in members.items()}
+    metrics |= {name: [one.metrics for one in each] for name, each in found.items()}
+    if retrained:  # By itself, an oracle is not compared with oracles.
+        metrics["retrain"] = [
+            {n: v for n, v in one.items() if "_to_oracle" not in n and n != "tow"}
+            for one in metrics["retrain"]
+        ]
+
+    first = next(iter(found.values()))[0]
+    labels = "+".join(map(str, first.classes))
+    name = f"class {labels}" if labels else f"{first.num_forgotten} rows"
+    rows = [
+        results_row(
+            method,
+            metrics[method],
+            dataset=dataset,
+            model=model or " ".join(classifier.description.split()) or "a classifier",
+            scenario="class" if labels else "rows",
+            request=name,
+            access=(access or {}).get(method),
+            seconds=(seconds or {}).get(method),
+            num_forgotten=first.num_forgotten,
+            num_train=int(np.count_nonzero(request.data.weight)),
+        )
+        for method in [n for n in REFERENCES if n in metrics] + list(members)
+    ]
+    document = results_document(
+        rows,
+        preset="hf.report.compare",
+        config={"models": list(models), "key": _key_text(key)},
+        seconds=time.perf_counter() - begun,
+    )
+    path = pathlib.Path(path)
+    variables = {"original": originals, "retrain": retrained, **members}
+    write(path / "results.json", document, references=False)
+    write_report(
+        path / "report.html",
+        document,
+        losses=_losses(classifier, variables, request, test, batch_size),
+        per_class={
+            method: np.stack([one.per_class["test"].accuracy for one in each])
+            for method, each in found.items()
+        },
+        pictures=pictures,
+        title=title,
+        forgotten=first.classes,
+        references=False,
+    )
+    return document
+
+
+def _members(
+    classifier: Classifier, variables: Models | None, x: Array, name: str
+) -> list[Variables]:
+    """List the members of one model, of a stack or of a list."""
+    if variables is None:
+        return []
+    if not isinstance(variables, Mapping):
+        return list(variables)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    expected = jax.eval_shape(classifier.init, key, x)["params"]
+    pairs = zip(
+        jax.tree.leaves(variables["params"]), jax.tree.leaves(expected), strict=False
+    )
+    if all(np.shape(leaf) == like.shape for leaf, like in pairs):
+        return [dict(variables)]
+    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(variables)}
+    if len(sizes) != 1 or sizes == {()}:
+        raise ValueError(
+            f"{name} must be variables of the classifier, or such stacked over seeds "
+            f"(every leaf [S, ...]); its leaves begin with {sorted(sizes)}."
+        )
+    ((size,),) = sizes
+    return [
+        jax.tree.map(lambda leaf, i=i: leaf[i], dict(variables)) for i in range(size)
+    ]
+
+
+def _losses(
+    classifier: Classifier,
+    variables: Mapping[str, Sequence[Variables]],
+    request: ForgetRequest,
+    test: Examples,
+    batch_size: int,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Compute every model's losses on forgotten rows and on test rows like them, all
+    seeds together; none where there are no such rows."""
+    # No test row is one of those that a request for rows names.
+    unseen = request.split(test)[0] if np.any(request.classes) else test
+    halves = {}
+    for half, examples in (("forget", request.forget), ("test", unseen)):
+        there = np.flatnonzero(np.asarray(examples.weight))
+        halves[half] = examples.x[there], examples.y[there]
+    if not all(len(y) for _, y in halves.values()):
+        return {}
+    return {
+        method: {
+            half: np.concatenate(
+                [
+                    losses.cross_entropy(
+                        logits(classifier, one, x, batch_size=batch_size), y
+                    )
+                    for one in each
+                ]
+            )
+            for half, (x, y) in halves.items()
+        }
+        for method, each in variables.items()
+        if each
+    }
+
+
+def _key_text(key: Array | None) -> str:
+    return "default" if key is None else str(jax.random.key_data(key).tolist())

@@ -1,0 +1,272 @@
+"""The report: one page that shows what the methods forgot, and how to read it."""
+
+import base64
+import collections
+import importlib.resources
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from hyperforget_jax import files
+from hyperforget_jax.base import Array
+from hyperforget_jax.report import columns, figures, verdicts
+from hyperforget_jax.report.columns import Row
+from hyperforget_jax.report.schema import PHASES, REFERENCES, check_references
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    path: str | os.PathLike,
+    document: Mapping[str, Any],
+    *,
+    losses: Mapping[str, Mapping[str, np.ndarray | Array]] | None = None,
+    per_class: Mapping[str, np.ndarray | Array] | None = None,
+    pictures: Sequence[tuple[str, str, bytes | str]] = (),
+    title: str = "What was forgotten, and what was kept",
+    forgotten: Sequence[int] | None = None,
+    request: str | None = None,
+    min_seeds: int = 5,
+    references: bool = True,
+) -> None:
+    """Write a document of results as one self-contained page, whole or not at all.
+
+    Equal arguments give equal files.
+
+    Args:
+        path: the file; its folder is made if need be.
+        document: as made by :func:`results_document`, valid.
+        losses: method to ``{"forget": [F], "test": [T]}``: losses in nats on forgotten
+            training rows, and on test rows of the same kind. Left out: no histograms.
+        per_class: method to accuracies on the test split, ``[seeds, C]``. Those of
+            ``original`` are drawn beside every other's. Left out: no such figure.
+        pictures: ``(title, caption, image)`` each, such as a network before and after
+            a request; the image is the bytes of a PNG or the source of an SVG.
+        title: the page's.
+        forgotten: the classes that ``per_class`` shades; by default those which no
+            retrained model ever answers and the original sometimes does.
+        request: which request ``losses`` and ``per_class`` belong to, for a document
+            of several.
+        min_seeds: the fewest training seeds of the retrained oracle. Lower it for a
+            smoke run alone: the page then says that its numbers mean nothing.
+        references: whether every request must come with its reference rows. Without
+            them most verdicts say what was not measured.
+
+    Raises:
+        ValueError: for some request the original, the retrained oracle (with enough
+            seeds) or the ceiling is missing; arrays of the wrong shape, empty, or
+            holding NaN; a picture that is neither PNG nor SVG.
+    """
+    rows = document["rows"]
+    if references:
+        check_references(rows, min_seeds)
+    groups = columns.by_subject(rows)
+    subjects = [_subject(*each) for each in enumerate(groups.items())]
+    accuracies = {
+        name: _array(f"per_class[{name!r}]", values, 2, 1.0)
+        for name, values in sorted((per_class or {}).items(), key=_by_rank)
+    }
+    if forgotten is None:
+        forgotten = _never_answered(accuracies)
+    halves = {
+        name: {
+            half: _array(f"losses[{name!r}][{half!r}]", both[half], 1, np.inf)
+            for half in ("forget", "test")
+        }
+        for name, both in sorted((losses or {}).items(), key=_by_rank)
+    }
+    reads = {  # As a dict, to keep their order.
+        (row["method"], *(", ".join(row["access"][p]) or "nothing" for p in PHASES)): 0
+        for row in sorted(rows, key=lambda row: _by_rank((row["method"], row)))
+        if row["access"]
+    }
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    source = importlib.resources.files("hyperforget_jax.report")
+    template = source.joinpath("template.html.j2").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
+        title=title,
+        document=document,
+        subjects=subjects,
+        tally=_tally(subjects),
+        rules=verdicts.RULES,
+        meanings=columns.MEANINGS,
+        columns=[
+            c for c in columns.COLUMNS if any(c.metric in r["metrics"] for r in rows)
+        ],
+        oracle_seeds=min((r["n"] for r in rows if r["method"] == "retrain"), default=0),
+        datasets=sorted({row["dataset"] for row in rows}),
+        models=sorted({row["model"] for row in rows}),
+        reads=list(reads),
+        unstated=sorted({row["method"] for row in rows if not row["access"]}),
+        settings=columns.flat(document["config"]),
+        whose=f" of {request or 'one of the requests'}" if len(groups) > 1 else "",
+        class_figures=_class_figures(accuracies, forgotten),
+        loss_figures=_loss_figures(halves),
+        forgotten=forgotten,
+        has_before="original" in accuracies,
+        pictures=[
+            (name, said, _data_uri(name, image)) for name, said, image in pictures
+        ],
+        factors=columns.factors,
+        is_cut_short=columns.is_cut_short,
+    )
+    # A file name typed in another encoding must not cost the whole page.
+    with files.whole(path, errors="replace") as file:
+        file.write(text)
+
+
+def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
+    """Gather what the page says of one request."""
+    name, group = item
+    references, methods, checks = columns.sorted_rows(group)
+    return {
+        "name": name,
+        "first": max(group, key=lambda row: "num_forgotten" in row),
+        "verdicts": [
+            (row, verdicts.verdict(row, columns.references_of(row, group)))
+            for row in methods
+        ],
+        "parts": {"references": references, "methods": methods, "checks": checks},
+        "targets": {row["method"]: row for row in reversed(references)},
+        "counts": sorted({row["n"] for row in group}),
+        "over": sorted({row["over"].replace("_", " ") + "s" for row in group}),
+        "figures": _trade_off(references + methods, number),
+    }
+
+
+def _tally(subjects: Sequence[Mapping[str, Any]]) -> dict[str, collections.Counter]:
+    """Count each method's headlines over the requests."""
+    counts: dict[str, collections.Counter] = {}
+    for subject in subjects:
+        for row, found in subject["verdicts"]:
+            counts.setdefault(row["method"], collections.Counter())[found.headline] += 1
+    return counts
+
+
+def _trade_off(group: Sequence[Row], number: int) -> list[Markup]:
+    """Draw forget against retain accuracy: everything, and where the crowd is."""
+    # Rows drawn from every class leave no test split to forget.
+    in_test = any("forget_accuracy_test" in row["metrics"] for row in group)
+    split = "test" if in_test else "train"
+    points = []
+    for row in group:
+        metrics = [
+            row["metrics"].get(name)
+            for name in (f"forget_accuracy_{split}", "retain_accuracy_test")
+        ]
+        if None not in metrics and row["method"] != "ceiling":  # Retraining's own.
+            label = " ".join([row["method"], *columns.factors(row)])
+            is_alone = sum(r["method"] == row["method"] for r in group) == 1
+            x, y = ((metric["mean"], metric["std"]) for metric in metrics)
+            label = row["method"] if is_alone else label
+            place = None if row["method"] in REFERENCES else len(points)
+            points.append(figures.Point(label, x, y, place))
+    panels = [points] if points else []
+    for centre in points:
+        if centre.label == "retrain":
+            near = [
+                point
+                for point in points
+                if abs(point.x[0] - centre.x[0]) <= 0.1
+                and abs(point.y[0] - centre.y[0]) <= 0.02
+            ]
+            panels += [near] if 3 <= len(near) < len(points) else []
+    return [
+        Markup(
+            figures.trade_off(
+                panel,
+                id=f"trade-off-{number}-{index}",
+                description="Forget and retain accuracy: "
+                + "; ".join(f"{p.label} {p.x[0]:.3f} and {p.y[0]:.3f}" for p in panel),
+                x_label=f"forget accuracy, {split}"
+                + " (near retraining)" * bool(index),
+                y_label="retain accuracy, test",
+            )
+        )
+        for index, panel in enumerate(panels)
+    ]
+
+
+def _class_figures(
+    accuracies: Mapping[str, np.ndarray], forgotten: Sequence[int]
+) -> list[Markup]:
+    """Draw a panel for every method but the original, which is in all of them."""
+    if len({values.shape[1] for values in accuracies.values()}) > 1:
+        raise ValueError("per_class must have one C, in [seeds, C], for all methods.")
+    return [
+        Markup(
+            figures.per_class(
+                None if name == "original" else accuracies.get("original"),
+                after,
+                forgotten=forgotten,
+                id=f"class-{number}",
+                description=f"{name}: accuracy by class: "
+                + ", ".join(f"{value:.2f}" for value in after.mean(axis=0)),
+                title=name,
+            )
+        )
+        for number, (name, after) in enumerate(accuracies.items())
+        if name != "original" or len(accuracies) == 1
+    ]
+
+
+def _loss_figures(losses: Mapping[str, Mapping[str, np.ndarray]]) -> list[Markup]:
+    """Draw a panel for every method."""
+    return [
+        Markup(
+            figures.losses(
+                **halves,
+                id=f"loss-{number}",
+                description=f"{name}: median loss {np.median(halves['forget']):.3g} on "
+                f"forgotten training rows and {np.median(halves['test']):.3g} on test "
+                "rows",
+                title=name,
+            )
+        )
+        for number, (name, halves) in enumerate(losses.items())
+    ]
+
+
+def _array(name: str, values: Any, ndim: int, most: float) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    in_range = np.all((array >= 0) & (array <= most))  # And so no NaN.
+    if array.ndim != ndim or not array.size or not in_range:
+        raise ValueError(
+            f"{name} must be an array of {ndim} axes, not empty, of numbers in "
+            f"[0, {most:g}]; got shape {array.shape}."
+        )
+    return array
+
+
+def _never_answered(accuracies: Mapping[str, np.ndarray]) -> list[int]:
+    """Find the classes that retraining never answers, unlike the original."""
+    if not {"retrain", "original"} <= set(accuracies):
+        return []
+    never = np.all(accuracies["retrain"] == 0, axis=0)
+    return np.flatnonzero(never & np.any(accuracies["original"] > 0, axis=0)).tolist()
+
+
+def _data_uri(name: str, image: bytes | str) -> str:
+    """Make an address that holds the image itself; as an image, an SVG runs nothing."""
+    data = image.encode() if isinstance(image, str) else image
+    is_png = data.startswith(b"\x89PNG\r\n\x1a\n")
+    if not is_png and b"<svg" not in data[:2000]:
+        raise ValueError(
+            f"The picture {name!r} must be a PNG or an SVG, got {data[:20]}."
+        )
+    kind = "png" if is_png else "svg+xml"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _by_rank(item: tuple[str, Any]) -> int:
+    """Sort references first, in order, and others as they came."""
+    return REFERENCES.index(item[0]) if item[0] in REFERENCES else len(REFERENCES)

@@ -1,0 +1,244 @@
+"""What a method did, in one line of plain language, by stated rules."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hyperforget_jax.report.columns import Row, is_cut_short
+from hyperforget_jax.report.schema import metric_summary
+
+__all__ = ["RULES", "Verdict", "verdict"]
+
+_ERRORS = 2.0
+_FORGET, _RETAIN, _AUC, _JS, _STEPS, _SHARE = 0.02, 0.01, 0.05, 0.002, 2.0, 0.2
+
+_WRONG = {
+    "not": "Not forgotten",
+    "partly": "Partly forgotten",
+    "too much": "Forgot too much",
+    "left": "Something is left",
+    "unlike": "Unlike retraining",
+}
+
+RULES = (
+    f"Two numbers differ if their means are farther apart than {_ERRORS:g} standard "
+    "errors of the difference, sqrt(sd₁²/n₁ + sd₂²/n₂) over training seeds, and than a "
+    "margin that matters in practice. Farther apart than the margin alone: “may”. With "
+    "one seed the spread is unknown, and the margin alone decides.",
+    f"Forgotten by accuracy: forget accuracy, on test and on train, within "
+    f"{100 * _FORGET:g} points of retraining’s (of 0 for whole classes where nothing "
+    "was retrained).",
+    f"Outputs: JS to oracle against the ceiling’s, margin {_JS:g} nats or "
+    f"{100 * _SHARE:g} % of the ceiling’s, whichever is more. Nearer is as good.",
+    f"Relearning: steps against retraining’s, margin {_STEPS:g} steps or "
+    f"{100 * _SHARE:g} % of them, whichever is more.",
+    f"Membership: MIA AUC against retraining’s, margin {_AUC:g}, in both directions.",
+    f"Cost: retain accuracy on test against retraining’s (the original’s where nothing "
+    f"was retrained), margin {100 * _RETAIN:g} point. Higher is as good.",
+    "The first that fits: not or partly forgotten (forget accuracy too high); forgot "
+    "too much (too low); something is left (relearns faster, or a higher AUC); unlike "
+    "retraining (outputs farther away, slower relearning, or a lower AUC); "
+    "no trace found, which takes all of them measured and none in doubt. It says that "
+    "these measures found none, not that there is none.",
+)
+"""How verdicts are made, for people."""
+
+
+class Verdict(NamedTuple):
+    """A method's verdict.
+
+    Attributes:
+        headline: a few words.
+        findings: what it rests on, measure by measure.
+    """
+
+    headline: str
+    findings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.headline}: {'; '.join(self.findings)}."
+
+
+class _Finding(NamedTuple):
+    """What was found, and the words for it.
+
+    Attributes:
+        status: ``good``, ``unclear``, ``missing``, or what is wrong: ``not``,
+            ``partly``, ``left``, ``too much``, ``unlike``, ``cost``.
+        text: the words.
+    """
+
+    status: str
+    text: str
+
+
+def verdict(row: Row, references: Mapping[str, Row]) -> Verdict:
+    """Judge a method by its row beside its reference rows.
+
+    Args:
+        row: the method's.
+        references: the rows called ``original``, ``retrain`` and ``ceiling`` of the
+            same request, those that exist.
+    """
+    ours = row["metrics"]
+    theirs = {name: other["metrics"] for name, other in references.items()}
+    retrain = theirs.get("retrain", {})
+    forgetting = _forgetting(ours, retrain, theirs.get("original", {}))
+    traces = [
+        _outputs(ours, theirs.get("ceiling", {})),
+        _relearning(row, references.get("retrain")),
+        _membership(ours, retrain),
+    ]
+    cost = _cost(ours, theirs)
+    headline = _headline(forgetting, traces, cost)
+    if not headline.startswith("No trace"):  # Then what is right is not the news.
+        traces = [finding for finding in traces if finding.status != "good"]
+    findings = [forgetting, *traces, cost]
+    said = [finding.text for finding in findings if finding.status != "missing"]
+    said += _speed(row, references.get("retrain"))
+    missing = [finding.text for finding in findings if finding.status == "missing"]
+    if missing:
+        said.append("not measured: " + ", ".join(missing))
+    if row["n"] == 1:
+        said.append("one seed: its spread is unknown")
+    return Verdict(headline, tuple(said))
+
+
+def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> str:
+    of_traces = [finding.status for finding in traces]
+    statuses = {forgetting.status, *of_traces}
+    if wrong := [words for status, words in _WRONG.items() if status in statuses]:
+        headline = wrong[0]
+    elif forgetting.status == "missing":
+        headline = "Cannot be told"
+    elif forgetting.status == "unclear":
+        headline = "Perhaps forgotten"
+    elif set(of_traces) == {"missing"}:
+        headline = "Forgotten by accuracy alone"
+    elif statuses == {"good"}:
+        headline = "No trace found"
+    else:
+        headline = "No trace found, but not all could be told"
+    return headline + (", at a cost" if cost.status == "cost" else "")
+
+
+def _difference(ours: Mapping, theirs: Mapping, margin: float) -> str:
+    """``same``, ``more``, ``less``, or ``unclear`` for a difference within noise."""
+    difference = ours["mean"] - theirs["mean"]
+    if abs(difference) <= margin:
+        return "same"
+    if min(len(ours["values"]), len(theirs["values"])) > 1:
+        variances = [m["std"] ** 2 / len(m["values"]) for m in (ours, theirs)]
+        if abs(difference) <= _ERRORS * math.sqrt(sum(variances)):
+            return "unclear"
+    return "more" if difference > 0 else "less"
+
+
+def _forgetting(ours: Mapping, retrain: Mapping, original: Mapping) -> _Finding:
+    is_class = "forget_accuracy_test" in ours
+    found = None
+    for name, rows in (
+        ("forget_accuracy_test", "unseen examples of the forgotten kind"),
+        ("forget_accuracy_train", "the forgotten rows"),
+    ):
+        if name not in ours or (name not in retrain and not is_class):
+            continue
+        own = ours[name]
+        # Who never saw a class never answers with it.
+        target = retrain.get(name) or metric_summary([0.0] * len(own["values"]))
+        who = "retrained models" if name in retrain else "who never saw them"
+        said = f"right on {own['mean']:.1%} of {rows} ({who}: {target['mean']:.1%})"
+        difference = _difference(own, target, _FORGET)
+        if difference == "same":
+            found = found or _Finding("good", "forgotten by accuracy")
+        elif difference == "unclear":
+            found = _Finding("unclear", f"{said}, which may be noise")
+        elif difference == "less":
+            return _Finding("too much", f"only {said}")
+        else:
+            before = original.get(name)
+            kept = not before or _difference(own, before, _FORGET) != "less"
+            return _Finding("not" if kept else "partly", f"still {said}")
+    return found or _Finding("missing", "whether forgotten rows look unseen")
+
+
+def _outputs(ours: Mapping, ceiling: Mapping) -> _Finding:
+    if "js_to_oracle" not in ours:
+        return _Finding("missing", "distance of its outputs from retraining")
+    if "js_to_oracle" not in ceiling:
+        return _Finding("missing", "how far retrained models are from each other")
+    own, best = ours["js_to_oracle"], ceiling["js_to_oracle"]
+    margin = max(_JS, _SHARE * best["mean"])
+    than = "from retraining than another retrained model is"
+    match _difference(own, best, margin):
+        case "more":
+            return _Finding("unlike", f"its outputs are farther {than}")
+        case "unclear":
+            return _Finding("unclear", f"its outputs may be farther {than}")
+    return _Finding("good", f"its outputs are no farther {than}")
+
+
+def _relearning(row: Row, retrain: Row | None) -> _Finding:
+    name = "relearn_steps"
+    if not retrain or name not in row["metrics"] or name not in retrain["metrics"]:
+        return _Finding("missing", "relearning")
+    own, target = row["metrics"][name], retrain["metrics"][name]
+    difference = _difference(own, target, max(_STEPS, _SHARE * target["mean"]))
+    # Where a count was cut short, the truth is larger.
+    low, high = is_cut_short(row), is_cut_short(retrain)
+    if (low and difference != "more") or (high and difference != "less"):
+        return _Finding("unclear", "relearning was cut short before it could tell")
+    match difference:
+        case "less" if own["mean"] < 0.5:
+            return _Finding("left", "knows the forgotten again at once")
+        case "less":
+            times = f"{target['mean'] / own['mean']:.1f} times as fast"
+            return _Finding("left", f"relearns {times} as retrained models")
+        case "more":
+            return _Finding("unlike", "relearns more slowly than retrained models")
+        case "unclear":
+            text = "may relearn at another speed than retrained models"
+            return _Finding("unclear", text)
+    return _Finding("good", "relearns as retrained models do")
+
+
+def _membership(ours: Mapping, retrain: Mapping) -> _Finding:
+    if "mia_auc" not in ours or "mia_auc" not in retrain:
+        return _Finding("missing", "membership inference")
+    own, target = ours["mia_auc"], retrain["mia_auc"]
+    numbers = f"(AUC {own['mean']:.2f} against {target['mean']:.2f})"
+    match _difference(own, target, _AUC):
+        case "more":
+            return _Finding("left", f"membership inference still works {numbers}")
+        case "less":
+            text = f"forgotten rows stick out by high losses {numbers}"
+            return _Finding("unlike", text)
+        case "unclear":
+            return _Finding("unclear", f"membership inference may differ {numbers}")
+    return _Finding("good", "membership inference sees no difference")
+
+
+def _cost(ours: Mapping, theirs: Mapping[str, Mapping]) -> _Finding:
+    name = "retain_accuracy_test"
+    target = theirs.get("retrain", {}).get(name) or theirs.get("original", {}).get(name)
+    if name not in ours or target is None:
+        return _Finding("missing", "what it costs in retained accuracy")
+    points = round(100 * (ours[name]["mean"] - target["mean"]), 1) + 0.0  # No "-0.0".
+    match _difference(ours[name], target, _RETAIN):
+        case "less":
+            return _Finding("cost", f"loses {-points:.1f} points of retained accuracy")
+        case "unclear" if points < 0:
+            text = f"may lose retained accuracy ({points:+.1f} points)"
+            return _Finding("unclear", text)
+    return _Finding("good", f"keeps retained accuracy ({points:+.1f} points)")
+
+
+def _speed(row: Row, retrain: Row | None) -> list[str]:
+    ours: Any = row["seconds"] and row["seconds"]["unlearn"]
+    theirs: Any = retrain and retrain["seconds"] and retrain["seconds"]["unlearn"]
+    if not ours or not theirs:
+        return []
+    times = theirs / ours
+    if times < 1.5:
+        return ["no faster than retraining"]
+    return [f"{float(f'{times:.2g}'):,g} times faster than retraining"]
