@@ -155,6 +155,6 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     return jax.device_put(leaf, sharding)
 
 
-def _axis_size(mesh: Mesh, axis: str) -> int:
+def _axis_size(mesh: Mesh, axis: Axis) -> int:
     check_mesh(mesh, axis)
     return mesh.shape[axis]

@@ -23,7 +23,8 @@ def examples(
     """NumPy or JAX arrays as examples; for the host, not for use under ``jit``.
 
     Args:
-        x: inputs, floating point, ``[N, ...]``.
+        x: inputs, floating point, ``[N, ...]``; integers other than uint8 for models
+            that look them up.
         y: labels, integers, ``[N]``.
         weight: how often each row counts, integers, ``[N]``; by default 1.
         id: the examples' names, integers, ``[N]``; by default 0 to N-1. Rows that
@@ -36,7 +37,7 @@ def examples(
         Examples with ``y``, ``weight`` and ``id`` as int32. NumPy arrays are copied.
 
     Raises:
-        TypeError: integer inputs, or labels, weights or ids that are not integers.
+        TypeError: bytes as inputs, or labels, weights or ids that are not integers.
         ValueError: wrong shapes, negative or NaN weights, labels out of range,
             non-finite inputs, no example that counts, or ids that are negative or
             repeated where the weight is not zero.

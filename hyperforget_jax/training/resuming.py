@@ -58,11 +58,8 @@ def program_digest(function: Callable[..., Any], *shapes: Any) -> str:
 
 def numerics() -> dict[str, Any]:
     """Read the settings of JAX that numbers depend on."""
-    return {
-        "enable_x64": jax.config.jax_enable_x64,
-        "threefry_partitionable": jax.config.jax_threefry_partitionable,
-        "default_matmul_precision": jax.config.jax_default_matmul_precision,
-    }
+    names = ("enable_x64", "threefry_partitionable", "default_matmul_precision")
+    return {name: getattr(jax.config, f"jax_{name}") for name in names}
 
 
 def key_of(key: Array) -> dict[str, Any]:
