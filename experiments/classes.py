@@ -28,7 +28,7 @@ class Classes:
     """Data set and classifier."""
     seeds: int = 5
     """Training seeds."""
-    methods: tuple[str, ...] = tuple(studies.METHODS)
+    methods: tuple[str, ...] = studies.BASELINES
     """The methods to compare with retraining."""
     resume: bool = False
     """Go on with a run that was stopped."""

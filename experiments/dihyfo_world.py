@@ -1,10 +1,12 @@
 """What the study of hypernetworks makes before it asks: zoos and trained networks.
 
 Zoos, answers of retrained models and hypernetworks are checkpoints under the study's
-folder, so that a run that was stopped goes on from there.
+folder, those that are not whole yet too, so that a run that was stopped goes on from
+there.
 """
 
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +65,7 @@ class World:
                 masks=self.preset.masks,
                 training=self.preset.start(),
                 members=self.preset.oracles,
+                directory=self._begun / "answers",
             ),
         )
 
@@ -195,10 +198,12 @@ class World:
             zoo,
             self.splits.train,
             usual._replace(**(course or {})),
+            directory=self._begun / f"{name}-{seed}",
         )
         self.seconds[f"{name}-{seed}"] = time.perf_counter() - begun
         hypernet.save_hypernetwork(path, network)
         np.savetxt(path / "trace.txt", trace, fmt="%.6g")
+        shutil.rmtree(self._begun, ignore_errors=True)
         return network
 
     def teacher(self) -> studies.Method:
@@ -250,13 +255,20 @@ class World:
             forget=self.preset.forget(),
             checkpoint_steps=self.preset.checkpoint_steps,
             answers=self.answers() if answers is None else answers,
+            directory=self._begun / f"zoo-{seed}" if masks is None else None,
         )
+
+    @property
+    def _begun(self) -> Path:
+        """Where parts are kept that are not whole yet; gone with the last of them."""
+        return self.out / "begun"
 
     def _zoo(self, name: str, make) -> hypernet.Zoo:
         path, begun = self.out / name, time.perf_counter()
         if not path.exists():
             hypernet.save_zoo(path, make(), model=self.classifier.description)
             self.seconds[name] = time.perf_counter() - begun
+            shutil.rmtree(self._begun, ignore_errors=True)
         if name not in self.zoos:
             self.zoos[name] = hypernet.load_zoo(path)
         return self.zoos[name]
@@ -269,4 +281,5 @@ class World:
         made = jax.block_until_ready(make())
         self.seconds[name] = time.perf_counter() - begun
         hf.checkpointing.save(path, made, kind=name)
+        shutil.rmtree(self._begun, ignore_errors=True)
         return made

@@ -3,9 +3,10 @@
     python experiments/quickstart.py
     python experiments/quickstart.py --preset mnist --forget 3 5 --out runs/mnist
 
-Trains the classifier with several seeds, prepares every method, forgets, retrains the
-oracles, evaluates, prints one table, and leaves ``results.json``, checkpoints and a
-``report.html`` in the output folder.
+Trains the classifier with several seeds, and makes a hypernetwork of a small zoo of
+others; prepares every method, forgets, retrains the oracles, evaluates; makes a small
+federated network forget the same. Prints one table, and leaves ``results.json``,
+checkpoints and a ``report.html`` in the output folder.
 """
 
 import dataclasses
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import federated
+import hypernetworks
 import recipes
 import study as studies
 import tyro
@@ -31,8 +34,11 @@ class Quickstart:
     """The class to forget, or several, in one request."""
     seeds: int = 5
     """Training seeds. Fewer than five make a smoke run, not a result."""
-    methods: tuple[str, ...] = tuple(studies.METHODS)
-    """The methods to compare with retraining."""
+    methods: tuple[str, ...] = ("fiun", "pgu", "dihyfo", *studies.BASELINES)
+    """The methods to compare with retraining. dihyfo makes its zoo and hypernetwork
+    first, which takes longer than everything else."""
+    network: bool = True
+    """Whether a small federated network is made to forget too, for the report."""
     resume: bool = False
     """Go on with a run that was stopped."""
     out: Path = Path("runs/quickstart")
@@ -41,24 +47,51 @@ class Quickstart:
 
 def main(config: Quickstart) -> None:
     """Runs the study and writes what it found."""
-    console = Console()
     try:
         hf.forget_labels(config.forget, num_classes=10)
     except ValueError as error:
         raise SystemExit(f"--forget: {error}") from error
-    begun = time.perf_counter()
     recipe = recipes.RECIPES[config.preset]
-    record = studies.record_of(config, recipe)
+    zoo = hypernetworks.PRESETS[config.preset]
+    own = {"dihyfo": hypernetworks.record(zoo)}
+    record = studies.record_of(config, recipe, own)
+    if config.network:
+        record |= {"federated": federated.SETTINGS}
     studies.open_folder(config.out, record, config.resume)
+    try:
+        _run(config, recipe, zoo, record)
+    except KeyboardInterrupt:
+        raise SystemExit(
+            "Stopped. The same command with --resume goes on from here."
+        ) from None
+
+
+def _run(config: Quickstart, recipe, zoo, record) -> None:
+    console, begun = Console(), time.perf_counter()
     console.log(f"{recipe.dataset}: training {config.seeds} classifiers")
     study = studies.Study("quickstart", recipe, config.seeds, config.out, console)
-    methods = {name: studies.METHODS[name] for name in config.methods}
+    methods, seconds = {}, {}
+    for name in config.methods:
+        if name == "dihyfo":
+            methods[name], seconds = hypernetworks.made(study, zoo)
+        else:
+            methods[name] = studies.METHODS[name]
     study.forget_classes(config.forget, methods)
+    pictures = []
+    if config.network:
+        console.log("a federated network, trained and made to forget")
+        pictures = federated.network_pictures(
+            recipe,
+            study.splits,
+            config.forget,
+            config.out / "federated",
+            **federated.SETTINGS,
+        )
 
     document = hf.report.results_document(
         study.rows,
         preset=config.preset,
-        config=record,
+        config=record | ({"made_in_seconds": seconds} if seconds else {}),
         seconds=time.perf_counter() - begun,
         repository=Path(__file__).parent,
     )
@@ -68,6 +101,7 @@ def main(config: Quickstart) -> None:
         document,
         losses=study.losses,
         per_class=study.per_class,
+        pictures=pictures,
         forgotten=config.forget,
         min_seeds=min(5, config.seeds),
     )

@@ -1,4 +1,4 @@
-"""Writes the tables of the README and of the pages of results, never by hand.
+"""Writes the tables of the README, of docs/ and of the pages of results.
 
 python experiments/readme.py            # rewrites them
 python experiments/readme.py --check    # fails if one is out of date
@@ -11,14 +11,23 @@ import sys
 from pathlib import Path
 
 import tyro
-from tables import benchmarks, classes, hypernetworks, methods, networks, pgu
+from tables import (
+    benchmarks,
+    classes,
+    hypernetworks,
+    methods,
+    networks,
+    pgu,
+    systems,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/*.md", "experiments/results/*.md")
 
 
 @dataclasses.dataclass(frozen=True)
 class Readme:
-    """Write the tables of the README and of the pages of results."""
+    """Write the tables of the README, of docs/ and of the pages of results."""
 
     check: bool = False
     """Change nothing, and fail if a page is out of date."""
@@ -28,6 +37,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 
 BLOCKS = {
     "methods": methods.access,
+    "systems-mnist": systems.overview,
     "classes-digits": lambda: classes.methods("digits"),
     "benchmark": benchmarks.populations,
     "networks-mnist": lambda: networks.settings("mnist"),
@@ -62,7 +72,7 @@ BLOCKS = {
 
 def main(config: Readme) -> None:
     """Replaces what stands between the markers of every block, each on one page."""
-    pages = [ROOT / "README.md", *sorted((ROOT / "experiments/results").glob("*.md"))]
+    pages = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
     texts = {page: page.read_text() for page in pages}
     written = dict(texts)
     for name, make in BLOCKS.items():

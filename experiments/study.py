@@ -56,7 +56,10 @@ METHODS = {
         {"rate": 1e-3, "beta": 0.95, "steps": 50},
     ),
     "ssd": Method(hf.ssd, {"alpha": 1.0, "strength": 0.3}),
+    "fiun": Method(hf.fiun, {"preset": "repaired"}),
+    "pgu": Method(hf.pgu, {"preset": "repaired"}),
 }
+BASELINES = ("logit_mask", "finetune", "ascent", "neggrad_plus", "ssd")
 
 
 @dataclasses.dataclass
@@ -202,6 +205,8 @@ class Study:
                     access=access,
                     seconds=seconds,
                     factors=hyper,
+                    num_forgotten=int(np.count_nonzero(request.forget.weight)),
+                    num_train=int(np.count_nonzero(self.splits.train.weight)),
                 )
             )
             if variables is not None:
@@ -348,7 +353,7 @@ class Study:
 def _told(info: Any) -> dict[str, np.ndarray]:
     """What a method's info says that a table can show, by name, one number a seed."""
     told = {}
-    for name in ("dampened", "refused", "rounds"):
+    for name in ("dampened", "norm_ratio", "refused", "rounds"):
         if hasattr(info, name):
             told[name] = np.asarray(getattr(info, name), np.float32)
     for name in ("relative_drift", "clipped"):
@@ -377,8 +382,15 @@ def _timed(function):
     return result, time.perf_counter() - begun
 
 
-def record_of(config: Any, recipe: Recipe) -> dict[str, Any]:
+def record_of(
+    config: Any, recipe: Recipe, own: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """What decides a study's results: options, recipe and hyper-parameters.
+
+    Args:
+        config: the study's options.
+        recipe: of its classifiers.
+        own: methods that the study makes itself, with what they are made with.
 
     Raises:
         SystemExit: unknown methods, too few seeds, or data that are not there: a study
@@ -396,10 +408,11 @@ def record_of(config: Any, recipe: Recipe) -> dict[str, Any]:
     options = dataclasses.asdict(config)
     for place in ("out", "resume"):
         options.pop(place, None)
-    unknown = sorted(set(config.methods) - set(METHODS))
+    known = {name: method.hyper for name, method in METHODS.items()} | dict(own or {})
+    unknown = sorted(set(config.methods) - set(known))
     if unknown:
-        raise SystemExit(f"--methods {unknown} unknown; there are {list(METHODS)}.")
-    hyper = {name: METHODS[name].hyper for name in config.methods}
+        raise SystemExit(f"--methods {unknown} unknown; there are {list(known)}.")
+    hyper = {name: known[name] for name in config.methods}
     record = options | {"recipe": recipe.record(), "hyper": hyper}
     return json.loads(json.dumps(record))
 
@@ -433,6 +446,7 @@ def open_folder(out: Path, config: Mapping[str, Any], resume: bool) -> None:
 
 
 __all__ = [
+    "BASELINES",
     "METHODS",
     "Method",
     "Study",

@@ -7,13 +7,15 @@ A checkpoint is a folder::
 
 The manifest alone decides which arrays count. A save writes new arrays beside the
 old ones and then replaces the manifest in one step, so that whoever reads finds the
-old checkpoint or the new one, wherever the writer died. One writer a path at a time.
+old checkpoint or the new one, wherever the writer died. One writer a path at a time:
+while one is at work (``.{name}.lock`` beside the folder says who), others are refused.
 
 What a manifest holds is :mod:`hyperforget_jax.manifests`'s. This is the only module
 that imports Orbax, and it does so late: the import costs 0.4 s, which only those who
 save should pay.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -24,11 +26,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import manifests
+from hyperforget_jax import files, manifest_schema, manifests
 from hyperforget_jax.manifests import (
     CorruptCheckpointError,
     LeafRecord,
     Manifest,
+    believing,
     config_hash,
     digest,
     read_manifest,
@@ -38,6 +41,7 @@ __all__ = [
     "CorruptCheckpointError",
     "LeafRecord",
     "Manifest",
+    "believing",
     "config_hash",
     "digest",
     "load",
@@ -79,9 +83,47 @@ def save(
     Raises:
         FileExistsError: there is a checkpoint already, or something else.
         TypeError: a leaf that is no array, or a configuration that JSON cannot hold.
-        ValueError: two leaves of one path, or a dtype that JAX would change.
+        ValueError: two leaves of one path, a dtype that JAX would change, or a path
+            on a remote store.
+        BlockingIOError: another writer is at work on the path.
     """
-    target = pathlib.Path(path).absolute()
+    target = files.local_path("path", path)
+    texts = dict(kind=kind, model=model, dataset=dataset, split=split)
+    _check_texts(**texts)
+    _check_free(target, overwrite)
+    manifest, arrays = manifests.describe(tree, **texts, config=config, arrays="")
+    with files.locked("path", target):
+        # Another writer may have come and gone meanwhile.
+        exists = _check_free(target, overwrite)
+        manifest = dataclasses.replace(manifest, arrays=_next_arrays(target))
+        text = manifests.to_json(manifest)
+        draft = _draft(target)
+        _sweep(target)
+        # A first save grows beside its place, so that the path's existence means
+        # something.
+        root = target if exists else draft
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            _write_arrays(root / manifest.arrays, arrays)
+            _write_manifest(root, text)
+            if not exists:
+                os.rename(draft, target)
+                _sync(target.parent)
+        finally:
+            # Reads the manifest in place to learn what to keep, so it is right after a
+            # failure as well as after success.
+            _sweep(target)
+    return manifest
+
+
+def _check_texts(**texts: Any) -> None:
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a string, got {value!r:.80}.")
+
+
+def _check_free(target: pathlib.Path, overwrite: bool) -> bool:
+    """Whether a checkpoint is there; raises where nothing may be written."""
     exists = (target / manifests.FILE_NAME).exists()
     if exists and not overwrite:
         raise FileExistsError(
@@ -89,32 +131,7 @@ def save(
         )
     if not exists and os.path.lexists(target) and not _is_empty_folder(target):
         raise FileExistsError(f"{target} exists and is no checkpoint: it is kept.")
-    manifest, arrays = manifests.describe(
-        tree,
-        kind=kind,
-        model=model,
-        dataset=dataset,
-        split=split,
-        config=config,
-        arrays=_next_arrays(target),
-    )
-    text = manifests.to_json(manifest)
-    draft = _draft(target)
-    _sweep(target)
-    # A first save grows beside its place, so that the path's existence means something.
-    root = target if exists else draft
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        _write_arrays(root / manifest.arrays, arrays)
-        _write_manifest(root, text)
-        if not exists:
-            os.rename(draft, target)
-            _sync(target.parent)
-    finally:
-        # Reads the manifest in place to learn what to keep, so it is right after a
-        # failure as well as after success.
-        _sweep(target)
-    return manifest
+    return exists
 
 
 def load(
@@ -141,13 +158,20 @@ def load(
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: other kind or model, or ``like`` does not fit.
+        TypeError: a path, kind or model that is no string.
+        ValueError: other kind or model, ``like`` does not fit, or a path on a remote
+            store.
         CorruptCheckpointError: files are missing, truncated or altered.
     """
-    target = pathlib.Path(path).absolute()
+    target = files.local_path("path", path)
+    _check_texts(
+        kind="" if kind is None else kind, model="" if model is None else model
+    )
     manifest = read_manifest(target)
     if kind is not None and manifest.kind != kind:
-        raise ValueError(f"{target} holds {manifest.kind!r}, not {kind!r}.")
+        raise ValueError(
+            f"{target} holds {manifest.kind!r}, not {kind!r}, the kind that is wanted."
+        )
     if model is not None and manifest.model != model:
         raise ValueError(
             f"{target} belongs to the model {manifest.model!r}, not {model!r}."
@@ -182,29 +206,42 @@ def _check_like(target: pathlib.Path, manifest: Manifest, like: Any) -> dict[str
     """The sharding wanted of every leaf, by path; raises where the trees differ."""
     saved = {record.path: record for record in manifest.leaves}
     wanted = {
-        manifests.leaf_path(keys): leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+        manifests.leaf_path(keys): _wanted(manifests.leaf_path(keys), leaf)
         for keys, leaf in jax.tree_util.tree_flatten_with_path(like)[0]
     }
     for path, leaf in wanted.items():
         if path not in saved:
-            raise ValueError(f"{target} does not fit: it has no leaf {path!r}.")
+            raise ValueError(f"{target} does not fit like: it has no leaf {path!r}.")
         held = saved[path]
         if held.shape != tuple(leaf.shape):
             raise ValueError(
-                f"{target} does not fit: its leaf {path!r} has shape {held.shape}, "
-                f"not {tuple(leaf.shape)}."
+                f"{target} does not fit like: its leaf {path!r} has shape "
+                f"{held.shape}, not {tuple(leaf.shape)}."
             )
         if held.dtype != str(leaf.dtype):
             raise ValueError(
-                f"{target} does not fit: its leaf {path!r} has dtype {held.dtype}, "
-                f"not {leaf.dtype}."
+                f"{target} does not fit like: its leaf {path!r} has dtype "
+                f"{held.dtype}, not {leaf.dtype}."
             )
     for path in saved:
         if path not in wanted:
             raise ValueError(
-                f"{target} does not fit: it has the leaf {path!r}, which is not wanted."
+                f"{target} does not fit like: it has the leaf {path!r}, which is not "
+                "wanted."
             )
     return {path: _sharding(leaf) for path, leaf in wanted.items()}
+
+
+def _wanted(path: str, leaf: Any) -> Any:
+    if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
+        return leaf
+    try:
+        return jnp.asarray(leaf)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(
+            f"like must be a tree of arrays or jax.ShapeDtypeStruct, got a "
+            f"{type(leaf).__name__} as its leaf {path!r}."
+        ) from error
 
 
 def _sharding(leaf: Any) -> Any:
@@ -233,13 +270,16 @@ def _write_arrays(folder: pathlib.Path, arrays: list[np.ndarray]) -> None:
 
 
 def _read_arrays(target: pathlib.Path, manifest: Manifest) -> list[np.ndarray]:
-    held = [math.prod(record.shape) > 0 for record in manifest.leaves]
-    orbax = _orbax()
     try:
-        stored = orbax.load(target / manifest.arrays) if any(held) else {}
+        wanted = {
+            str(row): _stored_as(record) for row, record in enumerate(manifest.leaves)
+        }
+        manifest_schema.check_size(wanted)
+        full = {row: each for row, each in wanted.items() if math.prod(each[0])}
+        stored = _read_orbax(target / manifest.arrays, full) if full else {}
         return [
-            np.asarray(stored[str(row)]) if held[row] else _no_elements(record)
-            for row, record in enumerate(manifest.leaves)
+            np.asarray(stored[row]) if row in full else np.zeros(*each)
+            for row, each in wanted.items()
         ]
     except Exception as error:
         raise manifests.corrupt(
@@ -247,11 +287,23 @@ def _read_arrays(target: pathlib.Path, manifest: Manifest) -> list[np.ndarray]:
         ) from error
 
 
-def _no_elements(record: LeafRecord) -> np.ndarray:
+def _read_orbax(folder: pathlib.Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    # Before they are read: a shape that nothing vouches for may be of any size.
+    described = _orbax().metadata(folder).metadata
+    found = {row: (tuple(each.shape), each.dtype) for row, each in described.items()}
+    if found != wanted:
+        raise ValueError("their shapes and dtypes are not those of the manifest")
+    return _orbax().load(folder)
+
+
+def _stored_as(record: LeafRecord) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a leaf's array; that of a key's bits, for typed keys."""
     if record.key_impl is None:
-        return np.zeros(record.shape, np.dtype(record.dtype))
-    one = jax.random.key_data(jax.random.key(0, impl=record.key_impl))
-    return np.zeros((*record.shape, *one.shape), one.dtype)
+        return record.shape, np.dtype(record.dtype)
+    one = jax.eval_shape(
+        lambda: jax.random.key_data(jax.random.key(0, impl=record.key_impl))
+    )
+    return (*record.shape, *one.shape), one.dtype
 
 
 def _write_manifest(root: pathlib.Path, text: str) -> None:

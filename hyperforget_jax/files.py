@@ -1,13 +1,131 @@
-"""Files that are whole, or not there."""
+"""Files that are whole, or not there; where they are, and who is writing them."""
 
 import contextlib
 import os
 import pathlib
+import re
 import secrets
+import socket
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["whole"]
+__all__ = ["local_path", "locked", "owned", "whole"]
+
+# "gs://bucket", and "gs:/bucket", which pathlib makes of it. One letter is a drive.
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def local_path(name: str, path: Any) -> pathlib.Path:
+    """The path of a file or folder on this machine, absolute, ``~`` being the home.
+
+    Args:
+        name: the argument that it came by, for messages.
+        path: a string or path.
+
+    Raises:
+        TypeError: neither.
+        ValueError: an empty path, or one of a remote store (``gs://``, ``s3://``).
+    """
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(
+            f"{name} must be a path, a string or a pathlib.Path, got "
+            f"{type(path).__name__}."
+        )
+    if _REMOTE.match(text):
+        raise ValueError(
+            f"{name}={text!r} is on a remote store, and only local folders are read "
+            "and written: mount the store (gcsfuse, s3fs), or copy the folder when it "
+            "is written."
+        )
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{name}={text!r} is no path: name a file or folder.")
+    return pathlib.Path(os.path.expanduser(text)).absolute()
+
+
+@contextlib.contextmanager
+def locked(
+    name: str, path: str | os.PathLike[str], lock: str = "../.{name}.lock"
+) -> Iterator[None]:
+    """Holds a path for one writer; the next one is told who has it.
+
+    The lock belongs to the process: one that was killed holds nothing, whatever file
+    it left behind. Where the file system has no locks, nothing is held.
+
+    Args:
+        name: the argument that the path came by, for messages.
+        path: what is to be written.
+        lock: the lock's file, as seen from the path, which is called ``{name}``; by
+            default beside it. Its folder is made if need be.
+
+    Raises:
+        BlockingIOError: another writer has it, in this process or another.
+    """
+    path = local_path(name, path)
+    # Not by the file system, to which a path that is not there has no "..".
+    place = pathlib.Path(os.path.normpath(path / lock.format(name=path.name)))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    file = _take(place)
+    if file is None:
+        try:
+            holder = place.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            holder = ""
+        raise BlockingIOError(
+            f"{name}={str(path)!r} is being written by another run"
+            f"{f' ({holder})' if holder else ''}: wait for it, or choose another path."
+        )
+    with file:
+        try:
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def owned(
+    directory: str | os.PathLike[str] | None, lock: str = ".run.lock"
+) -> Iterator[None]:
+    """Holds the ``directory`` of a run, if it has one, as :func:`locked` does.
+
+    Args:
+        directory: the run's folder, or None.
+        lock: the lock's file, as seen from there.
+    """
+    if directory is None:
+        yield
+        return
+    with locked("directory", directory, lock):
+        yield
+
+
+def _take(lock: pathlib.Path) -> IO[str] | None:
+    """The lock's file, open and held; None where another has it."""
+    # Not for Windows, like the syncs of folders elsewhere.
+    import fcntl
+
+    while True:
+        file = open(lock, "a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:
+            return file  # A file system without locks.
+        try:
+            if os.path.samestat(os.stat(lock), os.fstat(file.fileno())):
+                file.truncate(0)
+                return file
+        except FileNotFoundError:
+            pass
+        # Between opening and locking, its holder took the file away: again.
+        file.close()
 
 
 @contextlib.contextmanager
@@ -25,9 +143,10 @@ def whole(
         errors: what becomes of text that UTF-8 cannot hold, as for :func:`open`.
 
     Raises:
+        TypeError, ValueError: as for :func:`local_path`.
         OSError: the file cannot be written.
     """
-    path = pathlib.Path(path)
+    path = local_path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, since a rename is atomic only within one file system; and of
     # a name of its own, since another writer may be at work on the same path.

@@ -5,6 +5,7 @@ empty arrays and forgets tuples. A digest vouches for the arrays, and a seal for
 everything beside them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -21,11 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperforget_jax import files, manifest_schema
+
 __all__ = [
     "FILE_NAME",
     "CorruptCheckpointError",
     "LeafRecord",
     "Manifest",
+    "believing",
     "check_dtype",
     "config_hash",
     "content_digest",
@@ -168,9 +172,10 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     Raises:
         FileNotFoundError: no checkpoint there.
         CorruptCheckpointError: the manifest is truncated or altered.
-        ValueError: the manifest has a format of another version.
+        ValueError: the manifest has a format of another version, or ``path`` is on a
+            remote store.
     """
-    target = pathlib.Path(path).absolute()
+    target = files.local_path("path", path)
     try:
         text = (target / FILE_NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -185,16 +190,43 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         raise corrupt(target, f"its manifest cannot be read: {error}") from error
     if not sealed:
         raise corrupt(target, "its manifest is not the one that was saved")
-    if fields["schema"] != _SCHEMA:
+    schema = fields.get("schema")
+    if type(schema) is int and schema != _SCHEMA:
         raise ValueError(
-            f"{target} has a manifest of schema {fields['schema']}; this version of "
+            f"{target} has a manifest of schema {schema}; this version of "
             f"hyperforget_jax reads schema {_SCHEMA}."
         )
+    try:
+        manifest_schema.check_fields(fields)
+    except (ValueError, RecursionError) as error:
+        raise corrupt(target, f"its manifest is malformed, {error}") from error
     leaves = tuple(
         LeafRecord(leaf["path"], tuple(leaf["shape"]), leaf["dtype"], leaf["key_impl"])
         for leaf in fields.pop("leaves")
     )
     return Manifest(leaves=leaves, **fields)
+
+
+@contextlib.contextmanager
+def believing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Reads on in what a sound manifest carries, which may yet be malformed.
+
+    What goes wrong within is said to be the checkpoint's fault: a configuration or a
+    tree without the entries that its kind has.
+
+    Args:
+        path: the checkpoint's folder.
+
+    Raises:
+        CorruptCheckpointError: something is missing, or not of its kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise corrupt(
+            files.local_path("path", path),
+            f"what it holds is not of its kind ({type(error).__name__}: {error})",
+        ) from error
 
 
 def digest(tree: Any) -> str:
@@ -249,12 +281,12 @@ def check_dtype(path: str, dtype: np.dtype) -> None:
         held = jnp.asarray(np.zeros((), dtype)).dtype
     except TypeError as error:
         raise TypeError(
-            f"The leaf {path!r} has dtype {dtype}, which JAX does not know."
+            f"The tree's leaf {path!r} has dtype {dtype}, which JAX does not know."
         ) from error
     if held != dtype:
         raise ValueError(
-            f"The leaf {path!r} has dtype {dtype}, of which JAX makes {held}: convert "
-            "it, or set jax_enable_x64."
+            f"The tree's leaf {path!r} has dtype {dtype}, of which JAX makes {held}: "
+            "convert it, or set jax_enable_x64."
         )
 
 
@@ -285,16 +317,24 @@ def _to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         path = leaf_path(keys)
         if path in seen:
-            raise ValueError(f"Two leaves share the path {path!r}: rename one.")
+            raise ValueError(
+                f"Two leaves of the tree share the path {path!r}: rename one."
+            )
         seen.add(path)
         # NumPy's float64 is a Python float too, and has a dtype to be kept.
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
             if not isinstance(leaf, bool | int | float | complex):
                 raise TypeError(
-                    f"The leaf {path!r} is a {type(leaf).__name__}: only arrays are "
-                    "saved."
+                    f"The tree's leaf {path!r} is a {type(leaf).__name__}: only "
+                    "arrays are saved."
                 )
-            leaf = jnp.asarray(leaf)
+            try:
+                leaf = jnp.asarray(leaf)
+            except OverflowError as error:
+                raise ValueError(
+                    f"The tree's leaf {path!r} is {leaf}, which no array of JAX "
+                    "holds: save it in the config."
+                ) from error
         record = LeafRecord(path, tuple(leaf.shape), str(leaf.dtype))
         if isinstance(leaf, jax.Array) and jnp.issubdtype(
             leaf.dtype, jax.dtypes.prng_key

@@ -48,6 +48,16 @@ def _free_memory():
     jax.clear_caches()
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that share what they compile go to one worker: files, or table rows."""
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        row = getattr(item, "callspec", None)
+        if file.endswith("test_conformance.py") and row is not None:
+            file = f"{file} {row.params['method']} {row.params['network']}"
+        item.add_marker(pytest.mark.xdist_group(file))
+
+
 TESTS = itertools.count(1)
 
 

@@ -8,6 +8,7 @@ import fnmatch
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+import hyperforget_jax as hf
 from hyperforget_jax import checkpointing, manifests
 from hyperforget_jax.checkpointing import (
     CorruptCheckpointError,
@@ -352,6 +354,187 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(tmp_path):
             pass
 
 
+def _reseal(folder, change):
+    """Writes a manifest of other fields, with the seal that they want."""
+    file = folder / "manifest.json"
+    fields = json.loads(file.read_text())
+    fields.pop("seal")
+    fields = change(fields)
+    file.write_text(json.dumps({**fields, "seal": manifests._hash(fields)}))
+
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "leaf", "../../etc", "arrays-0", "float32", "key<fry>", "O"])
+    | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
+    ),
+    max_leaves=5,
+)
+
+
+def _places(value, above=()):
+    """The way to everything in a document of JSON."""
+    yield above
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in items:
+            yield from _places(child, (*above, key))
+
+
+def _altered(value, place, new):
+    if not place:
+        return new
+    copy = value.copy()
+    copy[place[0]] = _altered(value[place[0]], place[1:], new)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crafted") / "v"
+    tree = {"a": [jnp.ones(2), jnp.zeros((0, 3))], "key": jax.random.key(1)}
+    save(folder, tree, kind="variables", config={"rate": 0.1})
+    return folder, (folder / "manifest.json").read_bytes(), load(folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+@hypothesis.given(data=st.data())
+@hypothesis.settings(max_examples=150)
+def test_crafted_manifests_are_refused_by_name(small, data):
+    folder, whole, want = small
+    (folder / "manifest.json").write_bytes(whole)
+    fields = json.loads(whole)
+    fields.pop("seal")
+    place = data.draw(st.sampled_from(list(_places(fields))[1:]))
+    new = data.draw(_JSON)
+    is_gone = isinstance(place[-1], str) and data.draw(st.booleans())
+
+    def change(fields):
+        fields = _altered(fields, place, new)
+        if is_gone:
+            holder = fields
+            for key in place[:-1]:
+                holder = holder[key]
+            del holder[place[-1]]
+        return fields
+
+    _reseal(folder, change)
+    try:
+        tree = load(folder)
+    except ValueError as error:
+        assert str(folder) in str(error)
+    else:
+        # Words about the arrays were altered, which do not decide what they are.
+        for one, other in zip(
+            jax.tree.leaves(tree), jax.tree.leaves(want), strict=True
+        ):
+            assert (one.shape, one.dtype) == (other.shape, other.dtype)
+            assert _bits(one) == _bits(other)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"arrays": "../other/arrays-0"}, "its arrays are at '../other/arrays-0'"),
+        ({"arrays": "/etc"}, "its arrays are at '/etc'"),
+        ({"arrays": "arrays-0/../../x"}, "its arrays are at"),
+        ({"arrays": None}, "arrays is None, no str"),
+        ({"schema": "1"}, "schema is '1', no int"),
+        ({"schema": True}, "schema is True, no int"),
+        ({"leaves": {}}, "leaves is {}, no list"),
+        ({"leaves": []}, "its structure has other leaves than it lists"),
+        ({"structure": ["leaf"]}, r"structure is \['leaf'\], no dict"),
+        ({"structure": {"set": []}}, "its structure has a node of 'set'"),
+        ({"more": 1}, r"it lacks \[\] and has \['more'\] besides"),
+        ({"shape": [-1]}, r"leaves\[0\].shape is \[-1\]"),
+        ({"shape": [10**30]}, r"leaves\[0\].shape"),
+        ({"shape": [10**14]}, "more than this machine's memory"),
+        ({"shape": [10**9, 10**9]}, "more than this machine's memory"),
+        ({"shape": [3]}, "their shapes and dtypes are not those of the manifest"),
+        ({"shape": "2"}, r"leaves\[0\].shape is '2', no list"),
+        ({"dtype": "object"}, "is 'object', no dtype of an array"),
+        ({"dtype": "float32, int8"}, "no dtype of an array"),
+        ({"dtype": "int32"}, "their shapes and dtypes are not those of the manifest"),
+        ({"key_impl": "dice"}, "its arrays cannot be read.*dice"),
+        ({"key_impl": 3}, r"leaves\[0\].key_impl is 3, no str"),
+        ({"path": "b"}, "its structure has other leaves than it lists"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_said_of_crafted_manifests(tmp_path, change, message):
+    save(tmp_path / "v", {"a": jnp.ones(2)}, kind="v")
+
+    def altered(fields):
+        if set(change) <= set(fields) or "more" in change:
+            return {**fields, **change}
+        return {**fields, "leaves": [{**fields["leaves"][0], **change}]}
+
+    _reseal(tmp_path / "v", altered)
+    with pytest.raises(CorruptCheckpointError, match=message) as caught:
+        load(tmp_path / "v")
+    assert str(tmp_path / "v") in str(caught.value)
+    # What may be anywhere is not swept away by those who save.
+    save(tmp_path / "v", {"a": jnp.ones(2)}, kind="v", overwrite=True)
+    load(tmp_path / "v")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"3", b"[]", b"null", b"\xff\xfe", b"{}", b"[" * 10**5, b'{"seal": 1}'],
+)
+def test_manifests_that_are_none(tmp_path, text):
+    save(tmp_path / "v", {"a": jnp.ones(2)}, kind="v")
+    (tmp_path / "v" / "manifest.json").write_bytes(text)
+    with pytest.raises(CorruptCheckpointError, match="its manifest"):
+        load(tmp_path / "v")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_arrays_that_claim_more_than_their_manifest(tmp_path):
+    save(tmp_path / "a", {"x": jnp.zeros(3)}, kind="v")
+    save(tmp_path / "b", {"x": jnp.zeros((3, 1000))}, kind="v")
+    save(tmp_path / "c", {"x": jnp.zeros(3), "y": jnp.zeros(3)}, kind="v")
+    for other in "bc":
+        shutil.rmtree(tmp_path / "a" / "arrays-0")
+        shutil.copytree(tmp_path / other / "arrays-0", tmp_path / "a" / "arrays-0")
+        with pytest.raises(CorruptCheckpointError, match="not those of the manifest"):
+            load(tmp_path / "a")
+
+
+# What a kind's own reader wants of configuration and tree may be missing as well.
+@pytest.mark.parametrize("config", [None, 3, [], {}, {"recipe": 1, "variables": 2}])
+def test_checkpoints_that_are_not_of_their_kind(tmp_path, config):
+    readers = {
+        "zoo": hf.hypernet.load_zoo,
+        "hypernetwork": lambda path: hf.hypernet.load_hypernetwork(
+            path, hf.from_linen(hf.models.MLP((2,)))._replace(description="")
+        ),
+        "inheritance": hf.inheritance.load,
+        "gram-store": lambda path: hf.subspace.load_store(
+            path, hf.from_linen(hf.models.MLP((2,))), {}, preprocessing={}
+        ),
+    }
+    for kind, read in readers.items():
+        save(tmp_path / kind, {"x": jnp.zeros(3)}, kind=kind, config=config)
+        with pytest.raises(ValueError) as caught:
+            read(tmp_path / kind)
+        assert str(tmp_path / kind) in str(caught.value)
+
+
+def test_words_must_be_words(tmp_path):
+    for name in ("kind", "model", "dataset", "split"):
+        with pytest.raises(TypeError, match=f"{name} must be a string, got 3"):
+            save(tmp_path / "v", {"a": 1}, **{"kind": "k", name: 3})
+    save(tmp_path / "v", {"a": 1}, kind="k")
+    with pytest.raises(TypeError, match="like must be a tree.*got a str as.*'a'"):
+        load(tmp_path / "v", like={"a": "text"})
+
+
 def test_altered_content_under_a_valid_orbax_checkpoint(tmp_path):
     save(tmp_path / "a", {"x": jnp.zeros(3)}, kind="v")
     save(tmp_path / "b", {"x": jnp.ones(3)}, kind="v")
@@ -521,13 +704,14 @@ def test_a_killed_save_leaves_the_old_checkpoint(tmp_path):
     for folder, (first, _) in zip(folders, cases, strict=True):
         path = folder / "v"
         if first:
-            assert _names(folder) == [".v.saving"]
+            assert _names(folder) == [".v.lock", ".v.saving"]
             with pytest.raises(FileNotFoundError):
                 load(path)
         else:
-            assert _names(folder) == ["v"]
+            assert _names(folder) == [".v.lock", "v"]
             assert len(_names(path)) > 2
             _assert_same(load(path), {"a": jnp.full(3, 1.0)})
+        # The lock was the process's, and went with it.
         save(path, {"a": jnp.full(3, 3.0)}, kind="x", overwrite=True)
         _assert_same(load(path), {"a": jnp.full(3, 3.0)})
         assert _names(folder) == ["v"]

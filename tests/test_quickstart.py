@@ -1,10 +1,14 @@
 """The quickstart in its smallest form, stopped and gone on with."""
 
+import dataclasses
 import json
 
+import jax
+import numpy as np
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax import hypernet
 from tests import scripts
 
 
@@ -15,7 +19,7 @@ def quickstart(out, *options):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "quickstart"
-    run = quickstart(out, "--methods", "logit_mask", "ascent")
+    run = quickstart(out, "--methods", "logit_mask", "ascent", "--no-network")
     assert run.returncode == 0, run.stderr
     return out, run.stdout
 
@@ -46,9 +50,9 @@ def test_it_leaves_results_checkpoints_and_a_report(finished):
 def test_a_finished_run_is_not_overwritten(finished):
     out, _ = finished
     before = (out / "results.json").read_bytes()
-    run = quickstart(out, "--methods", "logit_mask", "ascent")
+    run = quickstart(out, "--methods", "logit_mask", "ascent", "--no-network")
     assert run.returncode != 0 and "--resume" in run.stderr
-    run = quickstart(out, "--methods", "ssd", "--resume")
+    run = quickstart(out, "--methods", "ssd", "--no-network", "--resume")
     assert run.returncode != 0 and "choose another --out" in run.stderr
     assert (out / "results.json").read_bytes() == before
 
@@ -57,7 +61,8 @@ def test_resuming_gives_the_same_numbers(finished):
     out, _ = finished
     before = json.loads((out / "results.json").read_text())["rows"]
     (out / "results.json").unlink()
-    run = quickstart(out, "--methods", "logit_mask", "ascent", "--resume")
+    options = "--methods", "logit_mask", "ascent", "--no-network", "--resume"
+    run = quickstart(out, *options)
     assert run.returncode == 0, run.stderr
     assert json.loads((out / "results.json").read_text())["rows"] == before
 
@@ -74,3 +79,95 @@ def test_bad_options_are_refused(tmp_path, options, message):
     run = quickstart(tmp_path / "out", *options)
     assert run.returncode != 0
     assert message in run.stderr + run.stdout
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The three systems, hardly trained: what they answer does not matter."""
+    recipes, hypernetworks = scripts.load("recipes", "hypernetworks")
+    recipe = dataclasses.replace(recipes.RECIPES["digits"], hidden=(8,), steps=60)
+    zoo = dataclasses.replace(
+        hypernetworks.PRESETS["digits"],
+        recipe=recipe,
+        starts=2,
+        oracles=1,
+        forget_warmup=2,
+        forget_steps=10,
+        checkpoint_steps=(5,),
+        network=hypernet.Recipe(width=8, depth=1, mixer="mean"),
+        course=hypernet.Course(steps=20, batch_size=4),
+    )
+    monkeypatch.setitem(recipes.RECIPES, "digits", recipe)
+    monkeypatch.setitem(hypernetworks.PRESETS, "digits", zoo)
+    return hypernetworks, zoo
+
+
+def test_the_three_systems_answer_and_go_on_where_they_were_stopped(
+    tiny, tmp_path, monkeypatch
+):
+    hypernetworks, zoo = tiny
+    save, asked = hypernet.save_hypernetwork, []
+
+    def stopped(path, network):
+        asked.append(network)
+        raise KeyboardInterrupt
+
+    out, options = tmp_path / "out", ("--methods", "fiun", "pgu", "dihyfo")
+    monkeypatch.setattr(hypernet, "save_hypernetwork", stopped)
+    run = quickstart(out, *options)
+    assert run.returncode != 0 and "--resume" in run.stderr
+    assert len(asked) == 1 and (out / "dihyfo/begun/dihyfo_2-0").exists()
+    assert not (out / "dihyfo/begun/zoo-1000").exists()  # The zoo is whole.
+    assert not (out / "results.json").exists()
+
+    monkeypatch.setattr(hypernet, "save_hypernetwork", save)
+    monkeypatch.setattr(hypernet, "anchored_zoo", None)  # It is not made again.
+    run = quickstart(out, *options, "--resume")
+    assert run.returncode == 0, run.stderr
+    assert not (out / "dihyfo/begun").exists()
+    document = hf.report.read(out / "results.json")
+    rows = {row["method"]: row for row in document["rows"]}
+    assert {"fiun", "pgu", "dihyfo"} <= set(rows)
+    assert rows["dihyfo"]["access"]["unlearn"] == ["classes"]
+    assert rows["dihyfo"]["factors"]["starts"] == zoo.starts
+    assert document["config"]["hyper"]["dihyfo"]["course"]["steps"] == 20
+    assert document["config"]["made_in_seconds"]["dihyfo_2-0"] > 0
+    assert rows["dihyfo"]["num_train"] == 1118
+    assert 100 < rows["dihyfo"]["num_forgotten"] < 120
+    page = (out / "report.html").read_text()
+    assert "A federated network" in page and "data:image/png" in page
+
+    # What was stopped and gone on with is what it would have been.
+    network = hypernet.load_hypernetwork(
+        out / "dihyfo/networks/dihyfo_2-0", hf.from_linen(hf.models.MLP((8,)))
+    )
+    for one, other in zip(
+        *(jax.tree.leaves(each.learnt) for each in (network, asked[0])), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_originals_are_in_no_zoo_and_the_test_split_is_not_read(tiny, tmp_path):
+    hypernetworks, zoo = tiny
+    (studies,) = scripts.load("study")
+    study = studies.Study("test", zoo.recipe, 2, tmp_path)
+    unread = study.splits.test._replace(x=np.full_like(study.splits.test.x, np.nan))
+    study.splits = study.splits._replace(test=unread)
+    method, seconds = hypernetworks.made(study, zoo)
+    assert {"answers", "zoo", "dihyfo_2-0"} == set(seconds)
+    starts = hypernet.load_zoo(tmp_path / "dihyfo/zoo").starts["params"]
+    originals = study.originals["params"]
+    of = [np.asarray(p["Dense_0"]["kernel"]) for p in (starts, originals)]
+    apart = np.abs(of[0][:, None] - of[1][None]).max(axis=(2, 3))
+    assert apart.shape == (2, 2) and apart.min() > 0.01
+    # Trained alike: the network is made for models of their norm.
+    unlearner = method(study.classifier)
+    ratios = []
+    for seed in range(2):
+        member = jax.tree.map(lambda leaf, seed=seed: leaf[seed], study.originals)
+        state = unlearner.init(jax.random.key(0), member, study.splits.train)
+        request = hf.forget_labels([3], num_classes=10)
+        ratios.append(
+            unlearner.unlearn(jax.random.key(1), state, request)[1].norm_ratio
+        )
+    np.testing.assert_allclose(ratios, 1, atol=0.1)

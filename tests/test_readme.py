@@ -1,28 +1,40 @@
-"""The README's code runs, and tables are what the records and results say."""
+"""Every block of code of the README and of docs/ runs by itself; tables are those of
+the records, links lead somewhere, and no public method is left out."""
 
-import ast
-import pathlib
+import inspect
 import re
+from pathlib import Path
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import optax
-from flax import nnx
+import numpy as np
+import pytest
 
 import hyperforget_jax as hf
 from tests import scripts
 
-ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *(ROOT / "experiments/results").glob("*.md")]
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+CODE = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*CODE, *sorted((ROOT / "experiments/results").glob("*.md"))]
+NAMED = re.compile(r"<!-- block: (\w+) -->\n```python\n(.*?)```", re.DOTALL)
+BLOCKS = {name: code for page in CODE for name, code in NAMED.findall(page.read_text())}
+
+# Sizes that would take long: what stands in the text, and what is run.
+SMALLER = {
+    "network": [("optimizer, 300", "optimizer, 100")],
+    "hypernetwork": [
+        ("starts=256", "starts=4"),
+        ("steps=3_000", "steps=20"),
+        ('mixer="mean"', 'mixer="mean", width=16, depth=1'),
+        ("400, 64", "80, 64"),
+        ("120, 64", "20, 64"),
+        ("(8, 16, 40, 80)", "(8, 16)"),
+    ],
+    "twenty_lines": [("800", "300"), ("members=5", "members=2")],
+}
 
 
-def test_the_example_runs_and_forgets(capsys):
-    names = {}
-    exec(BLOCKS[0], names)
-    printed = capsys.readouterr().out
+def _forgets_in_the_readme(names, printed):
     assert printed.count("forget accuracy, test") == 2
     before, after = (
         hf.evaluate(
@@ -33,110 +45,190 @@ def test_the_example_runs_and_forgets(capsys):
     assert before["forget_accuracy_test"] > 0.9
     assert after["forget_accuracy_test"] <= 0.02
     assert after["retain_accuracy_test"] >= before["retain_accuracy_test"] - 0.02
-    assert len(BLOCKS[0].strip().splitlines()) <= 24
 
 
-def test_a_state_is_kept_as_the_readme_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    data = hf.data.load("digits").train
-    classifier = hf.from_linen(hf.models.MLP(()))
-    unlearner, keys = hf.ssd(classifier), jax.random.split(jax.random.key(0), 2)
-    variables = classifier.init(keys[0], data.x)
-    state = unlearner.init(keys[1], variables, data)
-    names = {**globals(), **locals(), "splits": hf.data.load("digits")}
-    exec(BLOCKS[1], names)
-    assert type(names["state"]) is type(state)
+def _remembers_both_classes(names, printed):
+    gone = [label in (3, 5) for label in range(10)]
+    assert names["state"].forgotten.classes.tolist() == gone
+    test = names["splits"].test
+    for label in (3, 5):
+        assert _answered(names["classifier"], names["state"].variables, test, label) < (
+            0.1
+        )
 
 
-def test_a_graph_forgets_as_the_readme_says(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    splits = hf.data.load("digits")
-    names = {
-        "hf": hf,
-        "splits": splits,
-        "classifier": hf.from_linen(hf.models.MLP((32,))),
-        "optimizer": optax.adam(5e-3),
-        "keys": jax.random.split(jax.random.key(0), 4),
-    }
-    exec(BLOCKS[2].replace("optimizer, 300", "optimizer, 100"), names)
-    assert "r1: classes 3 ('r1', 'r2', 'r3', 'r4')" in capsys.readouterr().out
-    forget = splits.test.y == 3
-    for name, least in (("graph", 0.6), ("forgetful", -1)):
-        logits = names["classifier"].apply(names[name].variables("r4"), splits.test.x)
-        accuracy = jnp.mean((jnp.argmax(logits, -1) == 3)[forget])
-        assert least <= accuracy <= (1 if least > 0 else 0.05)
-    assert hf.inheritance.load("runs/graph").id("r4") == names["forgetful"].id("r4")
+def _requests_are_of_the_stated_structure(names, printed):
+    train = names["train"]
+    assert set(train.y[names["by_class"].rows[:1]].tolist()) == {3}
+    assert names["by_row"].rows.tolist()[:3] == [4, 8, 15]
+    share = int(jnp.sum(names["by_chance"].forget.weight)) / train.y.size
+    assert abs(share - 0.02) <= 1 / train.y.size
+    asked = names["by_rule"].forget
+    assert jnp.all((asked.id % 100 == 0) | (asked.weight == 0))
+    assert names["alone"].rows is None and names["by_label"].data is None
 
 
-def test_rows_are_forgotten_and_grams_kept_as_the_readme_says(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    splits = hf.data.load("digits")
-    classifier = hf.from_linen(hf.models.MLP((32,)))
-    keys = jax.random.split(jax.random.key(0), 4)
-    names = {
-        "hf": hf,
-        "jax": jax,
-        "splits": splits,
-        "classifier": classifier,
-        "variables": hf.fit(keys[3], classifier, splits.train, optax.adam(5e-3), 200),
-        "keys": keys,
-    }
-    exec(BLOCKS[3], names)
-    assert "Dense_0" in capsys.readouterr().out
+def _one_model_a_class(names, printed):
+    assert names["models"].variables["params"]["Dense_0"]["kernel"].shape[0] == 10
+    gone = np.asarray(names["models"].forgotten.classes)
+    assert np.array_equal(gone, np.eye(10, dtype=bool))
+    assert names["states"].forgotten.gone.shape[0] == 2
+
+
+def _state_is_kept(names, printed):
+    assert type(names["state"]).__name__ == "SSDState"
+    assert names["state"].forgotten.classes[3]
+
+
+def _graph_forgets(names, printed):
+    assert "r1: classes 3 ('r1', 'r2', 'r3', 'r4')" in printed
+    test = names["splits"].test
+    for graph, low, high in (("graph", 0.6, 1), ("unlearned", 0, 0.05)):
+        variables = names[graph].variables("r4")
+        assert low <= _answered(names["classifier"], variables, test, 3) <= high
+    loaded = hf.inheritance.load("runs/graph")
+    assert loaded.id("r4") == names["unlearned"].id("r4")
+
+
+def _one_model_forgets(names, printed):
+    assert names["info"].change.forget_accuracy_before > 0.9
+    assert names["info"].change.forget_accuracy <= 0.05
+
+
+def _rows_left_the_store(names, printed):
+    assert "Dense_0" in printed
     held = names["state"].store.ledger
     gone = held.id[held.weight == 0]
     assert sorted(gone.tolist()) == sorted(names["request"].forget.id[:3].tolist())
 
 
-def test_a_hypernetwork_is_trained_and_asked_as_the_readme_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {
-        "hf": hf,
-        "jax": jax,
-        "optax": optax,
-        "splits": hf.data.load("digits"),
-        "keys": jax.random.split(jax.random.key(0), 4),
-    }
-    block = BLOCKS[4]
-    for long, short in (("starts=256", "starts=4"), ("steps=3_000", "steps=20")):
-        assert long in block
-        block = block.replace(long, short)
-    exec(block, names)
+def _hypernetwork_was_asked(names, printed):
     assert names["state"].forgotten.tolist() == [label == 3 for label in range(10)]
-    exec(BLOCKS[5], names)  # From the state before, so that it is asked again.
     assert not names["info"].refused
     loaded = hf.hypernet.load_hypernetwork("runs/hypernetwork", names["small"])
     assert loaded.learnt is not None
 
 
-def test_models_of_all_three_kinds_are_taken():
-    class MyLinenNetwork(nn.Module):
-        @nn.compact
-        def __call__(self, x, train):
-            return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
+def _evaluation_is_beside_retraining(names, printed):
+    assert "forget accuracy, test" in printed
+    assert len(names["among"]) == 3
+    assert 0 < names["found"].metrics["js_to_oracle"] < np.log(2)
 
-    class MyNNXNetwork(nnx.Module):
-        def __init__(self, *, rngs):
-            self.head = nnx.Linear(4, 3, rngs=rngs)
 
-        def __call__(self, x):
-            return self.head(x)
+def _report_is_left(names, printed):
+    page = Path("runs/mine/report.html").read_text()
+    assert "neggrad_plus" in page and "logit_mask" in page
+    document = hf.report.read("runs/mine/results.json", references=False)
+    assert {"neggrad_plus", "ceiling"} <= {row["method"] for row in document["rows"]}
 
-    params, logits = {"w": jnp.zeros(1)}, jnp.zeros((2, 3))
-    body = ast.parse(BLOCKS[6]).body
-    calls = [ast.unparse(node) for node in body if isinstance(node, ast.Expr)]
-    assert len(calls) == 3
-    for call in calls:
-        classifier = eval(call, {**globals(), **locals()})
-        variables = classifier.init(jax.random.key(0), jnp.zeros((2, 4)))
-        assert classifier.apply(variables, jnp.zeros((2, 4))).shape == (2, 3)
+
+def _model_has_learnt(names, printed):
+    x = names["train"].x
+    logits = names["classifier"].apply(names["variables"], x)
+    assert logits.shape == (x.shape[0], 10)
+    assert jnp.mean(jnp.argmax(logits, -1) == names["train"].y) > 0.5
+
+
+def _train_state_goes_on(names, printed):
+    moved = (
+        names["mine"].params["Dense_0"]["kernel"] - names["params"]["Dense_0"]["kernel"]
+    )
+    assert jnp.any(moved != 0)
+
+
+def _owls_are_asked_for(names, printed):
+    asked = np.asarray(names["request"].forget.id)
+    asked = asked[asked >= 0]
+    assert set(names["species"][asked]) == {"owl"}
+    assert not np.isin(names["train"].id, names["test"].id).any()
+
+
+AFTERWARDS = {
+    "twenty_lines": _forgets_in_the_readme,
+    "protocol": _remembers_both_classes,
+    "requests": _requests_are_of_the_stated_structure,
+    "many_requests": _one_model_a_class,
+    "keep_a_state": _state_is_kept,
+    "network": _graph_forgets,
+    "one_model": _one_model_forgets,
+    "gram_store": _rows_left_the_store,
+    "hypernetwork": _hypernetwork_was_asked,
+    "evaluate": _evaluation_is_beside_retraining,
+    "compare": _report_is_left,
+    "linen": _model_has_learnt,
+    "nnx": _model_has_learnt,
+    "functions": _model_has_learnt,
+    "train_state": _train_state_goes_on,
+    "own_data": _owls_are_asked_for,
+}
+
+
+def _answered(classifier, variables, test, label):
+    """How often a class is answered on its own rows."""
+    logits = classifier.apply(variables, test.x[test.y == label])
+    return float(jnp.mean(jnp.argmax(logits, -1) == label))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_runs_by_itself_and_does_what_the_text_says(
+    name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    code = BLOCKS[name]
+    for long, short in SMALLER.get(name, ()):
+        assert long in code
+        code = code.replace(long, short)
+    names = {"__name__": name}
+    exec(compile(code, f"block {name}", "exec"), names)
+    AFTERWARDS[name](names, capsys.readouterr().out)
+
+
+def test_every_block_has_a_name_and_is_tested():
+    written = [name for page in CODE for name, _ in NAMED.findall(page.read_text())]
+    fences = sum(page.read_text().count("```python\n") for page in PAGES)
+    assert len(written) == len(set(written)) == fences
+    assert set(written) == set(AFTERWARDS)
+
+
+def test_the_readme_is_one_page():
+    assert len(README.read_text().splitlines()) <= 150
+    assert len(BLOCKS["twenty_lines"].strip().splitlines()) <= 24
 
 
 def test_tables_are_up_to_date():
     found = scripts.run("readme", "--check")
     assert found.returncode == 0, found.stderr
+
+
+def test_the_table_of_methods_holds_every_public_method():
+    (tables,) = scripts.load("tables.methods")
+    public = {
+        name
+        for name in hf.__all__
+        if inspect.isfunction(getattr(hf, name))
+        and getattr(hf, name).__module__.startswith("hyperforget_jax.methods.")
+    }
+    assert public and public <= set(tables.public())  # They say what they return.
+    for name in public:
+        assert f"| `hf.{name}` |" in README.read_text()
+
+
+def test_a_method_that_is_public_and_not_in_the_table_fails(monkeypatch):
+    def random_labels(classifier: hf.Classifier) -> hf.Unlearner:
+        return hf.identity(classifier)
+
+    def with_temperature(classifier: hf.Classifier, temperature) -> hf.Unlearner:
+        return hf.identity(classifier)
+
+    (tables,) = scripts.load("tables.methods")
+    assert tables.access() in README.read_text()
+    monkeypatch.setattr(hf, "random_labels", random_labels, raising=False)
+    monkeypatch.setattr(hf, "__all__", [*hf.__all__, "random_labels"])
+    assert "| `hf.random_labels` |" in tables.access()
+    # What must be given, and nobody said what.
+    monkeypatch.setattr(hf, "random_labels", with_temperature)
+    with pytest.raises(SystemExit, match="random_labels must be given.*temperature"):
+        tables.access()
 
 
 def test_links_lead_somewhere():
@@ -146,18 +238,24 @@ def test_links_lead_somewhere():
             if target.startswith("https:"):
                 continue
             path, _, anchor = target.partition("#")
-            path, found = page.parent / path, found + 1
+            path, found = (page.parent / path if path else page), found + 1
             assert path.exists(), (page, target)
             if anchor:
                 heads = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
                 kept = [re.sub(r"[^\w\- ]", "", head).lower() for head in heads]
-                assert anchor in [head.replace(" ", "-") for head in kept]
+                assert anchor in [head.replace(" ", "-") for head in kept], target
     assert found > 20
 
 
-def test_every_public_name_that_the_readme_uses_exists():
+def test_every_public_name_that_the_pages_use_exists():
     text = "".join(page.read_text() for page in PAGES)
     for dotted in set(re.findall(r"hf\.([a-z_]+(?:\.[a-z_]+)?)", text)):
         value = hf
         for name in dotted.split("."):
             value = getattr(value, name)
+
+
+def test_the_test_command_is_where_it_is_looked_for():
+    # By .ci/run, which runs what it finds there.
+    command = r"<!-- test command -->\n```sh\n.*pytest.*\n```"
+    assert re.search(command, README.read_text())

@@ -1,15 +1,14 @@
-"""Timings, as ratios against rivals."""
+"""Timings, as ratios against baselines."""
 
 import numpy as np
 
-import hyperforget_jax as hf
-from tables.writing import RESULTS, table
+from tables.writing import rows_of, table
 
 
 def populations() -> str:
     """The ratios of the benchmark."""
-    document = hf.report.read(RESULTS / "population-benchmark.json", references=False)
-    rows = {(row["model"], row["method"]): row["metrics"] for row in document["rows"]}
+    found = rows_of("population-benchmark")
+    rows = {(row["model"], row["method"]): row["metrics"] for row in found}
     lines = []
     for model, method, what in (
         ("mlp-16", "population", "256 digit classifiers (64-16-10), checkpoints/s"),
@@ -31,19 +30,18 @@ def populations() -> str:
                 f"({ratio['min']:.1f} to {ratio['max']:.1f})",
             ]
         )
-    return table(["what", "rate", "rival", "ratio: median (range)"], lines)
+    return table(["what", "rate", "baseline", "ratio: median (range)"], lines)
 
 
 def networks() -> str:
     """A thousand models that forget at once, beside what it would cost else."""
-    document = hf.report.read(RESULTS / "fiun-benchmark.json", references=False)
     rivals = {
         "retraining": "retraining all (extrapolated from 20)",
         "loop": "a Python loop over jitted updates",
         "measuring": "measuring every Fisher anew (extrapolated from 100)",
     }
     lines, peak = [], 0.0
-    for row in document["rows"]:
+    for row in rows_of("fiun-benchmark"):
         factors, metrics = row["factors"], row["metrics"]
         if factors["rival"] == "none":
             peak = metrics["peak_gib"]["max"]
@@ -60,15 +58,15 @@ def networks() -> str:
             ]
         )
     return table(
-        ["rule", "seconds", "rival", "ratio: median (range)", "peak memory, GiB"], lines
+        ["rule", "seconds", "baseline", "ratio: median (range)", "peak memory, GiB"],
+        lines,
     )
 
 
 def pgu() -> str:
     """One request beside retraining, and the algorithm beside plain PyTorch."""
-    document = hf.report.read(RESULTS / "pgu-benchmark.json", references=False)
     lines = []
-    for row in document["rows"]:
+    for row in rows_of("pgu-benchmark"):
         factors, metrics = row["factors"], row["metrics"]
         if "ratio_to_rival" not in metrics:
             continue
@@ -82,14 +80,13 @@ def pgu() -> str:
                 f"({ratio['min']:.1f} to {ratio['max']:.1f})",
             ]
         )
-    return table(["what", "seconds", "rival", "ratio: median (range)"], lines)
+    return table(["what", "seconds", "baseline", "ratio: median (range)"], lines)
 
 
 def hypernetworks() -> str:
     """One request to a hypernetwork, and what else it would take."""
-    path = RESULTS / "dihyfo-benchmark.json"
     lines = []
-    for row in hf.report.read(path, references=False)["rows"]:
+    for row in rows_of("dihyfo-benchmark"):
         metrics = row["metrics"]
         cells = [f"{1000 * np.median(metrics['seconds']['values']):.2f}"]
         for rival in ("finetune", "retrain"):

@@ -1,14 +1,12 @@
 """Class requests of the foundation's study."""
 
-import hyperforget_jax as hf
-from tables.writing import RESULTS, of_requests, relearning, spread, table, with_worst
+from tables.writing import of_requests, relearning, rows_of, spread, table, with_worst
 
 
 def methods(preset: str) -> str:
     """Every class forgotten in turn: the mean over classes, and the worst class."""
-    document = hf.report.read(RESULTS / f"classes-{preset}.json")
     of_method: dict[str, list] = {}
-    for row in document["rows"]:
+    for row in rows_of(f"classes-{preset}"):
         of_method.setdefault(row["method"], []).append(row["metrics"])
     lines = [
         [
@@ -28,7 +26,7 @@ def methods(preset: str) -> str:
             "forget accuracy, test (worst class); target 0",
             "retain accuracy, test (worst); target retrain's",
             "MIA AUC; target retrain's",
-            "JS to oracle, nats (worst); target the ceiling's",
+            "JS to retrained, nats (worst); target the ceiling's",
             "ToW (worst); target the ceiling's",
             "relearning steps (fewest); target retrain's",
         ],

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-import hyperforget_jax as hf
-from tables.writing import RESULTS, of_requests, relearning, spread, table, with_worst
+from tables.writing import of_requests, relearning, rows_of, spread, table, with_worst
 
 
 def classes(preset: str) -> str:
@@ -32,7 +31,7 @@ def classes(preset: str) -> str:
             "method",
             "forget accuracy, test (worst class)",
             "retain gap, points (worst)",
-            "JS to oracles (worst)",
+            "JS to retrained (worst)",
             "relearning steps",
             "MIA AUC",
         ],
@@ -189,8 +188,7 @@ def ablations(preset: str) -> str:
 
 
 def _hypernetworks(preset: str, scenario: str) -> list[dict]:
-    document = hf.report.read(RESULTS / f"dihyfo-{preset}.json", references=False)
-    return [row for row in document["rows"] if row["scenario"] == scenario]
+    return [row for row in rows_of(f"dihyfo-{preset}") if row["scenario"] == scenario]
 
 
 def _by(rows: Sequence[dict], *names: str) -> dict[tuple, list[dict]]:

@@ -1,5 +1,9 @@
 """What each method reads and when."""
 
+import inspect
+import typing
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import optax
 
@@ -7,23 +11,32 @@ import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 from tables.writing import table
 
+_FIRST = ("fiun", "pgu", "dihyfo")
+_PRESETS = {"fiun": ("folded",)}
+"""Presets that read something else than the default does."""
+
+
+def public() -> dict[str, Callable[..., hf.Unlearner]]:
+    """Find the methods among the public names: functions that return an Unlearner."""
+    names = [*_FIRST, *(name for name in hf.__all__ if name not in _FIRST)]
+    functions = {name: getattr(hf, name) for name in names}
+    return {
+        name: function
+        for name, function in functions.items()
+        if inspect.isfunction(function)
+        and typing.get_type_hints(function).get("return") is hf.Unlearner
+    }
+
 
 def access() -> str:
-    """What each method reads and when, and what remains, from its access record."""
+    """Show what each method reads and when, and what remains, by its access record."""
     classifier = hf.from_linen(hf.models.MLP(()))
-    unlearners = {
-        "identity": hf.identity(classifier),
-        "logit_mask": hf.logit_mask(classifier),
-        "retrain": hf.retrain(classifier, optax.identity(), 1),
-        "finetune": hf.finetune(classifier),
-        "ascent": hf.ascent(classifier),
-        "neggrad_plus": hf.neggrad_plus(classifier),
-        "ssd": hf.ssd(classifier),
-        "fiun": hf.fiun(classifier),
-        "fiun(folded)": hf.fiun(classifier, "folded"),
-        "pgu": hf.pgu(classifier),
-        "dihyfo": _dihyfo(classifier),
-    }
+    unlearners = {}
+    for name, method in public().items():
+        arguments = _arguments(name, method, classifier)
+        unlearners[name] = method(**arguments)
+        for preset in _PRESETS.get(name, ()):
+            unlearners[f"{name}({preset})"] = method(**arguments, preset=preset)
 
     def read(names) -> str:
         return ", ".join(sorted(names)) or "–"
@@ -43,8 +56,29 @@ def access() -> str:
     )
 
 
-def _dihyfo(classifier: hf.Classifier) -> hf.Unlearner:
-    """Any hypernetwork: what the method reads does not depend on it."""
+def _arguments(name: str, method: Callable, classifier: hf.Classifier) -> dict:
+    """Whatever a method must be given: what it reads does not depend on it."""
+    known = {
+        "classifier": lambda: classifier,
+        "optimizer": optax.identity,
+        "steps": lambda: 1,
+        "hypernetwork": lambda: _hypernetwork(classifier),
+    }
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(method).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    if unknown := sorted(set(needed) - set(known)):
+        raise SystemExit(
+            f"hf.{name} must be given {unknown}: say in {__file__} what, so that it "
+            "stands in the table of methods."
+        )
+    return {each: known[each]() for each in needed}
+
+
+def _hypernetwork(classifier: hf.Classifier) -> hypernet.Hypernetwork:
     x = jnp.zeros((1, 4))
     network = hypernet.build(classifier, x, hypernet.Recipe(width=4, heads=1))
-    return hf.dihyfo(classifier, network._replace(learnt=hypernet.untrained(network)))
+    return network._replace(learnt=hypernet.untrained(network))

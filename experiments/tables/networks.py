@@ -2,8 +2,7 @@
 
 import numpy as np
 
-import hyperforget_jax as hf
-from tables.writing import RESULTS, spread, table
+from tables.writing import RESULTS, rows_of, spread, table
 
 
 def settings(preset: str) -> str:
@@ -30,7 +29,7 @@ def settings(preset: str) -> str:
         heads += [
             f"{regime}: forget accuracy (worst)",
             "retain gap, points (worst)",
-            "JS to gold",
+            "JS to retrained",
             "relearning steps",
         ]
     return table(heads, lines)
@@ -79,8 +78,8 @@ def against_mask(preset: str) -> str:
             "seeds nearer",
             "relearning steps, folded",
             "mask",
-            "gold",
-            "seeds nearer to gold",
+            "retrained",
+            "seeds nearer to retrained",
         ],
         lines,
     )
@@ -120,7 +119,7 @@ def other_requests(preset: str) -> str:
             "method",
             "forget accuracy (of rows: on the rows)",
             "retain gap, points",
-            "JS to gold",
+            "JS to retrained",
             "MIA AUC",
         ],
         lines,
@@ -132,8 +131,8 @@ def _networks(preset: str) -> dict[tuple, dict]:
     rows = [
         row
         for study in ("fiun", "fiun-depth")
-        if (path := RESULTS / f"{study}-{preset}.json").exists()
-        for row in hf.report.read(path)["rows"]
+        if (RESULTS / f"{study}-{preset}.json").exists()
+        for row in rows_of(f"{study}-{preset}")
     ]
     return {
         (

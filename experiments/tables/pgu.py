@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-import hyperforget_jax as hf
-from tables.writing import RESULTS, of_requests, relearning, spread, table, with_worst
+from tables.writing import of_requests, relearning, rows_of, spread, table, with_worst
 
 
 def classes(preset: str) -> str:
@@ -37,8 +36,8 @@ def classes(preset: str) -> str:
             "method",
             "forget accuracy, train (worst class)",
             "forget accuracy, test (worst)",
-            "retain accuracy, test, less the oracles', points (worst)",
-            "JS to oracle, nats (worst)",
+            "retain accuracy, test, less retraining's, points (worst)",
+            "JS to retrained, nats (worst)",
             "relearning steps; target retrain's",
         ],
         lines,
@@ -81,11 +80,11 @@ def rows(preset: str) -> str:
         [
             "request",
             "method",
-            "forget accuracy, train, less the oracles', points",
+            "forget accuracy, train, less retraining's, points",
             "retain, train",
             "retain, test",
-            "MIA AUC less the oracles'",
-            "KL to oracle on forgotten rows, nats; the ceiling is seed to seed",
+            "MIA AUC less retraining's",
+            "KL to retrained on forgotten rows, nats; the ceiling is seed to seed",
         ],
         lines,
     )
@@ -172,12 +171,12 @@ def ablations(preset: str) -> str:
             "method",
             f"{label}: forget accuracy, train",
             "retain, test",
-            "JS to oracle",
+            "JS to retrained",
             "relearning steps",
             "largest relative drift",
             f"{first}: forget accuracy, train",
             "retain, test",
-            "KL to oracle",
+            "KL to retrained",
         ],
         lines,
     )
@@ -187,7 +186,7 @@ def _pgu(preset: str, scenario: str) -> dict[str, list[dict]]:
     """Metrics of every request of a scenario, by method."""
     found: dict[str, list[dict]] = {}
     study = "pgu" if scenario == "class" else "pgu-rows"
-    for row in hf.report.read(RESULTS / f"{study}-{preset}.json")["rows"]:
+    for row in rows_of(f"{study}-{preset}"):
         if row["scenario"] == scenario:
             found.setdefault(row["method"], []).append(
                 {**row["metrics"], "request": row["request"]}

@@ -1,11 +1,20 @@
 """Cells and tables of Markdown, and where results lie."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+import hyperforget_jax as hf
+
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+@functools.cache
+def rows_of(record: str) -> list[dict]:
+    """The rows of a record, ``<experiment>-<preset>``, read once."""
+    return hf.report.read(RESULTS / f"{record}.json", references=False)["rows"]
 
 
 def spread(values: np.ndarray, digits: int) -> str:

@@ -34,7 +34,7 @@ def check_is_examples(data, name: str = "data") -> None:
     check_axes(**{name: data})
 
 
-def check_held_out(train: Examples, probe: Examples) -> None:
+def check_held_out(train: Examples, probe: Examples, name: str = "probe") -> None:
     """Raise unless no example of ``probe`` is one of ``train``, by their ids.
 
     Examples that weigh nothing do not count. Tracers pass.
@@ -51,8 +51,11 @@ def check_held_out(train: Examples, probe: Examples) -> None:
     )
     if shared.size:
         raise ValueError(
-            f"probe must be held out of training, but {shared.size} of its ids are "
-            f"the training data's, such as {shared[:5].tolist()}."
+            f"{name} must be held out of training, but it holds {shared.size} of the "
+            f"training examples (ids {shared[:5].tolist()}"
+            f"{', ...' if shared.size > 5 else ''}): give it other rows or, if they "
+            "are others that share the ids, ids of its own (hf.data.examples takes "
+            "id=)."
         )
 
 
@@ -100,6 +103,7 @@ def check_examples(
     check_labels(np.asarray(data.y), num_classes, name)
     if jnp.issubdtype(data.x.dtype, jnp.floating):
         finite = np.isfinite(np.asarray(data.x)).reshape(num_rows, -1).all(axis=1)
+        finite |= weight == 0  # They are as good as absent.
         if not finite.all():
             row = int((~finite).argmax())
             raise ValueError(f"{name}.x is not finite at row {row}.")

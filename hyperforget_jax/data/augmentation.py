@@ -1,12 +1,15 @@
 """Random crops and flips that depend on the example and on nothing around it."""
 
+import numbers
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from hyperforget_jax.base import Array
+from hyperforget_jax.checks import check_is
 
 __all__ = ["crop_and_flip"]
 
@@ -31,8 +34,11 @@ def crop_and_flip(
         number of the pass, an integer or one for each example, ``[N]``.
 
     Raises:
+        TypeError: a seed or a padding that is no whole number, a flip that is no bool.
         ValueError: a negative padding.
     """
+    check_is(numbers.Integral, "a whole number", seed=seed, padding=padding)
+    check_is((bool, np.bool_), "True or False", flip=flip)
     if padding < 0:
         raise ValueError(f"padding must be non-negative, got {padding}.")
 

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,8 +10,6 @@ import numpy as np
 from hyperforget_jax import files
 
 __all__ = ["cache_folder", "cached", "write_arrays"]
-
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
@@ -27,30 +24,38 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> pathlib.Pat
         cache_dir = os.environ.get("HYPERFORGET_CACHE_DIR") or pathlib.Path(
             os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hyperforget_jax"
         )
-    return pathlib.Path(cache_dir).expanduser()
+    return files.local_path("cache_dir", cache_dir)
 
 
 def cached(
     path: pathlib.Path,
     names: Sequence[str],
     make: Callable[[], tuple[np.ndarray, ...]],
+    check: Callable[..., None] = lambda *arrays: None,
 ) -> tuple[np.ndarray, ...]:
     """Arrays from a file, or made and put there.
 
-    A file that is truncated or corrupt is made again, with a warning; so is one that
-    cannot be written, which costs time and nothing else.
+    A file that is truncated, corrupt or of other content is made again, with a
+    warning; one that cannot be written is made every time, which costs time and
+    nothing else. Pickled objects are not read.
 
     Args:
         path: the ``.npz`` file.
         names: what the arrays are called in the file.
         make: makes the arrays, in the order of ``names``.
+        check: raises ValueError for arrays that are not what ``make`` makes.
     """
     if path.exists():
         try:
             # Reading to the end of a member checks its CRC: flipped bits raise here.
             with np.load(path, allow_pickle=False) as file:
-                return tuple(file[name] for name in names)
-        except _UNREADABLE as error:
+                arrays = tuple(file[name] for name in names)
+            for name, array in zip(names, arrays, strict=True):
+                if not isinstance(array, np.ndarray):
+                    raise ValueError(f"{name} is no array")
+            check(*arrays)
+            return arrays
+        except Exception as error:  # Of a crafted file NumPy raises all sorts.
             warnings.warn(
                 f"{path} is damaged ({error}) and is made again.", stacklevel=2
             )

@@ -1,10 +1,12 @@
 """Data sets by name: read, cut into three, normalised."""
 
+import numbers
 import os
 
 import numpy as np
 
 from hyperforget_jax.base import Examples
+from hyperforget_jax.checks import check_is
 from hyperforget_jax.data import cache, tfds_source
 from hyperforget_jax.data.arrays import examples
 from hyperforget_jax.data.normalisation import normalisation_of, normalise
@@ -49,12 +51,17 @@ def load(
         Splits whose inputs are float32, ``[N, H, W, C]``.
 
     Raises:
-        ValueError: an unknown data set, one without fixed images and labels, or a
-            fraction that leaves no probe or no training examples.
+        TypeError: arguments of the wrong kind.
+        ValueError: an unknown data set, one without fixed images and labels, one
+            whose files are damaged, folders that are not local, or a fraction that
+            leaves no probe or no training examples.
         FileNotFoundError: the data set has not been prepared.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string such as 'digits', got {name!r}.")
     if probe_fraction is None:
         probe_fraction = 0.2 if name == "digits" else 0.1
+    check_is(numbers.Real, "a number", probe_fraction=probe_fraction)
     if not 0 < probe_fraction < 1:
         raise ValueError(
             f"probe_fraction must lie between 0 and 1, got {probe_fraction}."
@@ -104,6 +111,7 @@ def _from_tfds(
                 path,
                 Labelled._fields,
                 lambda: tfds_source.read_split(folder, which),
+                tfds_source.check_labelled,
             )
         )
 

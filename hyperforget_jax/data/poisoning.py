@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import Array, Examples
-from hyperforget_jax.checks import check_examples, check_sizes
+from hyperforget_jax.checks import check_examples, check_key, check_sizes
 
 __all__ = ["Poisoned", "flip_labels"]
 
@@ -58,16 +58,25 @@ def flip_labels(
         The poisoned examples; inputs, weights, ids and the order are those of ``data``.
 
     Raises:
-        TypeError: ``data`` are not Examples.
+        TypeError: arguments of the wrong kind.
         ValueError: ``per_class`` not positive or more than a class has, an odd number
             of classes without ``pairs``, or pairs that are none, that repeat a class
             or that name an unknown one.
     """
-    check_examples(data, num_classes=num_classes)
+    check_key(key)
     check_sizes(per_class=per_class)
+    if num_classes is not None:
+        check_sizes(num_classes=num_classes)
+    check_examples(data, num_classes=num_classes)
     y = np.asarray(data.y).astype(np.int32)
     if num_classes is None:
         num_classes = int(y.max()) + 1
+    elif pairs is None and num_classes > y.size:
+        # Before any array of that many is made: some classes are empty.
+        raise ValueError(
+            f"num_classes={num_classes} is more than there are rows, {y.size}: pair "
+            "the classes that have some by pairs=."
+        )
     key_pairs, key_rows = jax.random.split(key)
     if pairs is None:
         paired = _random_pairs(key_pairs, num_classes)
@@ -108,11 +117,14 @@ def _random_pairs(key: Array, num_classes: int) -> np.ndarray:
 
 
 def _given_pairs(pairs: Sequence[Any], num_classes: int) -> np.ndarray:
-    labels = np.array([label for pair in pairs for label in pair])
-    # An empty list has the dtype float64.
-    if any(len(pair) != 2 for pair in pairs) or not (
-        np.issubdtype(labels.dtype, np.integer)
-    ):
+    labels = np.zeros(0, int)
+    try:
+        labels = np.array([label for pair in pairs for label in pair])
+        # An empty list has the dtype float64.
+        are_pairs = all(len(pair) == 2 for pair in pairs) and labels.dtype.kind in "iu"
+    except (TypeError, ValueError):
+        are_pairs = False
+    if not are_pairs:
         raise ValueError(
             f"pairs must be pairs of labels such as [(0, 1), (2, 3)], got {pairs!r}."
         )

@@ -64,7 +64,8 @@ def evaluate(
         classifier: the model.
         variables: its variables after unlearning.
         request: what was forgotten, with the training data.
-        examples: held-out examples, ``[M]``.
+        examples: held-out examples, ``[M]``, none of which is a training example by
+            its id.
         oracles: models retrained without the forgotten data: stacked variables (every
             leaf ``[R, ...]``), a list of variables, or :func:`prepare_oracles`' answer
             to the same request and examples, which saves measuring them again.
@@ -75,8 +76,8 @@ def evaluate(
 
     Raises:
         ValueError: a request without data or of several requests at once; logits,
-            labels and classes that do not match; logits that are not finite; oracles
-            prepared for another request.
+            labels and classes that do not match; examples that were trained on; logits
+            that are not finite; oracles prepared for another request.
     """
     data, splits = check_inputs(classifier, variables, request, examples)
     target = None

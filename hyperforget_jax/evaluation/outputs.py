@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
-from hyperforget_jax.checks import check_classifier, check_examples, check_is
+from hyperforget_jax.checks import (
+    check_classifier,
+    check_examples,
+    check_held_out,
+    check_is,
+)
 
 __all__ = [
     "Outputs",
@@ -66,9 +71,11 @@ def split_in_halves(request: ForgetRequest, examples: Examples) -> Splits:
         examples: held out, ``[M]``.
 
     Raises:
-        ValueError: a request without data, or several requests stacked.
+        ValueError: a request without data, several requests stacked, or examples that
+            were trained on.
     """
     data = _data(request)
+    check_held_out(data, examples, "examples")
     # The rows that the request names, not its classes: what is in the data and is not
     # asked for is retained, whatever its label.
     retain = request.retain.weight
@@ -102,7 +109,8 @@ def check_inputs(
 
     Raises:
         TypeError: a request or examples of the wrong type.
-        ValueError: anything else that does not fit.
+        ValueError: anything else that does not fit, examples that were trained on
+            among it. Neither rows of weight zero nor those forgotten earlier count.
     """
     check_is(ForgetRequest, "a hf.ForgetRequest", request=request)
     data = _data(request)
@@ -110,15 +118,6 @@ def check_inputs(
     check_examples(examples, num_classes=num_classes, name="examples")
     for x in (data.x, examples.x):
         check_classifier(classifier, variables, x, num_classes=num_classes)
-    if not np.any(request.classes):
-        # A request of rows covers their ids in every split.
-        held_out = np.asarray(examples.id)[np.asarray(examples.weight) > 0]
-        shared = np.intersect1d(held_out, np.asarray(request.forget.id))
-        if shared.size:
-            raise ValueError(
-                f"examples holds the ids {shared[:5].tolist()} of forgotten rows: "
-                "held-out examples need ids of their own (hf.data.examples takes id=)."
-            )
     return data, split_in_halves(request, examples)
 
 

@@ -1,11 +1,13 @@
 """A diagonal Fisher with how it was made, so that like is compared with like."""
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array
@@ -38,6 +40,16 @@ class Fisher:
     estimator: str = dataclasses.field(metadata={"static": True})
     labels: str = dataclasses.field(metadata={"static": True})
     batch_size: int | None = dataclasses.field(metadata={"static": True})
+
+
+# Users register the NamedTuples of states themselves, under names of their own; this is
+# no NamedTuple.
+export.register_pytree_node_serialization(
+    Fisher,
+    serialized_name="hyperforget_jax.fisher.Fisher",
+    serialize_auxdata=lambda static: json.dumps(static).encode(),
+    deserialize_auxdata=lambda static: tuple(json.loads(static)),
+)
 
 
 def check_comparable(first: Fisher, second: Fisher) -> None:

@@ -64,7 +64,7 @@ def merge(
 
         def step(so_far, new):
             wide = (num_models, *[1] * new.ndim)
-            new = new[None]
+            new = new[None].astype(jnp.float32)
             if how == "max":
                 larger = jnp.maximum(so_far, new)
             elif how == "sum":

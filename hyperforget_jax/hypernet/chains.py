@@ -45,7 +45,7 @@ def chain_of(
     if taps is None:
         raise NotAChain("it has no taps")
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x must be floating point, got dtype {x.dtype}.")
+        raise NotAChain(f"x must be floating point, got dtype {x.dtype}")
     order: list[str] = []
 
     def in_order(variables, x):

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from hyperforget_jax import checkpointing, checks, sharding
+from hyperforget_jax import checkpointing, checks, files, sharding
 from hyperforget_jax.base import Array, Classifier, Examples
 from hyperforget_jax.hypernet.network import Hypernetwork, Learnt
 from hyperforget_jax.hypernet.objective import Course, lesson_loss
@@ -89,12 +89,15 @@ def fit_hypernetwork(
         TypeError, ValueError: malformed arguments, another classifier, or a
             ``directory`` that holds a training begun with other ones.
         ArithmeticError: the loss was not finite.
+        BlockingIOError: another run is at work in ``directory``.
     """
     key = as_threefry(key)
     checks.check_is(
         Hypernetwork, "what hypernet.build gives", hypernetwork=hypernetwork
     )
     checks.check_is(Course, "hypernet.Course", course=course)
+    if directory is not None:
+        directory = files.local_path("directory", directory)
     checks.check_sizes(
         steps=course.steps,
         batch_size=course.batch_size,
@@ -161,7 +164,10 @@ def fit_hypernetwork(
         state, train = sharding.replicate((state, train), mesh)
         batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("examples"))
 
-    with Progress(disable=not progress, transient=True) as bar:
+    with (
+        files.owned(directory, "../.{name}.run.lock"),
+        Progress(disable=not progress, transient=True) as bar,
+    ):
         task = bar.add_task("hypernetwork", total=course.steps, completed=begun)
         while begun < course.steps:
             segment = begun // segment_steps

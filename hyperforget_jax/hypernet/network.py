@@ -236,10 +236,12 @@ def load_hypernetwork(
             f"{classifier.description!r}."
         )
     config = manifest.config
-    recipe = Recipe(**config["recipe"])
-    one = jax.ShapeDtypeStruct((1, *config["input_shape"]), jnp.float32)
+    with checkpointing.believing(path):
+        recipe = Recipe(**config["recipe"])
+        shape, masks = map(int, config["input_shape"]), int(config["masks"])
+        one = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     hypernetwork = build(classifier, one, recipe)
-    like = jax.eval_shape(lambda: untrained(hypernetwork, config["masks"]))
+    like = jax.eval_shape(lambda: untrained(hypernetwork, masks))
     learnt = checkpointing.load(path, kind=_KIND, like=like)
     return hypernetwork._replace(learnt=learnt)
 

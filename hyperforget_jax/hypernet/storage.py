@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperforget_jax import checkpointing, checks
+from hyperforget_jax import checkpointing, checks, files
 from hyperforget_jax.hypernet.zoo import Zoo
 
 __all__ = ["load_zoo", "save_zoo", "stored_zoo"]
@@ -25,8 +25,10 @@ def save_zoo(path: str | os.PathLike[str], zoo: Zoo, *, model: str = "") -> None
         model: the classifier's description.
 
     Raises:
+        TypeError: no zoo.
         FileExistsError: there is something already.
     """
+    checks.check_is(Zoo, "a hypernet.Zoo", zoo=zoo)
     checkpointing.save(path, zoo, kind=_KIND, model=model)
 
 
@@ -42,7 +44,8 @@ def load_zoo(path: str | os.PathLike[str]) -> Zoo:
         CorruptCheckpointError: files are missing, truncated or altered.
     """
     fields = checkpointing.load(path, kind=_KIND)
-    return jax.tree.map(np.asarray, Zoo(**fields))
+    with checkpointing.believing(path):
+        return jax.tree.map(np.asarray, Zoo(**fields))
 
 
 def stored_zoo(
@@ -64,12 +67,20 @@ def stored_zoo(
     Returns:
         The parts, each read from disk whenever it is asked for: as
         :func:`fit_hypernetwork` takes them.
+
+    Raises:
+        BlockingIOError: another run is making them.
     """
     checks.check_sizes(parts=parts)
-    folder = Path(directory)
-    for part in range(parts):
-        if not _part(folder, part).exists():
-            save_zoo(_part(folder, part), make(part), model=model)
+    if not callable(make):
+        raise TypeError(
+            f"make must be a function of the part's number; got {type(make).__name__}."
+        )
+    folder = files.local_path("directory", directory)
+    with files.owned(folder, ".parts.lock"):
+        for part in range(parts):
+            if not _part(folder, part).exists():
+                save_zoo(_part(folder, part), make(part), model=model)
     return _Parts(folder, parts)
 
 

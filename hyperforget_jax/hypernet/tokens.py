@@ -69,7 +69,8 @@ def tokenizer(
     Args:
         classifier: the model.
         variables: its variables, or their shapes and dtypes.
-        x: inputs ``[N, ...]``, floating point; only shape and dtype are used.
+        x: inputs ``[N, ...]``; only shape and dtype are used. Those of integers have
+            chunks alone.
         kind: ``"units"``, ``"chunks"``, or ``"auto"``: units where there are any, as
             :func:`unit_tokens` says, and chunks elsewhere.
         size: numbers in a chunk.

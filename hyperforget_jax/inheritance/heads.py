@@ -116,14 +116,14 @@ def find_head(
         ValueError: no taps, a last layer that is not one dense layer, or columns that
             are not as many as its outputs.
     """
-    if classifier.taps is None:
-        raise ValueError(
-            f"The classifier ({classifier.description}) has no taps, so its last layer "
-            "is not known: make it with hf.from_linen."
-        )
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     shapes = jax.eval_shape(lambda tree: tree, variables)
     path, taps = _last_layer(classifier, shapes, one)
+    if not path:
+        raise ValueError(
+            f"The classifier ({classifier.description}) is a single layer, which has "
+            "no name among its parameters: make it part of a module."
+        )
     if len(taps) != 1 or taps[0].kind != "dense" or len(taps[0].input.shape) != 2:
         raise ValueError(
             f"The last layer, {path}, is not one dense layer that is called once: "
@@ -179,6 +179,12 @@ def _last_layer(classifier: Classifier, variables: Any, x: Any):
         return taps
 
     found = jax.eval_shape(called, variables, x)
+    if not order:
+        raise ValueError(
+            f"The classifier ({classifier.description}) has no taps, so its last layer "
+            "is not known: make it with hf.from_linen or hf.from_nnx, or let the "
+            "function compute its last layer with hf.models.dense, by name."
+        )
     giving = [path for path, taps in found.items() if taps[-1].gives_logits]
     path = giving[0] if giving else order[-1]
     return path, found[path]

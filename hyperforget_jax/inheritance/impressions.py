@@ -61,9 +61,9 @@ class Impression(NamedTuple):
 
 
 def levels(kernel: Array, bias: Array, features: Array) -> Array:
-    """The mean logit of each class on its own examples, ``[C]``."""
+    """The mean logit of each class on its own examples, float32, ``[C]``."""
     product = jnp.einsum("cd,dc->c", features, kernel, precision=lax.Precision.HIGHEST)
-    return product + bias
+    return (product + bias).astype(jnp.float32)
 
 
 def measure(
@@ -124,12 +124,16 @@ def impress(
 
     def of_batch(rows):
         batch = forget.take(rows)
-        chosen = jax.nn.one_hot(batch.y, num_classes) * batch.weight[:, None]
+        chosen = jax.nn.one_hot(batch.y, num_classes, dtype=jnp.float32)
+        chosen = chosen * batch.weight[:, None].astype(jnp.float32)
         (tap,) = taps(variables, batch.x)[head.path]
         answers = jax.nn.softmax(classifier.apply(suppressed, batch.x))
         # Chosen, not multiplied by zero: zero times NaN is NaN.
         there = batch.weight[:, None] > 0
-        answers, given = (jnp.where(there, each, 0) for each in (answers, tap.input))
+        answers, given = (
+            jnp.where(there, each, 0).astype(jnp.float32)
+            for each in (answers, tap.input)
+        )
         highest = {"precision": lax.Precision.HIGHEST}
         return (
             jnp.sum(chosen, axis=0),

@@ -77,6 +77,7 @@ def draw(
     with matplotlib.style.context(["default", {"text.parse_math": False}]):
         figure = matplotlib.figure.Figure(figsize=(width, height))
         matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
+        colours: Any = None  # Of whichever panel is drawn last.
         for place, (heading, accuracies) in enumerate(
             [("before unlearning", before), ("after unlearning", after)]
         ):

@@ -66,27 +66,29 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """
     tree = checkpointing.load(path, kind=_KIND)
     config = checkpointing.read_manifest(path).config
-    models = {
-        architecture: Models(
-            stored["variables"],
-            _fisher(stored["fisher"], config["fisher"][architecture]),
+    with checkpointing.believing(path):
+        models = {
+            architecture: Models(
+                stored["variables"],
+                _fisher(stored["fisher"], config["fisher"][architecture]),
+            )
+            for architecture, stored in tree.items()
+        }
+        graph = Graph.create(
+            [Node(**fields) for fields in config["nodes"]],
+            [Edge(**fields) for fields in config["edges"]],
+            models,
+            [Record(**fields) for fields in config["audit"]],
         )
-        for architecture, stored in tree.items()
-    }
-    graph = Graph.create(
-        [Node(**fields) for fields in config["nodes"]],
-        [Edge(**fields) for fields in config["edges"]],
-        models,
-        [Record(**fields) for fields in config["audit"]],
-    )
-    gone = sorted(set(config["ids"]) - set(graph.names))
+        ids = dict(config["ids"])
+    gone = sorted(set(ids) - set(graph.names))
     if gone:
         raise ValueError(
             f"{os.fspath(path)} is not the graph that was saved: its nodes {gone} are "
             "gone."
         )
     for name in graph.names:
-        saved = config["ids"].get(name)
+        saved = ids.get(name)
         if graph.id(name) != saved:
             raise ValueError(
                 f"{os.fspath(path)} is not the graph that was saved: its node {name!r} "

@@ -190,6 +190,8 @@ def dihyfo(
         checks.check_key(key)  # Nothing is drawn before the request.
         checks.check_is_examples(data)
         checks.check_classifier(classifier, variables, data.x, num_classes=num_classes)
+        if probe is not None:
+            checks.check_held_out(data, probe)
         if checks.is_concrete(variables["params"], learnt):
             _check_norm(hypernetwork, learnt, variables["params"])
         nobody = jnp.zeros(num_classes, bool)

@@ -20,7 +20,7 @@ from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
-from hyperforget_jax.models import predictions
+from hyperforget_jax.models import predictions, warn_of_untapped
 from hyperforget_jax.sharding import check_mesh
 from hyperforget_jax.subspace import Grams, Store, Subspace, margins_of
 from hyperforget_jax.training.fitting import Augment
@@ -158,6 +158,7 @@ def pgu(
                 f"The classifier ({classifier.description}) has no layer whose inputs "
                 "are known: hf.pgu could not move anything."
             )
+        warn_of_untapped(classifier, variables, data.x, "hf.pgu")
 
         def answers(examples: Examples) -> tuple[Array, Array, Array]:
             logits = predictions.logits(

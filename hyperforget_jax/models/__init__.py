@@ -3,8 +3,10 @@
 from hyperforget_jax.models.adapters import from_functions, from_linen, from_nnx
 from hyperforget_jax.models.allcnn import AllCNN
 from hyperforget_jax.models.convolution import conv
+from hyperforget_jax.models.dense import dense
 from hyperforget_jax.models.networks import MLP, ConvNet, GptCNN, gpt_mlp
 from hyperforget_jax.models.resnet import ResNet18
+from hyperforget_jax.models.untapped import untapped_layers, warn_of_untapped
 from hyperforget_jax.models.vgg import SmallVGG
 from hyperforget_jax.models.vit import ViT
 
@@ -17,8 +19,11 @@ __all__ = [
     "SmallVGG",
     "ViT",
     "conv",
+    "dense",
     "from_functions",
     "from_linen",
     "from_nnx",
     "gpt_mlp",
+    "untapped_layers",
+    "warn_of_untapped",
 ]

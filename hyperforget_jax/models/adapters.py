@@ -9,12 +9,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
-from hyperforget_jax.models.taps import linen_tapped, linen_taps
+from hyperforget_jax.models.linen_taps import linen_tapped, linen_taps
+from hyperforget_jax.models.nnx_taps import mark_layers
+from hyperforget_jax.models.taps import Marked, tap, taps_of
 
 __all__ = ["from_functions", "from_linen", "from_nnx"]
 
 # Far below any logit a trained model gives, and finite: an infinite loss has no mean.
 _MASKED_LOGIT = -1e4
+
+# Any number: what is drawn from other streams is not what dropout draws.
+_OTHER_STREAMS = 1
 
 
 def from_linen(
@@ -33,7 +38,8 @@ def from_linen(
 
     Returns:
         A classifier with taps. Its variables are Flax's own; training mode updates
-        every collection but ``params``, and draws dropout from its key.
+        every collection but ``params``, and draws from its key: dropout, and streams
+        of any other name (``self.make_rng("noise")``).
     """
     train_options, eval_options = dict(train or {}), dict(eval or {})
 
@@ -54,8 +60,10 @@ def from_linen(
     def apply_train(key: Array, variables: Variables, x: Array):
         own = _unmasked(variables)
         mutable = sorted(set(own) - {"params"})
+        # Flax takes the stream "params" for every stream that is not there.
+        rngs = {"dropout": key, "params": jax.random.fold_in(key, _OTHER_STREAMS)}
         logits, updates = module.apply(
-            own, x, rngs={"dropout": key}, mutable=mutable, **train_options
+            own, x, rngs=rngs, mutable=mutable, **train_options
         )
         return _masked(logits, variables), {**variables, **updates}
 
@@ -82,7 +90,10 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
     Returns:
         A classifier whose variables are plain nested dictionaries: ``params`` holds
         every ``nnx.Param``, ``batch_stats`` every ``nnx.BatchStat``, ``other`` what
-        else the model keeps. It has no taps.
+        else the model keeps; entries of lists have their number as a name, ``"0"``. It
+        has taps of every plain ``nnx.Linear``, ``nnx.LinearGeneral`` (so of each
+        projection of attention), ``nnx.Conv`` and ``nnx.Einsum`` that is called outside
+        of loops.
     """
 
     if isinstance(create, nnx.Module):
@@ -113,7 +124,7 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         return nnx.merge(graph, params, batch_stats, _seeded(random, key), other)
 
     def as_variables(parts) -> Variables:
-        params, batch_stats, _, other = (nnx.to_pure_dict(part) for part in parts)
+        params, batch_stats, _, other = map(_as_dictionary, parts)
         variables = {"params": params}
         if batch_stats:
             variables["batch_stats"] = batch_stats
@@ -135,8 +146,14 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         updated = as_variables(split(model)[1:])
         return _masked(logits, variables), {**variables, **updated}
 
+    def marked(variables: Variables, x: Array) -> Array:
+        model: Any = merge(graph_eval, variables, jax.random.key(0))
+        mark_layers(model)
+        return model(x)
+
     name = getattr(create, "__qualname__", type(create).__name__)
-    return Classifier(init, apply, apply_train, None, f"nnx:{name}")
+    taps, tapped = _readable(marked)
+    return Classifier(init, apply, apply_train, taps, f"nnx:{name}", tapped)
 
 
 def from_functions(
@@ -147,27 +164,55 @@ def from_functions(
 ) -> Classifier:
     """A pair of pure functions over any parameter pytree as a Classifier.
 
+    Methods that change one layer by another rule than the rest ask for layers by
+    name: ``hf.fiun`` for the last one, ``hf.pgu`` for all that it moves. A function
+    names a dense layer by computing it with :func:`hyperforget_jax.models.dense`:
+
+        def apply(params, x):
+            x = jax.nn.relu(hf.models.dense(params["hidden"], x, "hidden"))
+            return hf.models.dense(params["head"], x, "head")
+
     Args:
-        init: ``(key, x) -> params``.
+        init: ``(key, x) -> params``. It is given zeros like ``x``: of the inputs it
+            knows shape and dtype alone.
         apply: ``(params, x) -> logits [N, C]``, the same in training and evaluation.
         description: one line for manifests.
 
     Returns:
-        A classifier whose variables are ``{"params": params}``. It has no taps.
+        A classifier whose variables are ``{"params": params}``, with taps of the layers
+        that ``apply`` names.
     """
 
     def init_variables(key: Array, x: Array) -> Variables:
-        return {"params": init(key, x)}
+        # Else retraining would begin from rows that are to be forgotten.
+        return {"params": init(key, jnp.zeros(x.shape, x.dtype))}
+
+    def unmasked(variables: Variables, x: Array) -> Array:
+        return apply(variables["params"], x)
 
     def apply_variables(variables: Variables, x: Array) -> Array:
-        return _masked(apply(variables["params"], x), variables)
+        return _masked(unmasked(variables, x), variables)
 
     def apply_train(key: Array, variables: Variables, x: Array):
         del key  # Nothing here is random.
         return apply_variables(variables, x), variables
 
+    taps, tapped = _readable(unmasked)
     name = description or getattr(apply, "__qualname__", type(apply).__name__)
-    return Classifier(init_variables, apply_variables, apply_train, None, name)
+    return Classifier(init_variables, apply_variables, apply_train, taps, name, tapped)
+
+
+def _readable(marked: Marked):
+    """The functions ``taps`` and ``tapped`` of a model whose layers are marked."""
+
+    def taps(variables: Variables, x: Array):
+        return taps_of(marked, _unmasked(variables), x)
+
+    def tapped(variables: Variables, x: Array, shifts):
+        logits, calls = tap(marked, _unmasked(variables), x, shifts)
+        return _masked(logits, variables), calls
+
+    return taps, tapped
 
 
 def _unmasked(variables: Variables) -> Variables:
@@ -180,12 +225,28 @@ def _masked(logits: Array, variables: Variables) -> Array:
     return jnp.where(variables[OUTPUT_MASK][None, :], _MASKED_LOGIT, logits)
 
 
+def _as_dictionary(state) -> dict[str, Any]:
+    """A state as nested dictionaries whose keys are names, so that paths are strings.
+
+    Flax reads a name that is a number as the number.
+    """
+
+    def named(node):
+        if not isinstance(node, Mapping):
+            return node
+        return {str(name): named(child) for name, child in node.items()}
+
+    return named(nnx.to_pure_dict(state))
+
+
 def _seeded(random, key: Array):
     """The state of every random stream of a model, begun anew from one key."""
 
     def begun(index: int, leaf):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jnp.broadcast_to(jax.random.fold_in(key, index), leaf.shape)
+            own = jax.random.fold_in(key, index)
+            # Layers that are stacked (nnx.vmap) have a stream each.
+            return jax.random.split(own, leaf.shape) if leaf.shape else own
         return jnp.zeros(leaf.shape, leaf.dtype)  # A stream's count of draws.
 
     leaves, structure = jax.tree.flatten(random)

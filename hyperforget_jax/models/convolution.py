@@ -30,13 +30,14 @@ def conv(
     batch_group_count: int = 1,
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: Any = None,
 ) -> Array:
     """``lax.conv_general_dilated`` with an implementation chosen by the platform.
 
-    For ``flax.linen.Conv(..., conv_general_dilated=conv)``: the layer, its HWIO
-    kernel and every interceptor stay Flax's own. On the CPU the convolution is
-    patches times a matrix; grouped and transposed convolutions, and layouts other
-    than channels-last, are left to XLA everywhere.
+    For ``flax.linen.Conv(..., conv_general_dilated=conv)``, and for ``flax.nnx.Conv``:
+    the layer, its HWIO kernel and every interceptor stay Flax's own. On the CPU the
+    convolution is patches times a matrix; grouped and transposed convolutions, and
+    layouts other than channels-last, are left to XLA everywhere.
 
     Args:
         lhs: inputs, ``[N, *spatial, C_in]``.
@@ -50,6 +51,8 @@ def conv(
         batch_group_count: as for ``lax.conv_general_dilated``.
         precision: of the products.
         preferred_element_type: of the accumulation.
+        out_sharding: as for ``lax.conv_general_dilated``, to which the convolution is
+            left where it is given.
 
     Returns:
         Outputs, ``[N, *spatial, C_out]``.
@@ -87,10 +90,12 @@ def conv(
             batch_group_count=batch_group_count,
             precision=precision,
             preferred_element_type=preferred_element_type,
+            **({} if out_sharding is None else {"out_sharding": out_sharding}),
         )
 
     plain = (
         numbers == channels_last
+        and out_sharding is None
         and feature_group_count == batch_group_count == 1
         and all(d == 1 for d in lhs_dilation or ())
         and all(size >= 0 for pair in pads for size in pair)

@@ -170,7 +170,7 @@ def compare(
             method,
             metrics[method],
             dataset=dataset,
-            model=model or " ".join(classifier.description.split()),
+            model=model or " ".join(classifier.description.split()) or "a classifier",
             scenario="class" if labels else "rows",
             request=name,
             access=(access or {}).get(method),

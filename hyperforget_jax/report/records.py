@@ -157,8 +157,9 @@ def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:
     Raises:
         ValueError: not JSON, or not this schema; the message names the file.
     """
+    file = files.local_path("path", path)
     try:
-        document = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"))
         validate(document, references=references)
     except ValueError as error:
         raise ValueError(f"{path} is not a results file: {error}") from error

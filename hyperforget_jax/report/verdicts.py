@@ -223,7 +223,7 @@ def _cost(ours: Mapping, theirs: Mapping[str, Mapping]) -> _Finding:
     target = theirs.get("retrain", {}).get(name) or theirs.get("original", {}).get(name)
     if name not in ours or target is None:
         return _Finding("missing", "what it costs in retained accuracy")
-    points = 100 * (ours[name]["mean"] - target["mean"])
+    points = round(100 * (ours[name]["mean"] - target["mean"]), 1) + 0.0  # No "-0.0".
     match _difference(ours[name], target, _RETAIN):
         case "less":
             return _Finding("cost", f"loses {-points:.1f} points of retained accuracy")

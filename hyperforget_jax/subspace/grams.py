@@ -98,6 +98,8 @@ def measure(
         weight = batch.weight.astype(jnp.float32)
         # One row at a time: whatever axes a layer has, all are of this one example.
         taps = jax.vmap(lambda row: taps_of(variables, row[None]))(x)
+        if not taps:
+            raise _untapped(classifier)
         values = {}
         for path, calls in taps.items():
             layer = layer_at(variables["params"], path)
@@ -195,10 +197,15 @@ def _taps_of(classifier: Classifier) -> TapsFn:
         return lambda variables, x: tapped(variables, x, {})[1]
     if classifier.taps is not None:
         return classifier.taps
-    raise ValueError(
+    raise _untapped(classifier)
+
+
+def _untapped(classifier: Classifier) -> ValueError:
+    return ValueError(
         "Gram matrices need taps, and the classifier "
-        f"({classifier.description or 'no description'}) has none: build it with "
-        "hf.from_linen."
+        f"({classifier.description or 'no description'}) has none, so that hf.pgu "
+        "could not move anything: build it with hf.from_linen or hf.from_nnx, or "
+        "let the function compute its layers with hf.models.dense."
     )
 
 

@@ -102,22 +102,23 @@ def load_store(
     config = checkpointing.read_manifest(path).config or {}
     loaded = checkpointing.load(path, kind=_KIND, model=classifier.description)
     digest = checkpointing.digest(variables)
-    if config["variables"] != digest:
+    with checkpointing.believing(path):
+        saved, prepared = config["variables"], config["preprocessing"]
+        store = Store(
+            Grams(**loaded["grams"]),
+            Ledger(**loaded["ledger"]),
+            Margins(**loaded["margins"]),
+        )
+    if saved != digest:
         raise ValueError(
             f"{path} holds the Gram matrices of a model with other variables (digest "
-            f"{config['variables'][:12]}, given {digest[:12]}): load it for the "
-            "variables that it was saved with."
+            f"{saved:.12}, given {digest:.12}): load it for the variables that it was "
+            "saved with."
         )
     given = dict(preprocessing)
-    if checkpointing.config_hash(config["preprocessing"]) != checkpointing.config_hash(
-        given
-    ):
+    if checkpointing.config_hash(prepared) != checkpointing.config_hash(given):
         raise ValueError(
-            f"{path} is of data prepared by {config['preprocessing']}, not by {given}: "
-            "what is taken out must be prepared as what was added."
+            f"{path} is of data prepared by {prepared}, not by {given}: what is taken "
+            "out must be prepared as what was added."
         )
-    return Store(
-        Grams(**loaded["grams"]),
-        Ledger(**loaded["ledger"]),
-        Margins(**loaded["margins"]),
-    )
+    return store

@@ -257,7 +257,10 @@ def descend_on(
             next_orders.append(dealt)
             rows, rounds = (leaf[within] for leaf in dealt)
             weight = jnp.broadcast_to(there[index], rows.shape)
-            examples = source.take(rows)._replace(weight=weight)
+            examples = source.take(rows)
+            # Where nothing counts, row 0 was drawn, and is nobody's to read.
+            x = jnp.where(there[index] > 0, examples.x, jnp.zeros_like(examples.x))
+            examples = examples._replace(x=x, weight=weight)
             batches.append(Batch(examples, rounds))
 
         def objective(params):

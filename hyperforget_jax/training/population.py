@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from hyperforget_jax import checkpointing, checks, sharding
+from hyperforget_jax import checkpointing, checks, files, sharding
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.memory import members_at_once
@@ -124,6 +124,7 @@ def fit_population(
     Raises:
         TypeError, ValueError: malformed arguments, or a ``directory`` that holds a run
             begun with other ones.
+        BlockingIOError: another run is at work in ``directory``.
     """
     check_optimizer(optimizer)
     checks.check_sizes(steps=steps, members=members, batch_size=batch_size)
@@ -133,6 +134,8 @@ def fit_population(
     if mesh is not None:
         sharding.check_mesh(mesh, "population")
     checks.check_is_examples(data)
+    if directory is not None:
+        directory = files.local_path("directory", directory)
     starts = jax.tree.map(jnp.asarray, starts)
     one_start = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts
@@ -265,7 +268,10 @@ def fit_population(
         return jax.tree.map(np.asarray, (chunk, stacked))
 
     num_chunks = -(-members // chunk_size)
-    with Progress(disable=not progress, transient=True) as bar:
+    with (
+        files.owned(directory),
+        Progress(disable=not progress, transient=True) as bar,
+    ):
         task = bar.add_task(f"{members} classifiers", total=num_chunks * steps)
         chunks = [
             run_chunk(index, lambda count: bar.advance(task, count))

@@ -58,8 +58,10 @@ def program_digest(function: Callable[..., Any], *shapes: Any) -> str:
 
 def numerics() -> dict[str, Any]:
     """Read the settings of JAX that numbers depend on."""
-    names = ("enable_x64", "threefry_partitionable", "default_matmul_precision")
-    return {name: getattr(jax.config, f"jax_{name}") for name in names}
+    return {
+        name: getattr(jax.config, f"jax_{name}")
+        for name in ("enable_x64", "threefry_partitionable", "default_matmul_precision")
+    }
 
 
 def key_of(key: Array) -> dict[str, Any]:

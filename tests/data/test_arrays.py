@@ -1,5 +1,7 @@
 """Arrays become examples, or the message says which row is wrong and how."""
 
+import hashlib
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ Y = np.array([0, 1, 2, 1])
 def test_defaults():
     data = examples(X, Y)
     chex.assert_trees_all_equal(data.weight, jnp.ones(4, jnp.int32))
-    chex.assert_trees_all_equal(data.id, jnp.arange(4, dtype=jnp.int32))
+    assert np.all(np.diff(data.id) == 1) and data.id[0] >= 0
     chex.assert_trees_all_equal(data.y, jnp.array([0, 1, 2, 1], jnp.int32))
     assert {leaf.dtype for leaf in data[1:]} == {jnp.dtype("int32")}
     assert all(isinstance(leaf, jax.Array) for leaf in data)
@@ -75,12 +77,18 @@ def test_ids_are_accepted_exactly_if_distinct(ids):
         (
             {"weight": [1, 1, 1, 2**32]},
             ValueError,
-            "fit int32, got 4294967296 at row 3",
+            "fit int32.*got 4294967296",
         ),
         ({"y": [0, 1, -1, 1]}, ValueError, "labels non-negative, got -1 at row 2"),
-        ({"y": [0.0, 1, 2, 1]}, TypeError, "y must be integers, got dtype float64"),
         ({"num_classes": 2}, ValueError, r"labels in \[0, 2\), got 2 at row 2"),
+        ({"num_classes": 2.0}, TypeError, "num_classes must be a whole number.*=2.0"),
+        ({"num_classes": True}, TypeError, "num_classes must be a whole number.*=True"),
+        ({"num_classes": 0}, ValueError, "num_classes must be positive, got.*0"),
+        ({"weight": ["a"] * 4}, TypeError, "weight must be integers, got dtype <U1"),
+        ({"id": [None] * 4}, TypeError, "id must be integers, got dtype object"),
         ({"x": X.astype(np.uint8)}, TypeError, "x must be floating.*uint8.*data.load"),
+        ({"x": X + 0j}, TypeError, "x must be floating point, got dtype complex64"),
+        ({"x": np.full((4, 2), 2**31)}, ValueError, "x must fit int32, got 2147483648"),
         ({"x": X.astype(bool)}, TypeError, "x must be floating point, got dtype bool"),
         ({"x": np.zeros(4)}, ValueError, r"x must be \[N, ...\], got shape \(4,\)"),
         ({"x": np.float32(1)}, ValueError, r"x must be \[N, ...\], got shape \(\)"),
@@ -94,6 +102,127 @@ def test_messages(change, error, message):
     arguments = {"x": X, "y": Y} | change
     with pytest.raises(error, match=message):
         examples(arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+# What people have for labels, and the line that the message must offer for it.
+LABELS = {
+    "from one": (Y + 1, {"num_classes": 3}, "count from 1", "y - 1"),
+    "one-hot": (
+        np.eye(3, dtype=int)[Y],
+        {},
+        r"y must have shape \(4,\)",
+        "y.argmax(-1)",
+    ),
+    "soft": (np.eye(3)[Y], {}, "one-hot", "y.argmax(-1)"),
+    "a column": (Y[:, None], {}, r"got \(4, 1\)", "y[:, 0]"),
+    "names": (np.array(["a", "b", "c", "b"]), {}, "dtype <U1", "NUMBER"),
+    "objects": (np.array(["a", "b", None, "b"]), {}, "dtype object", None),
+    "bytes": (np.array([b"a", b"b", b"c", b"b"]), {}, r"dtype \|S1", "NUMBER"),
+    "written": (Y.astype(str), {}, "dtype <U21", "np.asarray(y).astype(int)"),
+    "boxed": (Y.astype(object), {}, "dtype object", "np.asarray(y).astype(int)"),
+    "booleans": (Y > 0, {}, "dtype bool", "np.asarray(y).astype(int)"),
+    "whole floats": (Y.astype(float), {}, "dtype float64", "y.astype(int)"),
+    "halves": (Y / 2, {}, "dtype float64", "NUMBER"),
+    "signs": (np.array([-1, 1, -1, 1]), {}, "non-negative, got -1 at row 0", "NUMBER"),
+    "gaps": (Y * 10, {"num_classes": 3}, "got 10 at row 1", "NUMBER"),
+    "times": (np.zeros(4, "datetime64[s]"), {}, "dtype datetime64", "NUMBER"),
+}
+NUMBER = "np.unique(y, return_inverse=True)[1]"
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_are_refused_with_the_line_that_mends_them(kind):
+    y, options, message, line = LABELS[kind]
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        examples(X, y, **options)
+    line = NUMBER if line in ("NUMBER", None) else line
+    assert f"`{line}`" in str(caught.value)
+    if kind == "objects":
+        return  # NumPy does not sort None beside strings: nobody has numbers for it.
+    mended = eval(line, {"np": np, "y": y})
+    assert set(examples(X, mended, **options).y.tolist()) <= {0, 1, 2}
+
+
+def test_ragged_rows_and_things_that_are_no_arrays():
+    for x in ([[1.0], [1.0, 2.0]], None, {"a": 1}, "text", object()):
+        with pytest.raises(TypeError, match="data.x must be"):
+            examples(x, Y)
+    with pytest.raises(TypeError, match="data.y must be an array"):
+        jax.jit(lambda y: examples(X, y))(jnp.asarray(Y))
+
+
+def test_masked_entries():
+    with pytest.raises(ValueError, match=r"x has 16 masked entries.*x.filled\(0\)"):
+        examples(np.ma.masked_less(X, 1), Y)
+    with pytest.raises(ValueError, match="y has 1 masked entries"):
+        examples(X, np.ma.masked_equal(Y, 0))
+    whole = examples(np.ma.masked_less(X, -1), np.ma.masked_equal(Y, 7))
+    chex.assert_trees_all_equal(whole, examples(X, Y))
+
+
+KINDS = {
+    "big-endian": lambda x: x.astype(">f4"),
+    "long doubles": lambda x: x.astype(np.longdouble),
+    "doubles": lambda x: x.astype(np.float64),
+    "a view": lambda x: np.ascontiguousarray(x.T).T,
+    "read-only": lambda x: np.broadcast_to(x, x.shape),
+    "lists": np.ndarray.tolist,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("labels", ["uint8", "uint64", ">i4", "int16"])
+def test_numbers_of_any_layout_are_the_same_examples(kind, labels):
+    x = np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
+    expected = examples(x, Y)
+    chex.assert_trees_all_equal(examples(KINDS[kind](x), Y.astype(labels)), expected)
+
+
+def test_files_mapped_into_memory(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    chex.assert_trees_all_equal(examples(mapped, Y), examples(X, Y))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint16", ">i8"])
+def test_tokens_stay_integers(dtype):
+    tokens = np.arange(12).reshape(4, 3)
+    for x in (tokens.astype(dtype), jnp.asarray(tokens)):
+        data = examples(x, Y)
+        assert data.x.dtype == jnp.int32
+        assert data.x.tolist() == tokens.tolist()
+
+
+def test_ids_by_default_are_the_inputs_own():
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    data = examples(x, Y)
+    # Whatever their labels, weights and layout, in this process and in any other.
+    again = examples(jnp.asarray(x).reshape(4, 2, 3), Y[::-1], weight=[1, 0, 2, 1])
+    assert again.id.tolist() == data.id.tolist()
+    first = int.from_bytes(hashlib.sha256(x.tobytes()).digest()[:8], "little")
+    first %= 2**31 - 4
+    assert data.id.tolist() == list(range(first, first + 4))
+    assert not set(data.id.tolist()) & set(examples(x + 1, Y).id.tolist())
+
+
+def test_stretches_of_ids_meet_as_seldom_as_is_said():
+    """Of 300 splits of 1000 rows, a pair meets with probability 1000 / 2**30."""
+    rng = np.random.default_rng(0)
+    ids = [
+        examples(rng.normal(size=(1000, 1)), np.zeros(1000, int)).id[np.array([0, -1])]
+        for _ in range(300)
+    ]
+    begin, end = np.sort(np.array(ids), axis=0).T
+    assert begin.min() >= 0 and end.max() < 2**31
+    meetings = np.count_nonzero(begin[1:] <= end[:-1])
+    # 44850 pairs: 0.042 meetings are expected, and three have a chance of 1e-5.
+    assert meetings < 3
+    # Spread over all of the space: the mean of 300 uniforms, within five deviations.
+    assert abs(begin.mean() / 2**31 - 0.5) < 5 / np.sqrt(12 * 300)
+
+
+def test_ids_that_are_given_are_kept():
+    assert examples(X, Y, id=[5, 2**31 - 1, 0, 3]).id.tolist() == [5, 2**31 - 1, 0, 3]
 
 
 # The last is finite in double precision alone.

@@ -111,5 +111,10 @@ def test_padding_rows_do_no_harm():
 def test_messages():
     with pytest.raises(ValueError, match="padding must be non-negative, got -1"):
         crop_and_flip(padding=-1)
+    for name in ("seed", "padding"):
+        with pytest.raises(TypeError, match=f"{name} must be a whole number"):
+            crop_and_flip(**{name: 1.5})
+    with pytest.raises(TypeError, match="flip must be True or False"):
+        crop_and_flip(flip="left")
     with pytest.raises(ValueError, match=r"images \[N, H, W, C\], got shape \(8, 5\)"):
         crop_and_flip()(X[:, :, 0, 0], ID, 0)

@@ -1,7 +1,9 @@
 """Whole files or none, and damage is noticed."""
 
+import io
 import pathlib
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -112,6 +114,47 @@ def test_an_archive_without_the_arrays_is_made_again(tmp_path):
     cache.write_arrays(path, {"images": ARRAYS["images"]})
     with pytest.warns(UserWarning, match="is damaged.*labels"):
         assert_is_arrays(cache.cached(path, list(ARRAYS), make))
+
+
+def absurd(shape, dtype="|u1"):
+    """An array's file whose header claims what its bytes do not hold."""
+    file = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + bytes(8)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        absurd((10**15, 28, 28, 1)),
+        absurd((2**62, 2**62)),
+        absurd((50, 100), "|O"),
+        b"\x93NUMPY\x01\x00\x10\x00{'shape': import}",
+        b"\x93NUMPY\x09\x00",
+        b"",
+    ],
+)
+def test_crafted_archives_are_made_again(tmp_path, member):
+    path = tmp_path / "file.npz"
+    cache.write_arrays(path, {"labels": ARRAYS["labels"]})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("images.npy", member)
+    with pytest.warns(UserWarning, match="file.npz is damaged.*made again"):
+        assert_is_arrays(cache.cached(path, list(ARRAYS), make))
+
+
+def test_what_make_would_not_make_is_made_again(tmp_path):
+    path = tmp_path / "file.npz"
+    cache.write_arrays(path, {**ARRAYS, "labels": np.zeros(3)})
+
+    def check(images, labels):
+        if labels.shape != images.shape[:1]:
+            raise ValueError("labels are of another shape")
+
+    with pytest.warns(UserWarning, match="is damaged .labels are of another shape"):
+        assert_is_arrays(cache.cached(path, list(ARRAYS), make, check))
+    assert_is_arrays(cache.cached(path, list(ARRAYS), never, check))
 
 
 def test_folder(monkeypatch, tmp_path):

@@ -73,6 +73,14 @@ def test_probe_fraction_message(fraction):
         load(probe_fraction=fraction)
 
 
+@pytest.mark.parametrize("wrong", [None, 3, ["mnist"]])
+def test_a_name_that_is_none(wrong):
+    with pytest.raises(TypeError, match="name must be a string"):
+        load(wrong)
+    with pytest.raises(TypeError, match="probe_fraction must be a number"):
+        load(probe_fraction="half")
+
+
 def test_another_data_set_by_name(make_tiny, tiny_arrays):
     splits = load("tiny_shapes", data_dir=make_tiny())
     assert_well_made(splits, (4, 5, 3), 3)
@@ -114,6 +122,26 @@ def test_a_damaged_cache_is_decoded_again(make_tiny, private_cache):
     for file in private_cache.iterdir():
         file.write_bytes(file.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="is damaged"):
+        chex.assert_trees_all_equal(load("tiny_shapes", data_dir=root), first)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": np.zeros((30, 4, 5, 3), np.float32)},
+        {"images": np.zeros((30, 60), np.uint8)},
+        {"labels": np.zeros(29, np.int32)},
+        {"labels": np.zeros(30)},
+    ],
+)
+def test_a_crafted_cache_is_decoded_again(make_tiny, private_cache, change):
+    root = make_tiny()
+    first = load("tiny_shapes", data_dir=root)
+    (file,) = private_cache.glob("*train*")
+    with np.load(file) as held:
+        arrays = dict(held)
+    np.savez(file, **{**arrays, **change})
+    with pytest.warns(UserWarning, match="is damaged .*not"):
         chex.assert_trees_all_equal(load("tiny_shapes", data_dir=root), first)
 
 

@@ -143,6 +143,8 @@ def test_any_data(rows, per_class, seed):
         (21, {}, r"per_class=21 is more than class \d has: 20 rows"),
         (1, {"num_classes": 7}, "num_classes must be even.*got 7: give pairs="),
         (1, {"num_classes": 8}, "per_class=1 is more than class [67] has: 0 rows"),
+        (1, {"num_classes": 2**40}, "num_classes=.* is more than there are rows, 120"),
+        (1, {"pairs": 3}, "must be pairs of labels such as .*got 3"),
         (1, {"num_classes": 4}, r"labels in \[0, 4\)"),
         (1, {"pairs": []}, r"pairs of labels such as \[\(0, 1\).*got \[\]"),
         (1, {"pairs": [(0, 1, 2)]}, r"pairs of labels.*got \[\(0, 1, 2\)\]"),
@@ -165,6 +167,15 @@ def test_the_class_with_the_fewest_rows_is_named():
         flip_labels(KEY, data, 15)
     poisoned = flip_labels(KEY, data, 15, pairs=[(0, 1)])
     assert poisoned.rows.shape == (30,)
+
+
+def test_arguments_of_the_wrong_kind():
+    with pytest.raises(TypeError, match="per_class must be a whole number.*1.5"):
+        flip_labels(KEY, DATA, 1.5)
+    with pytest.raises(TypeError, match="num_classes must be a whole number.*'a'"):
+        flip_labels(KEY, DATA, 1, num_classes="a")
+    with pytest.raises(TypeError, match="key must be a typed key"):
+        flip_labels(jnp.zeros(2, jnp.uint32), DATA, 1)
 
 
 def test_data_must_be_examples():

@@ -199,3 +199,24 @@ class KullbackLeiblerTest(chex.TestCase):
         p = jnp.array([[0.0, 1.0, -jnp.inf]])
         got = kullback_leibler(jnp.array([[0.0, 1.0, -400.0]]), p)
         np.testing.assert_allclose(got, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_classes_at_minus_infinity_are_absent(place):
+    """As if their logits were very low, or as without them where both lack them."""
+    other = jnp.array([[0.5, -1.0, 2.0]])
+    gone = jnp.array([[0.0, 1.0, 2.0]]).at[0, place].set(-jnp.inf)
+    low = jnp.where(jnp.isneginf(gone), -1e5, gone)
+    for distance in (jensen_shannon, output_distance):
+        np.testing.assert_allclose(distance(gone, other), distance(low, other))
+        np.testing.assert_allclose(distance(gone, gone), 0, atol=1e-7)
+    np.testing.assert_allclose(
+        kullback_leibler(other, gone), kullback_leibler(other, low)
+    )
+    assert np.isinf(kullback_leibler(gone, other)).all()
+    both = jnp.where(jnp.isneginf(gone), -jnp.inf, other)
+    rest = np.delete(np.arange(3), place)
+    for distance in (jensen_shannon, output_distance, kullback_leibler):
+        np.testing.assert_allclose(
+            distance(gone, both), distance(gone[:, rest], both[:, rest]), rtol=1e-5
+        )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from hyperforget_jax import data
 from hyperforget_jax.base import Classifier
 from hyperforget_jax.evaluation import (
     Spread,
@@ -409,6 +410,41 @@ def test_evaluation_compiles_once(linear, make_variables, train, held_out):
     first = run(0, 0)
     assert first > 0
     assert run(1, 5) == first
+
+
+@pytest.mark.parametrize("kind", ["class", "rows"])
+def test_examples_that_were_trained_on(
+    linear, good, train, held_out, request_class, request_rows, oracles, kind
+):
+    request = request_class if kind == "class" else request_rows
+    judge = {
+        "evaluate": lambda test: evaluate(linear, good, request, test),
+        "prepare_oracles": lambda test: prepare_oracles(linear, oracles, request, test),
+        "ceiling": lambda test: ceiling(linear, oracles, request, test),
+    }
+    leak = held_out._replace(id=held_out.id.at[jnp.array([3, 5])].set(train.id[7:9]))
+    for call in judge.values():
+        with pytest.raises(ValueError, match=r"examples .* holds 120 of the training"):
+            call(train)
+        with pytest.raises(ValueError, match=r"holds 2 of .*\[7, 8\]\).*takes id="):
+            call(leak)
+    # Also where others were measured for the same halves of other examples.
+    prepared = prepare_oracles(linear, oracles, request, held_out)
+    with pytest.raises(ValueError, match="holds 2 of the training"):
+        prepare_oracles(linear, prepared, request, leak)
+    # Rows that weigh nothing are not there, on either side.
+    judge["evaluate"](leak.without(jnp.array([3, 5])))
+    gone = request._replace(data=train.without(jnp.array([7, 8])))
+    evaluate(linear, good, gone, leak)
+
+
+def test_arrays_that_come_in_apart(linear, good, train, held_out):
+    """Two splits made from arrays share no id; the same array twice shares all."""
+    rows = [data.examples(split.x, split.y) for split in (train, held_out, train)]
+    request = forget_classes(rows[0], [2])
+    evaluate(linear, good, request, rows[1])
+    with pytest.raises(ValueError, match="holds 120 of the training examples"):
+        evaluate(linear, good, request, rows[2])
 
 
 def test_bad_input_is_named(linear, good, train, held_out, request_class, oracles):

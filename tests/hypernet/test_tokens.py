@@ -400,6 +400,8 @@ def test_errors_say_what_was_given():
         tokens.tokenizer(classifier, params, X)
     with pytest.raises(ValueError, match="x must be floating point, got dtype int32"):
         tokens.unit_tokens(classifier, variables, jnp.zeros((1, 8, 8, 2), jnp.int32))
+    whole = tokens.tokenizer(classifier, variables, jnp.zeros((1, 8, 8, 2), jnp.int32))
+    assert whole.kind == "chunks"
     for size in (0, 1.5):
         with pytest.raises(ValueError, match=f"size must be a positive .* got {size}"):
             tokens.chunk_tokens(params, size)

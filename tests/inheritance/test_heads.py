@@ -135,7 +135,11 @@ def test_malformed_heads_are_refused():
     )
     with pytest.raises(ValueError, match="no taps.*make it with hf.from_linen"):
         find_head(bare, bare.init(jax.random.key(0), DATA.x), DATA.x)
-    assert widen(bare, range(4), 6).taps is None
+    with pytest.raises(ValueError, match="no taps.*make it with hf.from_linen"):
+        find_head(widen(bare, range(4), 6), {"params": {"w": jnp.ones((6, 4))}}, DATA.x)
+    single = hf.from_linen(nn.Dense(4))
+    with pytest.raises(ValueError, match="is a single layer, which has no name"):
+        find_head(single, single.init(jax.random.key(0), DATA.x), DATA.x)
 
 
 def test_the_head_is_the_layer_that_gives_the_logits_whatever_its_name():

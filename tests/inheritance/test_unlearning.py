@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hyperforget_jax as hf
@@ -482,3 +483,29 @@ def test_thresholds_that_select_nothing_are_said_to():
         inheritance.check_effect(rule("repaired"), request)
         inheritance.check_effect(rule("published"), request)
         inheritance.check_effect(rule("folded"), request)
+
+
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float64])
+@pytest.mark.parametrize("preset", inheritance.PRESETS)
+def test_dtypes_stay(preset, kind):
+    data, classifier, plan, graph = family()
+    with jax.enable_x64(kind is jnp.float64):
+        models = graph.models["default"]
+        variables = optax.tree.cast(models.variables, kind)
+        before = inheritance.register(
+            graph.with_models({"default": models._replace(variables=variables)}),
+            classifier,
+            data._replace(x=data.x.astype(jnp.promote_types(kind, jnp.float32))),
+            plan,
+            rule(preset),
+        )
+        after, _ = inheritance.unlearn(
+            KEY, before, classifier, both_roots(), rule(preset)
+        )
+        left = after.models["default"]
+        chex.assert_trees_all_equal_shapes_and_dtypes(
+            left.variables["params"], variables["params"]
+        )
+        chex.assert_tree_all_finite(left.variables)
+        for leaf in jax.tree.leaves(left.fisher):
+            assert leaf.dtype == jnp.float32

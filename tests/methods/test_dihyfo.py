@@ -302,6 +302,9 @@ def test_malformed_arguments_are_named():
     _, unlearner, _, state = prepared()
     with pytest.raises(TypeError, match="data must be hf.Examples"):
         unlearner.init(jax.random.key(0), state.variables, None)
+    seen = hf.dihyfo(classifier, network, probe=worlds.train())
+    with pytest.raises(ValueError, match="probe must be held out of training"):
+        seen.init(jax.random.key(0), state.variables, worlds.train())
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, state.variables)
     with pytest.raises(ValueError, match="must be finite"):
         unlearner.init(jax.random.key(0), broken, worlds.train())

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hyperforget_jax as hf
@@ -219,3 +220,16 @@ def test_class_scores_and_accuracies():
 
     expected = scores(filled(data, GONE, None))
     chex.assert_trees_all_equal(scores(filled(data, GONE, jnp.nan)), expected)
+
+
+def test_training_does_not_see_them_either():
+    classifier, _, data = world("convolutional")
+
+    def fit(data):
+        key, optimizer = jax.random.key(5), optax.sgd(0.1)
+        return hf.fit(key, classifier, data, optimizer, 3, batch_size=8)
+
+    expected = fit(filled(data, GONE, None))
+    chex.assert_trees_all_equal(fit(filled(data, GONE, jnp.nan)), expected)
+    with pytest.raises(ValueError, match="data.x is not finite at row 5"):
+        fit(data._replace(x=data.x.at[5].set(jnp.nan)))

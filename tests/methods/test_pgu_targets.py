@@ -1,5 +1,7 @@
 """What projected-gradient unlearning aims at, beside NumPy on the definitions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -315,3 +317,44 @@ def test_elsewhere_is_sure_of_another_label():
     )
     slope = _slope(lambda z, y: published_loss(z, y, 0.1, -0.2, others=True), logits, y)
     assert jnp.isfinite(slope).all()
+
+
+def test_targets_and_losses_where_logits_are_infinite():
+    """Limits by hand; a class at minus infinity is as good as absent."""
+    inf = np.inf
+    _, _, margins = _world()
+    logits = jnp.array([[0.0, -inf, -inf], [0.0, -inf, 1.0], [-inf, 0.0, 1.0]])
+    y = jnp.zeros(3, jnp.int32)
+    absent = jnp.isneginf(logits)
+    found = guess(logits, y, margins, CLASS, **HOW)
+    # The label is driven out: alone, it leaves its share to all others alike.
+    np.testing.assert_allclose(jnp.sum(jnp.exp(found), axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found[0, 1:], np.log(0.5), atol=1e-4)
+    np.testing.assert_array_equal(jnp.isneginf(found)[1:], absent[1:])
+    np.testing.assert_allclose(target_loss(found[1:], found[1:]), 0, atol=1e-6)
+    # What is not wanted costs nothing where it is not there; what is, everything.
+    assert jnp.isinf(target_loss(logits[:1], found[:1])).all()
+    finite = jnp.where(absent, -1e4, logits)
+    for loss in (
+        lambda logits: published_loss(logits, y, 0.05, 0.2),
+        lambda logits: published_loss(logits, y, 0.05, 0.2, others=True)[1:],
+        lambda logits: target_loss(logits[1:], found[1:]),
+    ):
+        np.testing.assert_allclose(loss(logits), loss(finite), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            _slope(loss, logits), _slope(loss, finite), atol=1e-6
+        )
+    # Where there are no others, neither is their entropy: the offset is left.
+    alone = functools.partial(published_loss, others=True)
+    np.testing.assert_allclose(alone(logits, y, 0.05, 0.2)[0], -np.log(0.05), rtol=1e-6)
+    assert np.isfinite(_slope(alone, logits, y, 0.05, 0.2)).all()
+
+
+def test_quantiles_of_infinite_margins():
+    """They are above or below all others, and what lies between stays finite."""
+    inf = np.inf
+    logits = jnp.array([[0.0, -inf], [inf, 0.0], [-inf, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    found = margins_of(logits, jnp.zeros(5, jnp.int32), jnp.ones(5, jnp.int32))
+    assert np.isfinite(found.seen).all() and (np.diff(found.seen) >= 0).all()
+    middle = found.seen[512]
+    assert middle == 2

@@ -192,10 +192,18 @@ def test_an_empty_mask_changes_nothing_by_a_bit(adapter):
     )
 
 
-@every_adapter
-def test_taps_are_there_where_they_are_known(adapter):
-    classifier, _ = made(adapter)
-    assert (classifier.taps is not None) == adapter.startswith("linen")
+@pytest.mark.parametrize(
+    ("adapter", "known"),
+    [
+        ("linen", {"Dense_0"}),
+        ("linen with modes", {"first", "last"}),
+        ("nnx", {"first", "last"}),
+        ("functions", set()),  # It names none.
+    ],
+)
+def test_taps_are_there_where_they_are_known(adapter, known):
+    classifier, variables = made(adapter)
+    assert set(jax.eval_shape(classifier.taps, variables, X)) == known
 
 
 @with_modes
@@ -289,6 +297,84 @@ def test_nnx_streams_of_every_name_follow_the_key():
     assert (draws[0] != draws[2]).any()
 
 
+def test_nnx_layers_that_are_stacked_draw_apart():
+    class Stacked(nnx.Module):
+        def __init__(self, rngs):
+            @nnx.split_rngs(splits=3)
+            @nnx.vmap
+            def make(rngs):
+                return nnx.Dropout(0.5, rngs=rngs)
+
+            self.layers = make(rngs)
+
+        def __call__(self, x):
+            return nnx.vmap(lambda layer, x: layer(x), in_axes=(0, None))(
+                self.layers, x
+            )
+
+    classifier = hf.from_nnx(Stacked)
+    draws = [
+        np.asarray(
+            classifier.apply_train(jax.random.key(seed), {"params": {}}, ones)[0]
+        )
+        for ones in [jnp.ones(64)]
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    # Six masks of 64 coins: none is like another.
+    assert len({mask.tobytes() for mask in np.concatenate(draws[1:])}) == 6
+
+
+def test_nnx_entries_of_lists_are_named_by_their_number():
+    class Listed(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nnx.Linear(6, 6, rngs=rngs) for _ in range(11)])
+
+        def __call__(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    classifier = hf.from_nnx(Listed)
+    variables = jax.jit(classifier.init)(jax.random.key(0), X)
+    assert set(variables["params"]["layers"]) == {str(i) for i in range(11)}
+    expected = X
+    for i in range(11):
+        layer = variables["params"]["layers"][str(i)]
+        expected = expected @ layer["kernel"] + layer["bias"][None]
+    np.testing.assert_allclose(classifier.apply(variables, X), expected, rtol=1e-4)
+
+
+def test_linen_streams_of_every_name_follow_the_key():
+    class Noisy(nn.Module):
+        @nn.compact
+        def __call__(self, x, train: bool = False):
+            y = nn.Dropout(0.5, deterministic=not train)(x)
+            z = nn.Dropout(0.5, rng_collection="path", deterministic=not train)(x)
+            noise = jax.random.normal(self.make_rng("noise"), x.shape) if train else 0
+            return jnp.concatenate([y, z, x + noise])
+
+    classifier = hf.from_linen(Noisy(), train={"train": True})
+    ones = jnp.ones((1, 64))
+    variables = classifier.init(jax.random.key(0), ones)
+    draws = [
+        classifier.apply_train(jax.random.key(seed), variables, ones)[0]
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any(axis=1).all()
+    assert (draws[0][0] != draws[0][1]).any()
+
+    class Only(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dropout(0.5, deterministic=False)(x)
+
+    # Dropout draws what it draws where there is no other stream.
+    expected = Only().apply({}, ones, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_array_equal(draws[0][:1], expected)
+
+
 def test_nnx_keeps_what_is_neither_parameter_nor_statistic():
     class Scaled(nnx.Module):
         def __init__(self, rngs):
@@ -305,6 +391,22 @@ def test_nnx_keeps_what_is_neither_parameter_nor_statistic():
     np.testing.assert_array_equal(classifier.apply(doubled, X), 2 * logits)
     after = classifier.apply_train(jax.random.key(1), doubled, X)
     chex.assert_trees_all_equal(after, (2 * logits, doubled))
+
+
+def test_the_init_of_functions_sees_no_values():
+    seen = []
+
+    def init(key, x):
+        seen.append(x)
+        return {"w": jax.random.normal(key, (6, 4)) * (1 + jnp.mean(x))}
+
+    classifier = hf.from_functions(init, lambda params, x: x @ params["w"])
+    first = classifier.init(jax.random.key(0), X)
+    chex.assert_trees_all_equal(first, classifier.init(jax.random.key(0), X + 1))
+    tokens = jnp.ones((3, 5), jnp.int32)
+    classifier.init(jax.random.key(0), tokens)
+    np.testing.assert_array_equal(seen[0], np.zeros(X.shape))
+    assert (seen[-1].shape, seen[-1].dtype) == (tokens.shape, tokens.dtype)
 
 
 def test_functions_are_used_as_they_are():

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 import hyperforget_jax as hf
@@ -408,10 +407,13 @@ def test_a_frozen_bias_has_no_row():
 
 def test_without_taps_there_is_an_error():
     data = world("perceptron")[2]
-    classifier = hf.from_nnx(lambda rngs: nnx.Linear(6, NUM_CLASSES, rngs=rngs))
+    classifier = hf.from_functions(
+        lambda key, x: jnp.ones((6, NUM_CLASSES)), lambda p, x: x @ p, description="own"
+    )
     variables = classifier.init(jax.random.key(0), data.x)
-    with pytest.raises(ValueError, match=r"taps.*nnx:.*lambda.*hf.from_linen"):
-        measure(classifier, variables, data)
+    for one in (classifier, classifier._replace(taps=None, tapped=None)):
+        with pytest.raises(ValueError, match=r"taps.*own.*hf.from_linen.*models.dense"):
+            measure(one, variables, data)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from hyperforget_jax.base import Tap
-from hyperforget_jax.models.taps import linen_taps
+from hyperforget_jax.models.linen_taps import linen_taps
 from hyperforget_jax.subspace.inputs import pad, rows_of
 from hyperforget_jax.subspace.layers import layer_matrix
 

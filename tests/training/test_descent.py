@@ -140,6 +140,27 @@ def test_multiplicities_train_as_repeated_rows():
     chex.assert_trees_all_close(weighted, plain, atol=1e-6)
 
 
+def test_where_nothing_counts_no_row_is_read():
+    data, classifier = toys.points(), toys.normalised()
+    variables = classifier.init(jax.random.key(1), data.x)
+    gone = data._replace(weight=jnp.zeros_like(data.weight))
+    nan = gone._replace(x=jnp.full_like(data.x, jnp.nan))
+    answers = [
+        descent.run(
+            jax.random.key(2),
+            training_loss(classifier),
+            variables,
+            (examples,),
+            optax.sgd(0.05),
+            steps=3,
+            batch_size=8,
+        )
+        for examples in (gone, nan)
+    ]
+    chex.assert_trees_all_equal(*answers)
+    chex.assert_tree_all_finite(answers[1])
+
+
 def test_nothing_active_moves_nothing():
     data = toys.points()
     data = data._replace(weight=jnp.zeros_like(data.weight))
