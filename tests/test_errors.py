@@ -85,7 +85,7 @@ class Model(nnx.Module):
         ),
         (
             lambda: hf.evaluate(CLASSIFIER, VARIABLES, DATA, DATA),
-            "request must be a hf.ForgetRequest; got Examples",
+            "request must be a hf.ForgetRequest.*; got Examples",
         ),
         (lambda: zoo(masks=range(4)), r"masks must be sets of classes.*got 0 among"),
         (lambda: zoo(start=OPTIMIZER), "start must be hypernet.Training; got"),

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax import checkpointing, evaluation, files, hypernet, inheritance
+from hyperforget_jax import checkpointing, files, hypernet, inheritance, report
 from hyperforget_jax.data import cache
 from tests import toys
 
@@ -72,7 +72,7 @@ def test_remote_stores_are_refused_by_name(path, tmp_path, monkeypatch):
         lambda: hypernet.stored_zoo(path, 1, make),
         lambda: hypernet.load_zoo(path),
         lambda: inheritance.load(path),
-        lambda: evaluation.read(path),
+        lambda: report.read(path),
         lambda: files.whole(path).__enter__(),
     ]
     for call in calls:

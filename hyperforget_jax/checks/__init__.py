@@ -8,7 +8,9 @@ from hyperforget_jax.checks.classifiers import (
     check_classifier,
     check_init,
     check_is_classifier,
+    check_is_request,
     check_request,
+    check_variables_given,
 )
 from hyperforget_jax.checks.examples import (
     check_examples,
@@ -36,10 +38,12 @@ __all__ = [
     "check_is",
     "check_is_classifier",
     "check_is_examples",
+    "check_is_request",
     "check_key",
     "check_positive",
     "check_request",
     "check_sizes",
+    "check_variables_given",
     "check_weights",
     "is_concrete",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from flax.core import FrozenDict
@@ -26,7 +27,9 @@ __all__ = [
     "check_classifier",
     "check_init",
     "check_is_classifier",
+    "check_is_request",
     "check_request",
+    "check_variables_given",
 ]
 
 
@@ -111,6 +114,7 @@ def check_init(classifier: Classifier, variables: Variables, data: Examples) -> 
             or examples that count with labels that have no logit.
     """
     check_is_examples(data)
+    check_variables_given(variables)
     num_classes = check_classifier(classifier, variables, data.x)
     check_weights(data.weight)
     if is_concrete(data.y, data.weight):
@@ -118,6 +122,29 @@ def check_init(classifier: Classifier, variables: Variables, data: Examples) -> 
         there = np.asarray(data.weight) > 0
         check_labels(np.where(there, np.asarray(data.y), 0), num_classes, "data")
     return num_classes
+
+
+def check_is_request(request) -> None:
+    """Raise TypeError unless ``request`` is one, and its fields are of their kinds."""
+    if not isinstance(request, ForgetRequest):
+        raise TypeError(
+            "request must be a hf.ForgetRequest, such as hf.forget_rows(data, rows) "
+            f"gives; got {type(request).__name__}."
+        )
+    if request.data is not None:
+        check_is_examples(request.data, "request.data")
+    for field, kind, name in (
+        ("classes", jnp.bool_, "booleans"),
+        ("rows", jnp.integer, "integers"),
+    ):
+        leaf = getattr(request, field)
+        if leaf is None and field == "rows":
+            continue
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, kind):
+            raise TypeError(
+                f"request.{field} must be an array of {name}, as the makers of "
+                f"requests give it; got {getattr(leaf, 'dtype', type(leaf).__name__)}."
+            )
 
 
 def check_request(
@@ -130,11 +157,7 @@ def check_request(
         variables: its variables.
         request: what is to be forgotten; one without data is not checked.
     """
-    if not isinstance(request, ForgetRequest):
-        raise TypeError(
-            "request must be a hf.ForgetRequest, such as hf.forget_rows(data, rows) "
-            f"gives; got {type(request).__name__}."
-        )
+    check_is_request(request)
     if request.classes.ndim != 1:
         raise ValueError(
             f"request is stacked, classes of shape {request.classes.shape}: answer it "
@@ -148,6 +171,15 @@ def check_request(
             variables,
             request.data.x,
             num_classes=request.classes.shape[-1],
+        )
+
+
+def check_variables_given(variables) -> None:
+    """Raise TypeError where there are none, of which fresh ones must not be made."""
+    if variables is None:
+        raise TypeError(
+            "variables must be a dictionary such as {'params': ...}; got None: hf.fit "
+            "gives trained ones, classifier.init(key, data.x) fresh ones."
         )
 
 

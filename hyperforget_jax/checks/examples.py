@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,6 +32,12 @@ def check_is_examples(data, name: str = "data") -> None:
             f"{name} must be hf.Examples, such as splits.train or what "
             f"hf.data.examples(x, y) gives; got {type(data).__name__}."
         )
+    for field, leaf in data._asdict().items():
+        if not isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"{name}.{field} must be an array, got {type(leaf).__name__}: "
+                "hf.data.examples(x, y) gives whole examples."
+            )
     check_axes(**{name: data})
 
 

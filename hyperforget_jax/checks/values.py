@@ -18,6 +18,8 @@ __all__ = [
     "is_concrete",
 ]
 
+_MOST = np.iinfo(np.int32).max
+
 
 def is_concrete(*trees) -> bool:
     """Tell whether all leaves have values now, rather than under a trace."""
@@ -33,12 +35,12 @@ def check_positive(**values) -> None:
 
 
 def check_sizes(**values) -> None:
-    """Raise unless every named value is a whole number, one or more.
+    """Raise unless every named value is a whole number, from 1 up, within int32.
 
     Raises:
         TypeError: it is no integer of Python's or NumPy's; or it is traced, where
             shapes and lengths of loops have to be known.
-        ValueError: it is zero or negative.
+        ValueError: it is zero or negative, or beyond int32.
     """
     for name, value in values.items():
         if not is_concrete(value):
@@ -56,6 +58,11 @@ def check_sizes(**values) -> None:
             raise ValueError(
                 f"{name} must be positive, got {name}={value}: sizes are whole "
                 "numbers from 1 up."
+            )
+        if value > _MOST:
+            raise ValueError(
+                f"{name} must be at most {_MOST}, the largest int32, got "
+                f"{name}={value}."
             )
 
 
@@ -104,7 +111,7 @@ def check_key(
         TypeError: a legacy key, of raw words, or no key at all.
         ValueError: another shape.
     """
-    if not hasattr(key, "dtype"):
+    if not isinstance(key, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         raise TypeError(
             f"{name} must be a typed key, as jax.random.key(0) gives; got "
             f"{type(key).__name__}."

@@ -19,6 +19,7 @@ from hyperforget_jax.evaluation.outputs import (
     Outputs,
     Splits,
     check_inputs,
+    check_options,
     finite_outputs,
 )
 from hyperforget_jax.evaluation.relearning import relearn, relearning_target
@@ -75,11 +76,15 @@ def evaluate(
         batch_size: the most inputs whose activations are held at once.
 
     Raises:
+        TypeError: arguments of the wrong kind.
         ValueError: a request without data or of several requests at once; logits,
             labels and classes that do not match; examples that were trained on; logits
             that are not finite; oracles prepared for another request.
     """
     data, splits = check_inputs(classifier, variables, request, examples)
+    check_options(
+        classifier, request, original=original, key=key, batch_size=batch_size
+    )
     target = None
     if oracles is not None:
         oracles = prepare_oracles(

@@ -21,6 +21,7 @@ from hyperforget_jax.evaluation.outputs import (
     Outputs,
     Splits,
     check_inputs,
+    check_options,
     finite_outputs,
     same_splits,
     split_in_halves,
@@ -102,6 +103,9 @@ def prepare_oracles(
     Raises:
         ValueError: as for :func:`evaluate`, or oracles that are not stacked.
     """
+    check_options(
+        classifier, request, original=original, key=key, batch_size=batch_size
+    )
     if not isinstance(oracles, Oracles):
         prepared = _measured(
             classifier, _stacked(oracles), request, examples, key, batch_size
@@ -177,7 +181,7 @@ def _measured(
 ) -> Oracles:
     """Everything about the oracles but their relearning."""
     first = jax.tree.map(lambda leaf: leaf[0], stacked)
-    data, splits = check_inputs(classifier, first, request, examples)
+    data, splits = check_inputs(classifier, first, request, examples, name="oracles")
     both = [
         population_logits(classifier, stacked, x, batch_size=batch_size)
         for x in (data.x, examples.x)
@@ -211,10 +215,24 @@ def _measured(
 
 def _stacked(oracles: Variables | Sequence[Variables]) -> Variables:
     if not isinstance(oracles, Mapping):
-        if not len(oracles):
+        if not isinstance(oracles, list | tuple) or not all(
+            isinstance(one, Mapping) for one in oracles
+        ):
+            raise TypeError(
+                "oracles must be stacked variables, variables in a list, or what "
+                f"prepare_oracles gives; got {type(oracles).__name__}."
+            )
+        if not oracles:
             raise ValueError("oracles is empty: give none, or at least one.")
+        kinds = [jax.tree.map(jnp.shape, one) for one in oracles]
+        for i, kind in enumerate(kinds):
+            if kind != kinds[0]:
+                raise ValueError(
+                    f"oracles must be models of one kind, but oracles[{i}] has other "
+                    "variables than oracles[0], in structure or in shape."
+                )
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *oracles)
-    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(oracles)}
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(oracles)}
     if len(sizes) != 1 or not all(sizes) or (0,) in sizes:
         raise ValueError(
             "oracles must be stacked variables, every leaf [R, ...] with the same R, "

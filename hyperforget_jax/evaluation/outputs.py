@@ -11,7 +11,10 @@ from hyperforget_jax.checks import (
     check_classifier,
     check_examples,
     check_held_out,
-    check_is,
+    check_is_request,
+    check_key,
+    check_sizes,
+    check_variables_given,
 )
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "Split",
     "Splits",
     "check_inputs",
+    "check_options",
     "finite_outputs",
     "same_splits",
     "split_in_halves",
@@ -95,14 +99,17 @@ def check_inputs(
     variables: Variables,
     request: ForgetRequest,
     examples: Examples,
+    *,
+    name: str = "variables",
 ) -> tuple[Examples, Splits]:
-    """Raises unless model, request and held-out examples fit together.
+    """Raise unless model, request and held-out examples fit together.
 
     Args:
         classifier: the model.
         variables: its variables.
         request: what was forgotten.
         examples: held out, ``[M]``.
+        name: the variables' name, for the message.
 
     Returns:
         The request's data, and both splits in halves.
@@ -112,13 +119,35 @@ def check_inputs(
         ValueError: anything else that does not fit, examples that were trained on
             among it. Neither rows of weight zero nor those forgotten earlier count.
     """
-    check_is(ForgetRequest, "a hf.ForgetRequest", request=request)
+    check_is_request(request)
     data = _data(request)
     num_classes = request.classes.shape[0]
     check_examples(examples, num_classes=num_classes, name="examples")
+    check_variables_given(variables)
     for x in (data.x, examples.x):
-        check_classifier(classifier, variables, x, num_classes=num_classes)
+        check_classifier(classifier, variables, x, num_classes=num_classes, name=name)
     return data, split_in_halves(request, examples)
+
+
+def check_options(
+    classifier: Classifier,
+    request: ForgetRequest,
+    *,
+    original: Variables | None,
+    key: Array | None,
+    batch_size: int,
+) -> None:
+    """Raise unless what models are measured with is what it should be.
+
+    Raises:
+        TypeError, ValueError: something is not; the message names it.
+    """
+    check_sizes(batch_size=batch_size)
+    if key is not None:
+        check_key(key)
+    check_is_request(request)
+    if original is not None:
+        check_classifier(classifier, original, _data(request).x, name="original")
 
 
 def finite_outputs(outputs: Outputs, splits: Splits, *, owner: str) -> Outputs:

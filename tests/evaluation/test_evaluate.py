@@ -447,6 +447,44 @@ def test_arrays_that_come_in_apart(linear, good, train, held_out):
         evaluate(linear, good, request, rows[2])
 
 
+def test_options_are_named(linear, good, held_out, request_class, oracles):
+    measure = {
+        "evaluate": lambda **given: evaluate(
+            linear, **{"variables": good, "request": request_class, **given}
+        ),
+        "prepare_oracles": lambda **given: prepare_oracles(
+            linear, **{"oracles": oracles, "request": request_class, **given}
+        ),
+        "ceiling": lambda **given: ceiling(
+            linear, **{"oracles": oracles, "request": request_class, **given}
+        ),
+    }
+    rows = request_class.rows.astype(jnp.float32)
+    other = {"params": {**good["params"], "more": jnp.ones(3)}}
+    cases = [
+        (dict(batch_size=0), "batch_size must be positive"),
+        (dict(batch_size=1.5), "batch_size must be a whole number"),
+        (dict(key=jnp.zeros(2, jnp.uint32)), "key must be a typed key"),
+        (dict(original=good["params"]), "original have no 'params'"),
+        (dict(original=3), "original must be a dictionary"),
+        (dict(request=request_class._replace(classes=None)), "request.classes must be"),
+        (dict(request=request_class._replace(rows=rows)), "request.rows must be an"),
+        (dict(request=request_class._replace(data=rows)), "request.data must be hf.Ex"),
+        (dict(oracles=3), "oracles must be stacked variables.*got int"),
+        (dict(oracles=[3, good]), "oracles must be stacked variables.*got list"),
+        (dict(oracles=[good, other]), r"oracles\[1\] has other variables than oracles"),
+    ]
+    for given, message in cases:
+        for call in measure.values():
+            with pytest.raises((TypeError, ValueError), match=message):
+                call(examples=held_out, **given)
+    with pytest.raises(TypeError, match="variables must be a dictionary.*got None"):
+        measure["evaluate"](examples=held_out, variables=None)
+    whole = held_out._replace(id=None)
+    with pytest.raises(TypeError, match="examples.id must be an array, got NoneType"):
+        measure["evaluate"](examples=whole)
+
+
 def test_bad_input_is_named(linear, good, train, held_out, request_class, oracles):
     with pytest.raises(ValueError, match="carries no data"):
         evaluate(linear, good, forget_labels([2], 4), held_out)
