@@ -111,7 +111,8 @@ def forget_random(
     """Request ``count`` examples drawn at random, without replacement.
 
     Args:
-        key: a key, consumed.
+        key: a key, consumed. A legacy one is taken too, since rows are drawn on the
+            host and under no transformation.
         data: the training examples at hand, ``[N]``.
         count: how many, an integer from one to less than there are; or, as a fraction
             in (0, 1), which share of them, rounded to the nearest count.
@@ -215,7 +216,7 @@ def forget_examples(
     if not rows.size:
         raise ValueError("examples are none: the request asks to forget nothing.")
     chosen = np.zeros(num_classes, bool)
-    if len(classes):
+    if _array(classes, "classes").size:
         chosen = _class_mask(classes, num_classes)
         others = np.unique(np.asarray(examples.y)[rows])
         others = others[~chosen[others]]
@@ -296,10 +297,15 @@ def sequence(
         ValueError: no requests, a request that was not made from ``data``, a row that
             was forgotten before, or nothing left at the end.
     """
+    num_classes = _num_classes(data, num_classes)
+    check_is(
+        (Sequence, np.ndarray),
+        "a list of requests or of row numbers",
+        requests=requests,
+    )
     if not len(requests):
         raise ValueError("requests is empty: a sequence needs at least one.")
     num_rows = data.y.shape[0]
-    num_classes = _num_classes(data, num_classes)
     weight = np.array(data.weight)
     weights, rows, classes = [], [], []
     for step, request in enumerate(requests):
@@ -497,7 +503,11 @@ def _any_key(key: Any) -> Array:
     )
     if is_key:
         return key
-    if isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32:
+    if (
+        isinstance(key, jax.Array | np.ndarray)
+        and key.dtype == np.uint32
+        and key.shape == jax.random.key_data(jax.random.key(0)).shape
+    ):
         return jax.random.wrap_key_data(jnp.asarray(key))
     raise TypeError(f"key must be a key such as jax.random.key(0), got {key!r}.")
 
