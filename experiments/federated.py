@@ -93,7 +93,7 @@ def network_pictures(
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150)
     named = "class " + "+".join(map(str, classes))
-    held = int((np.asarray(data.weight)[request.rows] > 0).sum())
+    held = np.count_nonzero(request.forget.weight)
     caption = (
         f"{clients} clients average their models in {rounds} rounds. Every node shows "
         f"its accuracy on test rows of {named}, and each saw rows of it: {held} of "
