@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 
 
+@pytest.mark.slow
 def test_models_never_seen_forget_one_class_after_the_other():
     splits = hf.data.load("digits")
     classifier = hf.from_linen(hf.models.MLP((16,)))

@@ -185,7 +185,7 @@ def test_chunks_cannot_be_matched():
     ):
         with pytest.raises(ValueError, match="must be of kind 'units', got 'chunks'"):
             call()
-    with pytest.raises(ValueError, match="rounds must be positive, got 0"):
+    with pytest.raises(ValueError, match="rounds must be positive, got rounds=0"):
         matching.canonicalise(network(7)[1], params, rounds=0)
 
 

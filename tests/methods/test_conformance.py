@@ -24,7 +24,14 @@ TRACES = collections.Counter()
 pytestmark = pytest.mark.parametrize(
     "method, network",
     [
-        (method, network)
+        # Rows that repeat what another one shows are for CI.
+        pytest.param(
+            method,
+            network,
+            marks=[pytest.mark.slow]
+            if network == "batchnorm" or method in VARIANTS
+            else [],
+        )
         for method in METHODS
         for network in CLASSIFIERS
         if network == "perceptron" or method not in VARIANTS
