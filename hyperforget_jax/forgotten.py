@@ -60,9 +60,8 @@ def recall(forgotten: Forgotten, request: ForgetRequest) -> tuple[ForgetRequest,
     data = request.data
     place, known = _find(forgotten, data.id)
     gone = known & forgotten.gone[place] | forgotten.classes[data.y]
-    request = request._replace(
-        data=data._replace(weight=jnp.where(gone, 0, data.weight))
-    )
+    data = data._replace(weight=jnp.where(gone, 0, data.weight))
+    request = request._replace(data=data)
     # A row whose id is unknown would be back with the next request: see check_known.
     forget = request.forget
     _, known = _find(forgotten, forget.id)
@@ -71,7 +70,7 @@ def recall(forgotten: Forgotten, request: ForgetRequest) -> tuple[ForgetRequest,
     if request.rows is None:
         weight = jnp.where(unknown, 0, forget.weight)
         return request._replace(data=forget._replace(weight=weight)), refused
-    left = request.data.without(jnp.where(unknown, request.rows, data.id.shape[0]))
+    left = data.without(jnp.where(unknown, request.rows, data.id.shape[0]))
     return request._replace(data=left), refused
 
 
