@@ -4,7 +4,6 @@ from hyperforget_jax.diffusion.parameterisation import (
     PREDICTIONS,
     check_prediction,
     target,
-    to_noise,
     to_x0,
 )
 from hyperforget_jax.diffusion.samplers import (
@@ -18,7 +17,6 @@ from hyperforget_jax.diffusion.samplers import (
 from hyperforget_jax.diffusion.schedules import (
     SCHEDULES,
     Schedule,
-    diffuse,
     mix,
     schedule,
 )
@@ -30,14 +28,12 @@ __all__ = [
     "Schedule",
     "Trajectory",
     "check_prediction",
-    "diffuse",
     "guided",
     "mix",
     "sample",
     "schedule",
     "step",
     "target",
-    "to_noise",
     "to_x0",
     "trajectory",
 ]

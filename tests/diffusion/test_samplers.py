@@ -11,8 +11,8 @@ from absl.testing import parameterized
 
 from hyperforget_jax.diffusion import (
     SCHEDULES,
-    diffuse,
     guided,
+    mix,
     sample,
     schedule,
     step,
@@ -317,7 +317,8 @@ def test_a_perfect_denoiser_is_believed(eta):
     chex.assert_trees_all_equal(jax.tree.map(lambda x: x[-1], path.x0), x0)
     # DDIM keeps the noise it started with, DDPM does not.
     start, third = (jax.tree.map(lambda x, i=i: x[i], path.x_t) for i in (0, 2))
-    kept = diffuse(COSINE, x0, start, path.t[2])
+    alpha, sigma = COSINE(path.t[2])
+    kept = mix(x0=(alpha, x0), noise=(sigma, start))
     is_kept = np.allclose(third["tokens"], kept["tokens"], atol=1e-5)
     assert is_kept == (eta == 0)
 
