@@ -197,7 +197,6 @@ def pgu(
             is_class,
             store.margins.rows[subspace.places(store.ledger, forget)],
             store.margins,
-            left,
             forgotten,
             room,
         )

@@ -28,7 +28,6 @@ def descend_in_rounds(
     is_class: Array,
     known: Array,
     margins: Margins,
-    grams: Grams,
     forgotten: Grams,
     room: Subspace,
 ):
@@ -103,11 +102,9 @@ def descend_in_rounds(
             losses.weighted_mean(right, forget.weight),
         )
 
-    def done(value: Array, accuracy: Array) -> Array:
+    def done(accuracy: Array) -> Array:
         if how.stop == "accuracy":
             return accuracy <= accuracy_wanted
-        if how.stop == "targets":
-            return value <= how.tolerance
         return jnp.zeros((), bool)
 
     def one_round(carry, number):
@@ -132,34 +129,26 @@ def descend_in_rounds(
             return state, value, accuracy
 
         new, new_value, new_accuracy = lax.cond(going, go, stay, state)
-        after = model(new.variables["params"])["params"]
-        change = jax.tree.map(jnp.subtract, after, start)
-        drifts = subspace.relative_drift(
-            grams,
-            subspace.protected(room, start, grams),
-            subspace.protected(room, change, grams),
-        )
-        moved = jnp.stack(list(drifts.values()))
         failed_at = jnp.where(going, new.failed_at, failed_at)
-        within = (new.failed_at < 0) & (jnp.max(moved) <= how.max_drift)
-        stopped = done(new_value, new_accuracy)
+        is_finite = new.failed_at < 0
+        stopped = done(new_accuracy)
         # Of the two rounds beside the mark, the nearer one.
         nearer = True
         if how.stop == "accuracy":
             nearer = jnp.abs(new_accuracy - accuracy_wanted) <= jnp.abs(
                 accuracy - accuracy_wanted
             )
-        take = going & within & (~stopped | nearer)
+        take = going & is_finite & (~stopped | nearer)
         state, value, accuracy = jax.tree.map(
             lambda new, old: jnp.where(take, new, old),
             (new, new_value, new_accuracy),
             (state, value, accuracy),
         )
-        going = going & within & ~stopped
+        going = going & is_finite & ~stopped
         return (state, going, value, accuracy, failed_at), (value, accuracy, take)
 
     value, accuracy = look(begun)
-    first = begun, ~done(value, accuracy), value, accuracy, begun.failed_at
+    first = begun, ~done(accuracy), value, accuracy, begun.failed_at
     (last, *_, failed_at), (values, accuracies, taken) = lax.scan(
         one_round, first, jnp.arange(how.rounds, dtype=jnp.int32)
     )
