@@ -9,7 +9,6 @@ from hyperforget_jax.diffusion.parameterisation import (
 from hyperforget_jax.diffusion.samplers import (
     DenoiseFn,
     Trajectory,
-    guided,
     sample,
     step,
     trajectory,
@@ -28,7 +27,6 @@ __all__ = [
     "Schedule",
     "Trajectory",
     "check_prediction",
-    "guided",
     "mix",
     "sample",
     "schedule",
