@@ -7,7 +7,7 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array
-from hyperforget_jax.subspace import RANK_RULES, check_rank_rule
+from hyperforget_jax.subspace.ranks import RANK_RULES, check_rank_rule
 
 __all__ = ["PRESETS", "Recipe", "recipe"]
 
@@ -44,7 +44,7 @@ class Recipe:
         objective: ``"targets"``; ``"published"``; or ``"elsewhere"``, the published
             loss for wrong labels, whose entropy is that of the other labels.
         optimizer: ``"normalised"``, gradient descent with steps in units of a layer's
-            outputs (:func:`hyperforget_jax.subspace.by_room`), ``"sgd"`` or
+            outputs (:func:`hyperforget_jax.subspace.projection.by_room`), ``"sgd"`` or
             ``"adam"``, each projected last; or ``"coordinates"``, Adam on coordinates
             of the complement.
         stop: looked at before every round, on the forget data: ``"accuracy"``, once

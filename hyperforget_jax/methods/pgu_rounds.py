@@ -12,7 +12,13 @@ from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.methods.pgu_recipe import Recipe
 from hyperforget_jax.methods.pgu_targets import guess, published_loss, target_loss
 from hyperforget_jax.models import predictions
-from hyperforget_jax.subspace import Grams, Margins, Subspace
+from hyperforget_jax.subspace import Grams, Subspace
+from hyperforget_jax.subspace.margins import Margins
+from hyperforget_jax.subspace.projection import (
+    by_room,
+    from_coordinates,
+    to_coordinates,
+)
 from hyperforget_jax.training import descent
 from hyperforget_jax.training.minibatches import active_pass_length, pass_length
 
@@ -66,7 +72,7 @@ def descend_in_rounds(
 
     def model(trained: Any) -> Variables:
         if how.optimizer == "coordinates":
-            trained = subspace.from_coordinates(room, start, trained)
+            trained = from_coordinates(room, start, trained)
         return {**variables, "params": trained}
 
     def loss_fn(key, trained, batches):
@@ -91,7 +97,7 @@ def descend_in_rounds(
     optimizer = _optimizer(how.optimizer, rate, room, forgotten)
     trained = start
     if how.optimizer == "coordinates":
-        trained = subspace.to_coordinates(room, start)
+        trained = to_coordinates(room, start)
     begun = descent.start({"params": trained}, optimizer)
 
     def look(state: descent.DescentState) -> tuple[Array, Array]:
@@ -171,4 +177,4 @@ def _optimizer(
         return optax.chain(projection, optax.adam(rate), projection)
     if name == "sgd":
         return optax.chain(optax.sgd(rate), projection)
-    return optax.chain(optax.sgd(rate), subspace.by_room(room, forgotten), projection)
+    return optax.chain(optax.sgd(rate), by_room(room, forgotten), projection)

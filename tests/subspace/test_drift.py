@@ -9,6 +9,7 @@ import optax
 
 import hyperforget_jax as hf
 from hyperforget_jax import subspace
+from hyperforget_jax.subspace.drift import drift, relative_drift
 from tests import toys
 
 
@@ -33,7 +34,7 @@ class Drift(chex.TestCase):
             variables["params"],
         )
         grams = subspace.measure(classifier, variables, data)
-        found = self.variant(subspace.drift)(grams, change)
+        found = self.variant(drift)(grams, change)
         # Each layer on its own real inputs, with the change in the place of weights.
         layers = {
             "Conv_0": nn.Conv(4, (3, 3), strides=2),
@@ -54,7 +55,7 @@ def test_relative_drift_of_a_multiple_is_the_multiple():
     grams = subspace.measure(classifier, variables, data)
     params = variables["params"]
     change = jax.tree.map(lambda leaf: 0.25 * leaf, params)
-    for value in subspace.relative_drift(grams, params, change).values():
+    for value in relative_drift(grams, params, change).values():
         np.testing.assert_allclose(value, 0.25, rtol=1e-4)
 
 
@@ -67,7 +68,7 @@ def test_certificate_is_bounded_by_the_largest_unprotected_eigenvalue():
     room = subspace.complement(spectrum, kept)
     ones = jax.tree.map(jnp.ones_like, variables["params"])
     change, _ = subspace.project_out(room).update(ones, optax.EmptyState())
-    for path, value in subspace.drift(grams, change).items():
+    for path, value in drift(grams, change).items():
         free = jnp.where(kept[path], 0, spectrum.values[path]).max()
         size = sum(jnp.sum(leaf**2) for leaf in change[path].values())
         assert value * grams.mass <= free * size * (1 + 1e-4)

@@ -9,6 +9,11 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import subspace
+from hyperforget_jax.subspace.projection import (
+    by_room,
+    from_coordinates,
+    to_coordinates,
+)
 from tests import toys
 
 # Float32 rounding of a few products of size one.
@@ -170,19 +175,19 @@ def test_coordinates_stay_clear_under_any_optimizer():
     classifier, variables, data, grams = _setting()
     room, start = _room(grams), variables["params"]
     optimizer = optax.chain(optax.clip(0.1), optax.adamw(0.05, weight_decay=0.1))
-    b = subspace.to_coordinates(room, start)
+    b = to_coordinates(room, start)
     state = optimizer.init(b)
     for key in jax.random.split(jax.random.key(1), 10):
         updates, state = optimizer.update(_noise(key, b), state, b)
         b = optax.apply_updates(b, updates)
-    after = subspace.from_coordinates(room, start, b)
+    after = from_coordinates(room, start, b)
     change = jax.tree.map(jnp.subtract, after, start)
     moves = _layer_moves(classifier, variables, data, change)
     chex.assert_trees_all_close(moves, jax.tree.map(jnp.zeros_like, moves), atol=1e-4)
     assert float(optax.tree.norm(change)) > 0.1
     # Zero coordinates are the start.
-    zeros = subspace.to_coordinates(room, start)
-    chex.assert_trees_all_close(subspace.from_coordinates(room, start, zeros), start)
+    zeros = to_coordinates(room, start)
+    chex.assert_trees_all_close(from_coordinates(room, start, zeros), start)
 
 
 def test_retained_logits_do_not_move_at_all():
@@ -279,7 +284,7 @@ def test_steps_where_nothing_is_left_to_move_are_not_blown_up():
     part = subspace.Grams({"A": (x[:8].T @ x[:8])[None]}, jnp.float32(8))
     room = _room(whole, threshold=10.0)
     params = {"A": {"kernel": jnp.zeros((40, 3))}}
-    chain = optax.chain(subspace.by_room(room, part), subspace.project_out(room))
+    chain = optax.chain(by_room(room, part), subspace.project_out(room))
     gradient = {"A": {"kernel": x[:8].T @ jnp.ones((8, 3)) / 8}}
     update, _ = chain.update(gradient, chain.init(params), params)
     # In units of outputs: next to nothing, of a gradient of size one.
@@ -294,7 +299,7 @@ def test_steps_are_in_units_of_outputs():
         subspace.Grams({"A": jnp.diag(jnp.arange(12.0))[None]}, jnp.float32(1))
     )
     room = subspace.soft_complement(spectrum, 1.0)
-    chain = optax.chain(subspace.by_room(room, gram), subspace.project_out(room))
+    chain = optax.chain(by_room(room, gram), subspace.project_out(room))
     params = {"A": {"kernel": jnp.zeros((12, 2))}}
     gradient = {"A": {"kernel": x.T @ jnp.array([[1.0, -2.0]])}}
     update, _ = chain.update(gradient, chain.init(params), params)
