@@ -1,11 +1,14 @@
 """Small worlds in which every test runs: forty points and tiny classifiers."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 import hyperforget_jax as hf
 from hyperforget_jax.base import Array
+from hyperforget_jax.models.layers import BatchNorm, Conv
 
 NUM_CLASSES = 4
 
@@ -29,6 +32,21 @@ def softmax_regression() -> hf.Classifier:
 
 def perceptron() -> hf.Classifier:
     return hf.from_linen(hf.models.MLP((5,), NUM_CLASSES))
+
+
+class ConvNet(nn.Module):
+    """Convolutions with BatchNorm, all but the first of stride two, and no bias."""
+
+    features: Sequence[int] = (2, 3)
+    num_classes: int = NUM_CLASSES
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        for stage, channels in enumerate(self.features):
+            strides = 1 if stage == 0 else 2
+            x = Conv(channels, (3, 3), strides=strides, use_bias=False)(x)
+            x = nn.relu(BatchNorm(not train)(x))
+        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
 
 
 class _Normalised(nn.Module):

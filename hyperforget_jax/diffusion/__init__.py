@@ -4,13 +4,11 @@ from hyperforget_jax.diffusion.parameterisation import (
     PREDICTIONS,
     check_prediction,
     target,
-    to_noise,
     to_x0,
 )
 from hyperforget_jax.diffusion.samplers import (
     DenoiseFn,
     Trajectory,
-    guided,
     sample,
     step,
     trajectory,
@@ -18,7 +16,6 @@ from hyperforget_jax.diffusion.samplers import (
 from hyperforget_jax.diffusion.schedules import (
     SCHEDULES,
     Schedule,
-    diffuse,
     mix,
     schedule,
 )
@@ -30,14 +27,11 @@ __all__ = [
     "Schedule",
     "Trajectory",
     "check_prediction",
-    "diffuse",
-    "guided",
     "mix",
     "sample",
     "schedule",
     "step",
     "target",
-    "to_noise",
     "to_x0",
     "trajectory",
 ]

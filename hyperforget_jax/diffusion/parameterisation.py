@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from hyperforget_jax.base import Array
 from hyperforget_jax.diffusion.schedules import mix
 
-__all__ = ["PREDICTIONS", "check_prediction", "target", "to_noise", "to_x0"]
+__all__ = ["PREDICTIONS", "check_prediction", "target", "to_x0"]
 
 PREDICTIONS = ("x0", "v", "eps")
 
-# The least that alpha and sigma count for where they divide.
+# The least that alpha counts for where it divides.
 _FLOOR = 1e-3
 
 
@@ -77,24 +77,3 @@ def to_x0(kind: str, prediction: Any, x_t: Any, alpha: Array, sigma: Array) -> A
         return mix(x_t=(alpha, x_t), prediction=(-sigma, prediction))
     divisor = jnp.maximum(alpha, _FLOOR)
     return mix(x_t=(1 / divisor, x_t), prediction=(-sigma / divisor, prediction))
-
-
-def to_noise(x0: Any, x_t: Any, alpha: Array, sigma: Array) -> Any:
-    """The noise there must be in ``x_t`` if ``x0`` is the data.
-
-    It is ``(x_t - alpha * x0) / sigma``; below 1e-3 the divisor is 1e-3.
-
-    Args:
-        x0: the data or an estimate of it, a pytree of float arrays.
-        x_t: the noisy data, of the structure and shapes of ``x0``.
-        alpha: the signal's share at the time, float ``[]``.
-        sigma: the noise's, float ``[]``.
-
-    Returns:
-        The noise, of the structure and shapes of ``x_t``.
-
-    Raises:
-        ValueError: trees that do not match.
-    """
-    divisor = jnp.maximum(sigma, _FLOOR)
-    return mix(x_t=(1 / divisor, x_t), x0=(-alpha / divisor, x0))

@@ -14,7 +14,7 @@ from hyperforget_jax.checks import is_concrete
 from hyperforget_jax.diffusion.schedules import Schedule, mix
 from hyperforget_jax.keys import as_threefry
 
-__all__ = ["DenoiseFn", "Trajectory", "guided", "sample", "step", "trajectory"]
+__all__ = ["DenoiseFn", "Trajectory", "sample", "step", "trajectory"]
 
 DenoiseFn = Callable[[Any, Array], Any]
 """``(x_t, t) -> x0``: the estimate of the data, of the structure of ``x_t``."""
@@ -32,29 +32,6 @@ class Trajectory(NamedTuple):
     t: Array
     x_t: Any
     x0: Any
-
-
-def guided(conditional: Any, unconditional: Any, scale: Any) -> Any:
-    """Classifier-free guidance: ``unconditional + scale * (conditional - ...)``.
-
-    Scale 0 gives the unconditional estimate and 1 the conditional one, both to the
-    bit; above 1, what the condition changes is overdone. In Ho and Salimans
-    (Classifier-free diffusion guidance, arXiv 2207.12598, 2022) it is ``1 + w``.
-
-    Args:
-        conditional: the estimate given the condition, a pytree of float arrays.
-        unconditional: the one without, of the same structure and shapes.
-        scale: float ``[]``.
-
-    Returns:
-        The guided estimate, of the same structure and shapes.
-
-    Raises:
-        ValueError: estimates that do not match.
-    """
-    return mix(
-        conditional=(scale, conditional), unconditional=(1 - scale, unconditional)
-    )
 
 
 def step(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 
-__all__ = ["SCHEDULES", "Schedule", "diffuse", "mix", "schedule"]
+__all__ = ["SCHEDULES", "Schedule", "mix", "schedule"]
 
 Schedule = Callable[[Array], tuple[Array, Array]]
 """From a time, float32 ``[]``, to (alpha, sigma), whose squares add up to one."""
@@ -106,22 +106,3 @@ def mix(**terms: tuple[Any, Any]) -> Any:
         return jnp.asarray(total, jnp.result_type(leaves[0]))
 
     return jax.tree.map(add, *(tree for _, tree in terms.values()))
-
-
-def diffuse(schedule: Schedule, x0: Any, noise: Any, t: Array) -> Any:
-    """The data at time ``t``: ``alpha * x0 + sigma * noise``.
-
-    Args:
-        schedule: as by :func:`schedule`.
-        x0: one sample of the data, a pytree of float arrays.
-        noise: standard normal, of the structure and shapes of ``x0``.
-        t: time in [0, 1], float32 ``[]``.
-
-    Returns:
-        x_t, of the structure, shapes and dtypes of ``x0``.
-
-    Raises:
-        ValueError: data and noise that do not match.
-    """
-    alpha, sigma = schedule(t)
-    return mix(x0=(alpha, x0), noise=(sigma, noise))

@@ -23,20 +23,18 @@ def dampen(
     *,
     alpha: float | Array,
     strength: float | Array,
-    cap: float | Array = 1.0,
-    exponent: float | Array = 1.0,
     columns: Array | None = None,
     head: str | None = None,
 ) -> tuple[Any, Array]:
     r"""Selects and shrinks, parameter by parameter.
 
     .. math:: \theta_j \leftarrow
-              \min\bigl(c, (\lambda F_{D,j} / F_{f,j})^q\bigr)\, \theta_j
+              \min(1, \lambda F_{D,j} / F_{f,j})\, \theta_j
               \quad\text{where}\quad F_{f,j} > \alpha F_{D,j}
 
     Foster et al., Fast machine unlearning without retraining through selective
-    synaptic dampening, arXiv 2308.07707, 2024, equations 4 and 5, where ``c`` and
-    ``q`` are one; arXiv 2408.08493 for Fishers merged over several models.
+    synaptic dampening, arXiv 2308.07707, 2024, equations 4 and 5; arXiv 2408.08493 for
+    Fishers merged over several models.
 
     Args:
         params: parameters.
@@ -45,8 +43,6 @@ def dampen(
         data: ``F_D``, that of the training data, of the same parameters.
         alpha: selection threshold.
         strength: ``lambda``, how much of a selected parameter remains.
-        cap: ``c``, the most of a selected parameter that remains.
-        exponent: ``q``, positive.
         columns: bool, ``[C]``: in the head only these outputs may be selected.
         head: path of the last layer, such as ``"Dense_1"``; with ``columns`` alone.
 
@@ -70,15 +66,10 @@ def dampen(
         allowed,
     )
 
-    is_one = isinstance(exponent, int | float) and exponent == 1
-
     def shrink(parameter, is_chosen, f, d):
         # Where a parameter is chosen f is positive: f > alpha * d >= 0.
         ratio = strength * d / jnp.where(is_chosen, f, 1)
-        # A power costs more than all the rest, and is one almost always.
-        scaled = ratio if is_one else jnp.power(ratio, exponent)
-        factor = jnp.minimum(scaled, cap)
-        shrunk = (factor * parameter).astype(parameter.dtype)
+        shrunk = (jnp.minimum(ratio, 1) * parameter).astype(parameter.dtype)
         return jnp.where(is_chosen, shrunk, parameter)
 
     dampened = jax.tree.map(shrink, part, chosen, forget.values, data.values)

@@ -14,17 +14,13 @@ __all__ = ["MERGES", "merge"]
 MERGES = ("max", "mean", "sum")
 
 
-def merge(
-    fishers: Fisher,
-    *,
-    how: str = "max",
-    reach: Array | None = None,
-    divisor: float | Array = 1.0,
-) -> Fisher:
+def merge(fishers: Fisher, *, how: str = "max", reach: Array | None = None) -> Fisher:
     """What any of several root models holds important.
 
     The maximum is the merged Fisher information matrix of arXiv 2408.08493, for a
-    model that descends from several roots.
+    model that descends from several roots. The published implementation also divides
+    it by a hand-tuned 5 for every root beyond the first; the formula it states, and
+    this, do not.
 
     Args:
         fishers: stacked: ``values`` are ``[J, ...]``, ``mass`` is ``[J]``.
@@ -32,9 +28,6 @@ def merge(
         reach: which roots count, bool: ``[J]``, or ``[M, J]`` to merge for ``M`` models
             at once, of which each counts the roots that reach it. None counts all.
             What does not count may be anything, NaN too.
-        divisor: what is merged from n roots is divided by ``divisor ** (n - 1)``. The
-            published implementation divides by a hand-tuned 5 for every root beyond
-            the first; the formula it states does not.
 
     Returns:
         One Fisher, or ``M`` stacked along the first axis; zero where no root counts.
@@ -84,10 +77,5 @@ def merge(
         jnp.zeros(num_models, jnp.float32),
     )
     (merged, mass), _ = lax.scan(fold, begun, (fishers.values, fishers.mass, counts.T))
-    extra = jnp.maximum(jnp.sum(counts, axis=1, dtype=jnp.float32) - 1, 0)
-    scale = jnp.power(jnp.asarray(divisor, jnp.float32), extra)
-    merged = jax.tree.map(
-        lambda leaf: leaf / scale.reshape(num_models, *[1] * (leaf.ndim - 1)), merged
-    )
     result = dataclasses.replace(fishers, values=merged, mass=mass)
     return result if reach.ndim == 2 else jax.tree.map(lambda leaf: leaf[0], result)

@@ -49,7 +49,6 @@ class Denoiser(nn.Module):
         anchor: Sequence[Array] | None,
         t: Array,
         prompt: Array,
-        hidden: Array,
     ) -> tuple[Array, ...]:
         """One model's tokens.
 
@@ -58,7 +57,6 @@ class Denoiser(nn.Module):
             anchor: of the model that is to change, likewise; None in the free mode.
             t: diffusion time, ``[]``.
             prompt: its features, ``[F]``.
-            hidden: whether the prompt is to be hidden, bool, ``[]``.
 
         Returns:
             The prediction, shaped like ``tokens``.
@@ -73,8 +71,6 @@ class Denoiser(nn.Module):
 
         asked = nn.gelu(nn.Dense(2 * self.width, dtype=self.dtype)(prompt))
         asked = nn.Dense(self.width, dtype=self.dtype)(asked)
-        nothing = self.param("no_prompt", nn.initializers.zeros, (self.width,))
-        asked = jnp.where(hidden, nothing.astype(asked.dtype), asked)
         when = nn.Dense(self.width, dtype=self.dtype)(_time_features(t))
         condition = nn.silu(asked + when)
 

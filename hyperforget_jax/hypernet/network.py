@@ -55,7 +55,7 @@ class Hypernetwork(NamedTuple):
         classifier: the classifier's description.
         tokenizer: how its parameters are read.
         init: ``key -> weights``, of a fresh denoiser.
-        denoise: ``(learnt, noised, anchor, t, prompt, hidden) -> prediction``. The
+        denoise: ``(learnt, noised, anchor, t, prompt) -> prediction``. The
             noised variable and the prediction are shaped like ``params``.
         input_shape: of one example, without its row axis.
         num_classes: C.
@@ -131,7 +131,7 @@ def _build(
     def inputs(params, classes):
         own = tokens.tokenize(params)
         prompt = prompts.features(recipe.prompt, jnp.ones(num_classes), classes)
-        return own, own if anchored else None, jnp.zeros(()), prompt, False
+        return own, own if anchored else None, jnp.zeros(()), prompt
 
     @jax.jit
     def init(key: Array):
@@ -140,13 +140,13 @@ def _build(
         )
         return module.init(key, *inputs(params, jnp.zeros(num_classes, bool)))["params"]
 
-    def denoise(learnt: Learnt, noised, anchor, t, prompt, hidden=False):
+    def denoise(learnt: Learnt, noised, anchor, t, prompt):
         own = None
         if anchored:
             own = tokens.tokenize(scale_down(anchor, learnt.scales))
         noised = tokens.tokenize(noised)
         variables = {"params": learnt.weights}
-        predicted: Any = module.apply(variables, noised, own, t, prompt, hidden)
+        predicted: Any = module.apply(variables, noised, own, t, prompt)
         return tokens.detokenize(predicted)
 
     return Hypernetwork(
@@ -224,7 +224,8 @@ def load_hypernetwork(
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: it is something else, or for another classifier.
+        ValueError: it is something else, for another classifier, or has settings that
+            a recipe no longer has.
         CorruptCheckpointError: files are missing, truncated or altered.
     """
     manifest = checkpointing.read_manifest(path)
@@ -237,6 +238,12 @@ def load_hypernetwork(
         )
     config = manifest.config
     with checkpointing.believing(path):
+        known = {field.name for field in dataclasses.fields(Recipe)}
+        if unknown := sorted(set(config["recipe"]) - known):
+            raise ValueError(
+                f"{os.fspath(path)} was kept by another version of this library: its "
+                f"recipe has {unknown}, which hypernet.Recipe does not. Fit it anew."
+            )
         recipe = Recipe(**config["recipe"])
         shape, masks = map(int, config["input_shape"]), int(config["masks"])
         one = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -283,7 +290,6 @@ def estimate(
     anchor: Any,
     t: Array,
     prompt: Array,
-    hidden: Array | bool = False,
 ) -> Any:
     """The clean variable, as the denoiser sees it through the noise.
 
@@ -294,10 +300,9 @@ def estimate(
         anchor: the params to change; ignored in the free mode.
         t: diffusion time, from 0 (clean) to 1, ``[]``.
         prompt: as :func:`features` gives it.
-        hidden: whether the prompt is hidden, bool, ``[]``.
     """
     recipe = hypernetwork.recipe
-    predicted = hypernetwork.denoise(learnt, noised, anchor, t, prompt, hidden)
+    predicted = hypernetwork.denoise(learnt, noised, anchor, t, prompt)
     alpha, sigma = diffusion.schedule(recipe.schedule)(t)
     return clean(recipe, predicted, noised, alpha, sigma)
 

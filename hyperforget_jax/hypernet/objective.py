@@ -71,7 +71,7 @@ def lesson_loss(
         y: their labels, ``[B]``.
     """
     recipe = hypernetwork.recipe
-    key_pair, key_permute, key_t, key_noise, key_hide = jax.random.split(key, 5)
+    key_pair, key_permute, key_t, key_noise = jax.random.split(key, 4)
     pair = draw(key_pair, lessons)
     pair = _permuted(key_permute, hypernetwork, pair)
     x0 = network.to_variable(hypernetwork, learnt, pair.params, pair.anchor)
@@ -81,8 +81,7 @@ def lesson_loss(
     alpha, sigma = diffusion.schedule(recipe.schedule)(t)
     noised = diffusion.mix(x0=(alpha, x0), noise=(sigma, noise))
     prompt = prompts.features(recipe.prompt, pair.loss, pair.classes)
-    hidden = jax.random.bernoulli(key_hide, recipe.free_prompts)
-    predicted = hypernetwork.denoise(learnt, noised, pair.anchor, t, prompt, hidden)
+    predicted = hypernetwork.denoise(learnt, noised, pair.anchor, t, prompt)
     wanted = diffusion.target(recipe.prediction, x0, noise, alpha, sigma)
     errors = jax.tree.map(
         lambda own, other: jnp.mean(jnp.square(own - other)), predicted, wanted

@@ -31,8 +31,6 @@ class Recipe:
             ``"eps"``.
         schedule: ``"cosine"`` or ``"linear"``.
         dtype: of activations; ``"auto"`` is bfloat16 on accelerators, else float32.
-        free_prompts: share of examples whose prompt is hidden in training, for
-            classifier-free guidance.
     """
 
     mode: str = "anchored"
@@ -46,7 +44,6 @@ class Recipe:
     prediction: str = "x0"
     schedule: str = "cosine"
     dtype: str = "auto"
-    free_prompts: float = 0.0
 
     def __post_init__(self):
         allowed = {
@@ -72,8 +69,4 @@ class Recipe:
             raise ValueError(
                 f"width must divide by heads, got width={self.width} and "
                 f"heads={self.heads}."
-            )
-        if not 0 <= self.free_prompts < 1:
-            raise ValueError(
-                f"free_prompts must lie in [0, 1), got {self.free_prompts}."
             )

@@ -23,7 +23,6 @@ class Sampler(NamedTuple):
     Attributes:
         steps: calls of the denoiser, static.
         eta: 0 for DDIM, 1 for ancestral sampling (DDPM).
-        guidance: scale of classifier-free guidance; 1 for none, static.
         dose: what a sampled change is multiplied by.
         sets: how several classes are forgotten at once, static: ``"sum"``, the changes
             for each of them added up; ``"sequence"``, one after the other;
@@ -32,7 +31,6 @@ class Sampler(NamedTuple):
 
     steps: int = 1
     eta: Any = 0.0
-    guidance: float = 1.0
     dose: Any = 1.0
     sets: str = "sum"
 
@@ -60,14 +58,8 @@ def sample_params(
     recipe = hypernetwork.recipe
     prompt = prompts.features(recipe.prompt, loss, classes)
 
-    def estimate(noised, t, hidden=False):
-        return network.estimate(hypernetwork, learnt, noised, anchor, t, prompt, hidden)
-
     def denoise(noised, t):
-        prompted = estimate(noised, t)
-        if sampler.guidance == 1:
-            return prompted
-        return diffusion.guided(prompted, estimate(noised, t, True), sampler.guidance)
+        return network.estimate(hypernetwork, learnt, noised, anchor, t, prompt)
 
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), anchor

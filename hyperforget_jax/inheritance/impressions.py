@@ -207,7 +207,7 @@ def merge_impressions(impressions: Impression, reach: Array, rule: Rule) -> Impr
     """
     found = impressions.fisher
     if found is not None:
-        found = fisher.merge(found, how=rule.merge, reach=reach, divisor=rule.divisor)
+        found = fisher.merge(found, how=rule.merge, reach=reach)
     weight = reach[:, :, None] * impressions.mass[None]  # [M, J, C]
     mass = jnp.sum(weight, axis=1)
     weight = weight / jnp.where(mass > 0, mass, 1)[:, None]

@@ -23,7 +23,7 @@ class Rule:
     """A rule of Fisher unlearning. Made by :func:`rule`, mostly from a preset.
 
     A parameter is selected where ``F_f > alpha * F_D`` and multiplied by
-    ``min(cap, (strength * F_D / F_f) ** exponent)``; ``F_f`` is merged over the roots.
+    ``min(1, strength * F_D / F_f)``; ``F_f`` is merged over the roots.
 
     Attributes:
         alpha: selection threshold; under ``only_columns`` that of the columns, and
@@ -32,11 +32,8 @@ class Rule:
         deep_alpha: under ``only_columns``, the threshold of the layers before the head,
             and for a request of rows of the head too.
         deep_strength: likewise their ``lambda``.
-        cap: the most of a selected parameter that remains.
-        divisor: of the merged Fisher, for each root beyond the first.
         fold: how much of a forgotten class's column is added to those of the classes
             that its examples resemble; zero for nothing.
-        exponent: of the ratio; static.
         folds: whether ``fold`` is not zero; set by :func:`rule`.
         scope: parameters that are dampened: ``"head"``, ``"all"`` or ``"none"``.
         shares: whether ``F_f`` counts as a share of ``F_D``, multiplied by the share of
@@ -57,10 +54,7 @@ class Rule:
     strength: float | Array = 1.0
     deep_alpha: float | Array = 0.5
     deep_strength: float | Array = 0.25
-    cap: float | Array = 1.0
-    divisor: float | Array = 1.0
     fold: float | Array = 0.0
-    exponent: float = _static(1.0)
     folds: bool = _static(False)
     scope: str = _static("head")
     shares: bool = _static(False)
@@ -122,9 +116,6 @@ def rule(preset: str = "folded", **changes: Any) -> Rule:
         strength=made.strength,
         deep_alpha=made.deep_alpha,
         deep_strength=made.deep_strength,
-        cap=made.cap,
-        exponent=made.exponent,
-        divisor=made.divisor,
     )
     checks.check_sizes(batch_size=made.batch_size)
     if checks.is_concrete(made.fold) and not made.fold >= 0:

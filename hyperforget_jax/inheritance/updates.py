@@ -125,10 +125,9 @@ def _dampen(params, data_fisher, forget, classes, rule: Rule, head: Head):
             lambda f, d: f * trace(d), forget.values, data_fisher.values
         )
         forget = dataclasses.replace(forget, values=values)
-    shape = {"cap": rule.cap, "exponent": rule.exponent}
     if not rule.only_columns:
         terms = {"alpha": rule.alpha, "strength": rule.strength}
-        return fisher.dampen(params, forget, data_fisher, **terms, **shape)
+        return fisher.dampen(params, forget, data_fisher, **terms)
     wanted = classes[jnp.asarray(head.columns)]
     # A request for rows has no classes, and is not bound to columns.
     unbound = jnp.broadcast_to(~jnp.any(classes), wanted.shape)
@@ -143,7 +142,6 @@ def _dampen(params, data_fisher, forget, classes, rule: Rule, head: Head):
         strength=rule.strength,
         columns=wanted,
         head=head.path,
-        **shape,
     )
     params, second = fisher.dampen(
         params,
@@ -153,7 +151,6 @@ def _dampen(params, data_fisher, forget, classes, rule: Rule, head: Head):
         strength=rule.deep_strength,
         columns=unbound,
         head=head.path,
-        **shape,
     )
     return params, first + second
 

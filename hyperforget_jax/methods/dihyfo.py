@@ -90,7 +90,6 @@ def dihyfo(
     prompt: str | Sequence[float] | Array = "profile",
     steps: int = 1,
     eta: float = 0.0,
-    guidance: float = 1.0,
     dose: float = 1.0,
     sets: str = "sum",
     best_of: int = 1,
@@ -126,8 +125,6 @@ def dihyfo(
             ``[C]``.
         steps: calls of the denoiser a sample, static.
         eta: 0 for DDIM, 1 for ancestral sampling, or between.
-        guidance: scale of classifier-free guidance, static; 1 for none. Other values,
-            not negative, need a hypernetwork with ``free_prompts``.
         dose: factor on the change, in the anchored mode; finite and not negative.
         sets: how several classes are forgotten by one request: ``"sum"``,
             ``"sequence"`` or ``"direct"``, as for
@@ -149,10 +146,10 @@ def dihyfo(
             the classifier, or parameters that are not finite.
     """
     checks.check_sizes(steps=steps, best_of=best_of)
-    checks.check_factor(eta=eta, guidance=guidance, dose=dose)
+    checks.check_factor(eta=eta, dose=dose)
     if checks.is_concrete(eta) and eta > 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}.")
-    learnt = _check(classifier, hypernetwork, sets, guidance)
+    learnt = _check(classifier, hypernetwork, sets)
     num_classes = hypernetwork.num_classes
     if best_of > 1 and probe is None:
         raise ValueError(f"best_of={best_of} needs a probe to choose by.")
@@ -183,7 +180,7 @@ def dihyfo(
             raise ValueError(
                 f"prompt must hold losses, finite and not negative; got {asked}."
             )
-    sampler = hypernet.Sampler(steps, eta, guidance, dose, sets)
+    sampler = hypernet.Sampler(steps, eta, dose, sets)
     ends = None if zoo is None else jax.vmap(_flat)(_last(zoo))
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
@@ -274,7 +271,7 @@ def dihyfo(
     return Unlearner(init, unlearn, access)
 
 
-def _check(classifier, hypernetwork, sets, guidance) -> hypernet.Learnt:
+def _check(classifier, hypernetwork, sets) -> hypernet.Learnt:
     checks.check_is_classifier(classifier)
     if not isinstance(hypernetwork, hypernet.Hypernetwork):
         raise TypeError(
@@ -290,11 +287,6 @@ def _check(classifier, hypernetwork, sets, guidance) -> hypernet.Learnt:
         )
     if sets not in hypernet.SETS:
         raise ValueError(f"sets must be one of {list(hypernet.SETS)}, got {sets!r}.")
-    if guidance != 1 and not hypernetwork.recipe.free_prompts:
-        raise ValueError(
-            f"guidance={guidance} needs a hypernetwork that was trained with some of "
-            "its prompts hidden (free_prompts)."
-        )
     return hypernetwork.learnt
 
 

@@ -22,7 +22,16 @@ from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
 from hyperforget_jax.models import predictions, warn_of_untapped
 from hyperforget_jax.sharding import check_mesh
-from hyperforget_jax.subspace import Grams, Store, Subspace, margins_of
+from hyperforget_jax.subspace import Grams, Store, Subspace, projection
+from hyperforget_jax.subspace.drift import drift, relative_drift
+from hyperforget_jax.subspace.ledger import (
+    check_held,
+    ledger_of,
+    order_of,
+    places,
+    strike,
+)
+from hyperforget_jax.subspace.margins import margins_of
 from hyperforget_jax.training.fitting import Augment
 
 __all__ = ["PGUInfo", "PGUState", "pgu"]
@@ -166,19 +175,19 @@ def pgu(
             )
             return logits, examples.y, examples.weight
 
-        order = subspace.order_of(data)
+        order = order_of(data)
         logits, y, weight = (leaf[order] for leaf in answers(data))
         held_out = None if probe is None else answers(probe)
         margins = margins_of(logits, y, weight, held_out)
-        return PGUState(variables, Store(grams, subspace.ledger_of(data), margins))
+        return PGUState(variables, Store(grams, ledger_of(data), margins))
 
     def unlearn(key: Array, state: PGUState, request: ForgetRequest):
         key = as_threefry(key)
         checks.check_is(PGUState, "what init gave", state=state)
         variables, store = state
         checks.check_request(classifier, variables, request)
-        subspace.check_held(store.ledger, request.forget)
-        ledger, forget, refused = subspace.strike(store.ledger, request.forget)
+        check_held(store.ledger, request.forget)
+        ledger, forget, refused = strike(store.ledger, request.forget)
         forgotten = measure(variables, forget)
         left = subspace.subtract(store.grams, forgotten)
         kept = left if how.biases else subspace.without_bias(left, variables["params"])
@@ -195,22 +204,19 @@ def pgu(
             variables,
             forget,
             is_class,
-            store.margins.rows[subspace.places(store.ledger, forget)],
+            store.margins.rows[places(store.ledger, forget)],
             store.margins,
-            left,
             forgotten,
             room,
         )
         before = variables["params"]
         step = jax.tree.map(jnp.subtract, changed["params"], before)
-        moved = subspace.protected(room, step, left)
+        moved = projection.protected(room, step, left)
         info = PGUInfo(
             *curves,
             rounds,
-            subspace.drift(left, moved),
-            subspace.relative_drift(
-                left, subspace.protected(room, before, left), moved
-            ),
+            drift(left, moved),
+            relative_drift(left, projection.protected(room, before, left), moved),
             protected,
             spectrum.clipped,
             refused,

@@ -7,14 +7,14 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array
-from hyperforget_jax.subspace import RANK_RULES, check_rank_rule
+from hyperforget_jax.subspace.ranks import RANK_RULES, check_rank_rule
 
 __all__ = ["PRESETS", "Recipe", "recipe"]
 
 OBJECTIVES = ("targets", "published", "elsewhere")
 OPTIMIZERS = ("normalised", "sgd", "adam", "coordinates")
 RANKS = (*RANK_RULES, "soft", "none")
-STOPS = ("never", "accuracy", "targets")
+STOPS = ("never", "accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,6 @@ class Recipe:
         offset: ``o`` of the published loss ``-log(1 + o - p_y)``.
         entropy: weight of the published loss's entropy term, which is maximised;
             negative to minimise it.
-        max_drift: a round that would move any layer's outputs on the retained data by
-            more than this share (:func:`hyperforget_jax.subspace.relative_drift`) is
-            taken back, and the last.
-        tolerance: of ``stop="targets"``, in nats.
         rank: what of the retained data's directions is protected: a rule of
             :func:`hyperforget_jax.subspace.keep`, ``"soft"`` for
             :func:`hyperforget_jax.subspace.soft_complement`, or ``"none"``.
@@ -48,13 +44,12 @@ class Recipe:
         objective: ``"targets"``; ``"published"``; or ``"elsewhere"``, the published
             loss for wrong labels, whose entropy is that of the other labels.
         optimizer: ``"normalised"``, gradient descent with steps in units of a layer's
-            outputs (:func:`hyperforget_jax.subspace.by_room`), ``"sgd"`` or
+            outputs (:func:`hyperforget_jax.subspace.projection.by_room`), ``"sgd"`` or
             ``"adam"``, each projected last; or ``"coordinates"``, Adam on coordinates
             of the complement.
         stop: looked at before every round, on the forget data: ``"accuracy"``, once
             they are answered no better than held-out data, keeping this round's model
-            or the one before, whichever is nearer; ``"targets"``, once their divergence
-            from the targets is within the tolerance; ``"never"``.
+            or the one before, whichever is nearer; or ``"never"``.
         rounds: at most how many.
         round_steps: minibatches a round; None for one pass over the forget data.
         batch_size: rows a minibatch, and at once in measuring.
@@ -68,8 +63,6 @@ class Recipe:
     temperature: float | Array = 0.8
     offset: float | Array = 0.05
     entropy: float | Array = 0.2
-    max_drift: float | Array = float("inf")
-    tolerance: float | Array = 0.0
     rank: str = "nuclear"
     biases: bool = True
     free_columns: bool = True
@@ -134,10 +127,6 @@ def recipe(preset: str = "repaired", **changes: Any) -> Recipe:
             raise ValueError(
                 f"{name} must be one of {allowed}, got {getattr(made, name)!r}."
             )
-    if made.stop == "targets" and made.objective != "targets":
-        raise ValueError(
-            f"stop='targets' needs objective='targets', got {made.objective!r}."
-        )
     if made.rank in RANK_RULES:
         check_rank_rule(made.rank, made.threshold)
     else:
@@ -147,7 +136,6 @@ def recipe(preset: str = "repaired", **changes: Any) -> Recipe:
         end_rate=made.end_rate,
         temperature=made.temperature,
         shrink=made.shrink,
-        max_drift=made.max_drift,
     )
     checks.check_sizes(
         rounds=made.rounds,
@@ -165,8 +153,7 @@ def recipe(preset: str = "repaired", **changes: Any) -> Recipe:
         value = getattr(made, name)
         if checks.is_concrete(value) and not np.isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}.")
-    for name in ("offset", "tolerance"):
-        value = getattr(made, name)
-        if checks.is_concrete(value) and not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be non-negative, got {value}.")
+    offset = made.offset
+    if checks.is_concrete(offset) and not (np.isfinite(offset) and offset >= 0):
+        raise ValueError(f"offset must be non-negative, got {offset}.")
     return made

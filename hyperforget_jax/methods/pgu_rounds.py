@@ -12,7 +12,13 @@ from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.methods.pgu_recipe import Recipe
 from hyperforget_jax.methods.pgu_targets import guess, published_loss, target_loss
 from hyperforget_jax.models import predictions
-from hyperforget_jax.subspace import Grams, Margins, Subspace
+from hyperforget_jax.subspace import Grams, Subspace
+from hyperforget_jax.subspace.margins import Margins
+from hyperforget_jax.subspace.projection import (
+    by_room,
+    from_coordinates,
+    to_coordinates,
+)
 from hyperforget_jax.training import descent
 from hyperforget_jax.training.minibatches import active_pass_length, pass_length
 
@@ -28,7 +34,6 @@ def descend_in_rounds(
     is_class: Array,
     known: Array,
     margins: Margins,
-    grams: Grams,
     forgotten: Grams,
     room: Subspace,
 ):
@@ -67,7 +72,7 @@ def descend_in_rounds(
 
     def model(trained: Any) -> Variables:
         if how.optimizer == "coordinates":
-            trained = subspace.from_coordinates(room, start, trained)
+            trained = from_coordinates(room, start, trained)
         return {**variables, "params": trained}
 
     def loss_fn(key, trained, batches):
@@ -92,7 +97,7 @@ def descend_in_rounds(
     optimizer = _optimizer(how.optimizer, rate, room, forgotten)
     trained = start
     if how.optimizer == "coordinates":
-        trained = subspace.to_coordinates(room, start)
+        trained = to_coordinates(room, start)
     begun = descent.start({"params": trained}, optimizer)
 
     def look(state: descent.DescentState) -> tuple[Array, Array]:
@@ -103,11 +108,9 @@ def descend_in_rounds(
             losses.weighted_mean(right, forget.weight),
         )
 
-    def done(value: Array, accuracy: Array) -> Array:
+    def done(accuracy: Array) -> Array:
         if how.stop == "accuracy":
             return accuracy <= accuracy_wanted
-        if how.stop == "targets":
-            return value <= how.tolerance
         return jnp.zeros((), bool)
 
     def one_round(carry, number):
@@ -132,34 +135,26 @@ def descend_in_rounds(
             return state, value, accuracy
 
         new, new_value, new_accuracy = lax.cond(going, go, stay, state)
-        after = model(new.variables["params"])["params"]
-        change = jax.tree.map(jnp.subtract, after, start)
-        drifts = subspace.relative_drift(
-            grams,
-            subspace.protected(room, start, grams),
-            subspace.protected(room, change, grams),
-        )
-        moved = jnp.stack(list(drifts.values()))
         failed_at = jnp.where(going, new.failed_at, failed_at)
-        within = (new.failed_at < 0) & (jnp.max(moved) <= how.max_drift)
-        stopped = done(new_value, new_accuracy)
+        is_finite = new.failed_at < 0
+        stopped = done(new_accuracy)
         # Of the two rounds beside the mark, the nearer one.
         nearer = True
         if how.stop == "accuracy":
             nearer = jnp.abs(new_accuracy - accuracy_wanted) <= jnp.abs(
                 accuracy - accuracy_wanted
             )
-        take = going & within & (~stopped | nearer)
+        take = going & is_finite & (~stopped | nearer)
         state, value, accuracy = jax.tree.map(
             lambda new, old: jnp.where(take, new, old),
             (new, new_value, new_accuracy),
             (state, value, accuracy),
         )
-        going = going & within & ~stopped
+        going = going & is_finite & ~stopped
         return (state, going, value, accuracy, failed_at), (value, accuracy, take)
 
     value, accuracy = look(begun)
-    first = begun, ~done(value, accuracy), value, accuracy, begun.failed_at
+    first = begun, ~done(accuracy), value, accuracy, begun.failed_at
     (last, *_, failed_at), (values, accuracies, taken) = lax.scan(
         one_round, first, jnp.arange(how.rounds, dtype=jnp.int32)
     )
@@ -182,4 +177,4 @@ def _optimizer(
         return optax.chain(projection, optax.adam(rate), projection)
     if name == "sgd":
         return optax.chain(optax.sgd(rate), projection)
-    return optax.chain(optax.sgd(rate), subspace.by_room(room, forgotten), projection)
+    return optax.chain(optax.sgd(rate), by_room(room, forgotten), projection)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax import losses
 from hyperforget_jax.base import Array
-from hyperforget_jax.subspace import Margins
+from hyperforget_jax.subspace.margins import Margins
 
 __all__ = ["guess", "published_loss", "target_loss"]
 

@@ -4,7 +4,7 @@ from hyperforget_jax.models.adapters import from_functions, from_linen, from_nnx
 from hyperforget_jax.models.allcnn import AllCNN
 from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.dense import dense
-from hyperforget_jax.models.networks import MLP, ConvNet, GptCNN, gpt_mlp
+from hyperforget_jax.models.networks import MLP, GptCNN
 from hyperforget_jax.models.resnet import ResNet18
 from hyperforget_jax.models.untapped import untapped_layers, warn_of_untapped
 from hyperforget_jax.models.vgg import SmallVGG
@@ -12,7 +12,6 @@ from hyperforget_jax.models.vit import ViT
 
 __all__ = [
     "AllCNN",
-    "ConvNet",
     "GptCNN",
     "MLP",
     "ResNet18",
@@ -23,7 +22,6 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
-    "gpt_mlp",
     "untapped_layers",
     "warn_of_untapped",
 ]

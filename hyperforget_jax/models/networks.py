@@ -1,4 +1,4 @@
-"""The small classifiers that are shipped: perceptrons and convolutional networks."""
+"""The small classifiers that are shipped: perceptrons and a convolutional network."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
-from hyperforget_jax.models.layers import BatchNorm, Conv
+from hyperforget_jax.models.layers import Conv
 
-__all__ = ["MLP", "ConvNet", "GptCNN", "gpt_mlp"]
+__all__ = ["MLP", "GptCNN"]
 
 
 class MLP(nn.Module):
@@ -30,15 +30,6 @@ class MLP(nn.Module):
         return nn.Dense(self.num_classes)(x)
 
 
-def gpt_mlp() -> MLP:
-    """G.pt's MNIST classifier, 784-10-10: 7,960 parameters on 28 x 28 images.
-
-    Peebles et al., Learning to learn with generative models of neural network
-    checkpoints, arXiv 2209.12892, 2022.
-    """
-    return MLP(features=(10,))
-
-
 class GptCNN(nn.Module):
     """G.pt's CIFAR-10 classifier: 5,370 parameters on 32 x 32 x 3 images.
 
@@ -53,28 +44,4 @@ class GptCNN(nn.Module):
         pads = ((1, 1), (1, 1))
         x = nn.relu(Conv(16, (3, 3), strides=2, padding=pads, use_bias=False)(x))
         x = nn.relu(Conv(32, (3, 3), padding=pads, use_bias=False)(x))
-        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
-
-
-class ConvNet(nn.Module):
-    """A small convolutional network with BatchNorm.
-
-    Stages of convolution, BatchNorm and ReLU, of which all but the first halve the
-    image by their stride; then a global average and a linear head. Its modes have no
-    default: ``hf.from_linen(ConvNet(), train={"train": True}, eval={"train": False})``.
-
-    Attributes:
-        features: channels of each stage.
-        num_classes: C.
-    """
-
-    features: Sequence[int] = (16, 32, 64)
-    num_classes: int = 10
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        for stage, channels in enumerate(self.features):
-            strides = 1 if stage == 0 else 2
-            x = Conv(channels, (3, 3), strides=strides, use_bias=False)(x)
-            x = nn.relu(BatchNorm(not train)(x))
         return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))

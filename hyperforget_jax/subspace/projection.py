@@ -17,7 +17,6 @@ __all__ = [
     "by_room",
     "complement",
     "from_coordinates",
-    "project",
     "project_out",
     "protected",
     "soft_complement",
@@ -78,20 +77,6 @@ def soft_complement(spectrum: Spectrum, softness: Any) -> Subspace:
     return Subspace(spectrum.basis, jax.tree.map(filtered, spectrum.values))
 
 
-def project(subspace: Subspace, changes: Any) -> Any:
-    """What of a change of parameters may be done.
-
-    Args:
-        subspace: as by :func:`complement` or :func:`soft_complement`.
-        changes: like the parameters: gradients, updates, differences.
-
-    Returns:
-        The like; leaves of no layer in the subspace are zero, and so is a bias where
-        the Gram matrices have no constant.
-    """
-    return _apply(_projectors(subspace), subspace.free, changes)
-
-
 def protected(subspace: Subspace, changes: Any, grams: Grams) -> Any:
     """A change of parameters without its free columns: what a drift should count.
 
@@ -117,6 +102,9 @@ def project_out(subspace: Subspace) -> optax.GradientTransformation:
     by a global norm); what scales or adds element by element does not (Adam, Adafactor,
     weight decay, clipping by value): put that before. Projecting before Adam as well
     keeps its second moments from being those of directions that are thrown away.
+
+    Leaves of no layer in the subspace are zeroed, and so is a bias where the Gram
+    matrices have no constant.
 
     Args:
         subspace: as by :func:`complement` or :func:`soft_complement`.

@@ -1,4 +1,4 @@
-"""Which directions the retained data need: four rules behind one choice."""
+"""Which directions the retained data need: three rules behind one choice."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["RANK_RULES", "check_rank_rule", "keep"]
 _EPSILON = 2.0**-23
 _EXACT = lax.Precision.HIGHEST
 
-RANK_RULES = ("nuclear", "energy", "noise_floor", "drift")
+RANK_RULES = ("nuclear", "energy", "drift")
 
 
 def check_rank_rule(rule: str, threshold: Any) -> None:
@@ -29,7 +29,7 @@ def check_rank_rule(rule: str, threshold: Any) -> None:
         raise ValueError(
             f"threshold is a share in [0, 1] for rank={rule!r}, got {threshold}."
         )
-    if rule in ("noise_floor", "drift") and not threshold > 0:
+    if rule == "drift" and not threshold > 0:
         raise ValueError(
             f"threshold must be positive for rank={rule!r}, got {threshold}."
         )
@@ -51,8 +51,6 @@ def keep(
       :math:`\sum_{j \leq k} \lambda_j \geq \epsilon \sum_j \lambda_j`, as gradient
       projection memory has it (Saha et al., ICLR 2021). The same number means far
       fewer directions than under ``"nuclear"``.
-    - ``"noise_floor"``: all :math:`\lambda_j > c \cdot 2^{-23} \lambda_1`: the whole
-      span of the data, but for rounding.
     - ``"drift"``: the fewest such that no change of the layer which is as large as
       its weights can move its outputs on the data by more than the share ``tau`` of
       their root mean square: all :math:`\lambda_j > \tau^2 \mathrm{tr}(W^T G W) /
@@ -61,7 +59,7 @@ def keep(
     Args:
         spectrum: as by :func:`decompose`.
         rule: one of the above.
-        threshold: gamma, epsilon, c or tau.
+        threshold: gamma, epsilon or tau.
         params: the model's parameters, for ``"drift"``.
 
     Returns:
@@ -74,9 +72,6 @@ def keep(
     check_rank_rule(rule, threshold)
     kept = {}
     for path, values in spectrum.values.items():
-        if rule == "noise_floor":
-            kept[path] = values > threshold * _EPSILON * jnp.max(values)
-            continue
         if rule == "drift":
             matrix = layer_matrix(layer_at(params, path), values)
             seen = jnp.einsum(

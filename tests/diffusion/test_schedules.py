@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from hyperforget_jax.diffusion import SCHEDULES, diffuse, mix, schedule
+from hyperforget_jax.diffusion import SCHEDULES, mix, schedule
 
 TIMES = np.linspace(0, 1, 1001)
 BETAS = np.linspace(1e-4, 0.02, 1000)
@@ -69,12 +69,11 @@ class Schedules(chex.TestCase, parameterized.TestCase):
         np.testing.assert_allclose(middle, expected, rtol=1e-4)
 
     @chex.variants(with_jit=True, without_jit=True)
-    def test_diffuse_mixes_leaf_by_leaf(self):
+    def test_mix_is_leaf_by_leaf(self):
         tree = {"a": jnp.ones((2, 3)), "b": (2 * jnp.ones(4),)}
         noise = jax.tree.map(lambda x: -x, tree)
-        got = self.variant(lambda t: diffuse(schedule("cosine"), tree, noise, t))(0.5)
-        # cos(pi/4) - sin(pi/4) = 0
-        chex.assert_trees_all_close(got, jax.tree.map(jnp.zeros_like, tree), atol=1e-6)
+        got = self.variant(lambda w: mix(x0=(w, tree), noise=(w, noise)))(0.5)
+        chex.assert_trees_all_equal(got, jax.tree.map(jnp.zeros_like, tree))
 
 
 def test_cosine_has_no_signal_at_the_end():
@@ -119,4 +118,4 @@ def test_noise_that_does_not_match(noise):
     with pytest.raises(
         ValueError, match="noise must have the structure and the shapes"
     ):
-        diffuse(schedule("linear"), {"a": jnp.ones(3)}, noise, jnp.float32(0.5))
+        mix(x0=(0.8, {"a": jnp.ones(3)}), noise=(0.6, noise))

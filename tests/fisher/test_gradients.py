@@ -95,8 +95,7 @@ class Lifted(nn.Module):
 
 
 def conv_net():
-    module = hf.models.ConvNet(features=(2, 3), num_classes=NUM_CLASSES)
-    return hf.from_linen(module, train={"train": True}, eval={"train": False})
+    return hf.from_linen(toys.ConvNet(), train={"train": True}, eval={"train": False})
 
 
 # name: classifier, inputs, layers whose gradients come from their taps

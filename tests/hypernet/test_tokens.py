@@ -108,12 +108,11 @@ NETWORKS = {
     "softmax regression": (MLP(()), "units", (), False),
     "perceptron": (MLP((5,)), "units", (5,), False),
     "deep perceptron": (MLP((5, 1, 2, 6)), "units", (5, 1, 2, 6), False),
-    "gpt_mlp": (hf.models.gpt_mlp(), "units", (10,), False),
     "GptCNN": (hf.models.GptCNN(), "units", (16, 32), False),
     "flattened": (Chain(), "units", (3, 4, 5), False),
     "dense general": (Heads(), "units", (6,), False),
     "half precision": (Half(), "units", (40, 40), False),
-    "ConvNet": (hf.models.ConvNet((2, 3)), "chunks", (), True),
+    "ConvNet": (toys.ConvNet(), "chunks", (), True),
     "SmallVGG": (hf.models.SmallVGG((2, 3, 4), 5), "chunks", (), True),
     "AllCNN": (hf.models.AllCNN(2), "chunks", (), True),
     "ResNet18": (hf.models.ResNet18(widths=(2, 3)), "chunks", (), True),
@@ -231,7 +230,7 @@ def test_chunks_never_mix_leaves(shapes, size):
 
 def test_chunks_are_those_of_gpt():
     """Its MNIST network in chunks of 1000, Flax's leaves in Flax's order."""
-    classifier = hf.from_linen(hf.models.gpt_mlp())
+    classifier = hf.from_linen(MLP((10,)))
     x = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
     shapes = jax.eval_shape(classifier.init, jax.random.key(0), x)
     tokenizer = tokens.tokenizer(classifier, shapes, x, "chunks")

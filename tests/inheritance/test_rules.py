@@ -78,7 +78,7 @@ def test_presets_are_what_they_are_said_to_be():
     assert rule() == rule("folded") == inheritance.PRESETS["folded"]
     published = rule("published")
     assert published.estimator == "batch_gradient" and published.scope == "head"
-    assert published.alpha == published.strength == published.cap == 1
+    assert published.alpha == published.strength == 1
     assert not (published.shares or published.match or published.centre)
     preset = inheritance.PRESETS["repaired"]
     repaired = rule("repaired", alpha=0.9, merge="sum")
@@ -104,7 +104,7 @@ def test_presets_are_what_they_are_said_to_be():
         ),
         *[
             ({name: value}, ValueError, f"{name} must be positive, got {name}={value}")
-            for name in ("alpha", "strength", "cap", "exponent", "divisor")
+            for name in ("alpha", "strength", "deep_alpha", "deep_strength")
             for value in (0, -1.0)
         ],
         ({"alpha": float("nan")}, ValueError, "alpha must be positive"),
@@ -119,7 +119,7 @@ def test_malformed_rules_are_refused(options, error, message):
 
 def test_numbers_are_leaves_and_choices_are_not():
     made = rule("repaired", alpha=0.125, fold=0.5)
-    numbers = ("alpha", "strength", "cap", "divisor", "fold")
+    numbers = ("alpha", "strength", "deep_alpha", "deep_strength", "fold")
     for name in numbers:
         doubled = jax.tree.map(lambda leaf: 2 * leaf, made)
         assert getattr(doubled, name) == 2 * getattr(made, name)

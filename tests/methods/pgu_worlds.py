@@ -59,8 +59,6 @@ NUMBERS = {
     "learning_rate": 1.0,
     "end_rate": 1.0,
     "out": -10.0,
-    "max_drift": float("inf"),
-    "tolerance": 0.0,
 }
 
 

@@ -73,20 +73,6 @@ def test_the_dose_scales_the_change():
     chex.assert_trees_all_close(doubled, changes[2], atol=1e-5)
 
 
-def test_guidance_lies_along_the_line_from_no_prompt_to_the_prompt():
-    recipe = hypernet.Recipe(width=16, heads=2, depth=1, free_prompts=0.5)
-    network, _ = worlds.fit(recipe=recipe)
-    classifier, before = worlds.CLASSIFIER, prepared()[3].variables
-    made = []
-    for guidance in (0.0, 1.0, 3.0):
-        unlearner = hf.dihyfo(classifier, network, guidance=guidance)
-        state = unlearner.init(jax.random.key(0), before, worlds.train())
-        made.append(unlearner.unlearn(jax.random.key(1), state, ask(1))[0].variables)
-    hidden, prompted, guided = made
-    expected = jax.tree.map(lambda u, c: u + 3 * (c - u), hidden, prompted)
-    chex.assert_trees_all_close(guided, expected, atol=1e-4)
-
-
 def test_sets_are_the_sum_of_what_single_classes_change():
     _, _, unlearn, state = prepared(sets="sum")
     before = state.variables
@@ -277,7 +263,6 @@ def test_malformed_arguments_are_named():
         ({"prompt": [1.0, np.inf, 1.0, 0.0]}, "finite and not negative"),
         ({"sets": "product"}, "sets must be one of"),
         ({"best_of": 3}, "needs a probe"),
-        ({"guidance": 2.0}, "prompts hidden"),
         ({"steps": 0}, "steps must be positive"),
         ({"steps": 2.0}, "steps must be a whole number"),
         ({"best_of": "2"}, "best_of must be a whole number"),
@@ -289,7 +274,6 @@ def test_malformed_arguments_are_named():
         ({"eta": "x"}, "eta must be a number"),
         ({"eta": 1.5}, r"eta must lie in \[0, 1\]"),
         ({"dose": 1 + 2j}, "dose must be a number"),
-        ({"guidance": np.nan}, "guidance must be finite"),
         ({"prompt": None}, "prompt must be 'profile'"),
         ({"prompt": ["a"] * 4}, "prompt must be 'profile'"),
         ({"zoo": 3}, "zoo must be a hf.hypernet.Zoo"),

@@ -18,12 +18,11 @@ from tests.methods.pgu_worlds import KEY, answer, begun, world
         ({"stop": "soon"}, "stop must be one of .*, got 'soon'"),
         ({"rank": "nuclear", "threshold": 1.1}, r"threshold is a share in \[0, 1\]"),
         ({"rank": "energy", "threshold": -0.1}, r"threshold is a share in \[0, 1\]"),
-        ({"rank": "noise_floor", "threshold": 0}, "threshold must be positive"),
+        ({"rank": "drift", "threshold": 0}, "threshold must be positive"),
         ({"rank": "drift", "threshold": -1.0}, "threshold must be positive"),
         ({"rank": "soft", "threshold": 0.0}, "threshold must be positive"),
         ({"rank": "nuclear", "threshold": float("nan")}, "threshold is a share"),
         ({"offset": -0.1}, "offset must be non-negative, got -0.1"),
-        ({"tolerance": -1.0}, "tolerance must be non-negative, got -1.0"),
         *(
             ({name: value}, f"{name} must be positive, got {name}={value}")
             for name in (
@@ -31,7 +30,6 @@ from tests.methods.pgu_worlds import KEY, answer, begun, world
                 "end_rate",
                 "temperature",
                 "shrink",
-                "max_drift",
                 "rounds",
                 "round_steps",
                 "batch_size",

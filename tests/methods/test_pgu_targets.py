@@ -11,7 +11,7 @@ import scipy.special
 import hyperforget_jax as hf
 from hyperforget_jax.methods import pgu_targets
 from hyperforget_jax.methods.pgu_targets import published_loss, target_loss
-from hyperforget_jax.subspace import Margins, margins_of
+from hyperforget_jax.subspace.margins import Margins, margins_of
 
 OUT, SHRINK, TEMPERATURE = -10.0, 0.7, 0.8
 HOW = {"out": OUT, "shrink": SHRINK, "temperature": TEMPERATURE}

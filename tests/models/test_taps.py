@@ -206,7 +206,7 @@ def test_shipped_networks():
 
 
 def test_batch_norm_is_in_evaluation_mode():
-    module = hf.models.ConvNet(features=(3, 5), num_classes=4)
+    module = toys.ConvNet(features=(3, 5))
     init = functools.partial(module.init, train=False)
     variables = drawn(jax.eval_shape(init, jax.random.key(0), IMAGES))
     variables["batch_stats"] = {

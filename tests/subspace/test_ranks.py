@@ -57,7 +57,7 @@ def test_negative_mass_is_clipped_and_told():
 def test_no_data_keeps_nothing():
     spectrum = decompose(Grams({"A": jnp.zeros((1, 3, 3))}, jnp.float32(0)))
     params = {"A": {"kernel": jnp.ones((3, 2))}}
-    for rule, threshold in zip(RANK_RULES, (0.9, 0.9, 1.0, 0.1), strict=True):
+    for rule, threshold in zip(RANK_RULES, (0.9, 0.9, 0.1), strict=True):
         assert not keep(spectrum, rule, threshold, params)["A"].any()
 
 
@@ -88,15 +88,6 @@ def test_the_same_share_means_more_directions_by_nuclear_mass():
         int(keep(_of(values), rule, 0.95)["A"].sum()) for rule in ("nuclear", "energy")
     )
     assert nuclear > 10 * energy
-
-
-def test_noise_floor_finds_the_span():
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 8))
-    gram = jnp.asarray(inputs.T @ inputs, jnp.float32)
-    spectrum = decompose(Grams({"A": gram[None]}, jnp.float32(30)))
-    # Rounding of the decomposition is some of the largest eigenvalue's last places.
-    assert int(keep(spectrum, "noise_floor", 10.0)["A"].sum()) == 3
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.2, 0.5])

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 from hyperforget_jax import checkpointing, subspace
+from hyperforget_jax.subspace.ledger import ledger_of
+from hyperforget_jax.subspace.margins import margins_of
 from tests import toys
 
 HOW = {"normalisation": "none", "augment": "crop_and_flip", "seed": 3}
@@ -17,8 +19,8 @@ def saved(tmp_path):
     variables = classifier.init(jax.random.key(0), data.x)
     store = subspace.Store(
         subspace.measure(classifier, variables, data),
-        subspace.ledger_of(data),
-        subspace.margins_of(classifier.apply(variables, data.x), data.y, data.weight),
+        ledger_of(data),
+        margins_of(classifier.apply(variables, data.x), data.y, data.weight),
     )
     path = tmp_path / "store"
     subspace.save_store(path, store, classifier, variables, preprocessing=HOW)
