@@ -59,7 +59,7 @@ def check_sizes(**values) -> None:
                 f"{name} must be positive, got {name}={value}: sizes are whole "
                 "numbers from 1 up."
             )
-        if value > _MOST:
+        if int(value) > _MOST:
             raise ValueError(
                 f"{name} must be at most {_MOST}, the largest int32, got "
                 f"{name}={value}."
