@@ -43,7 +43,7 @@ def nothing_forgotten(data: Examples, num_classes: int) -> Forgotten:
     )
 
 
-def recall(forgotten: Forgotten, request: ForgetRequest) -> ForgetRequest:
+def recall(forgotten: Forgotten, request: ForgetRequest) -> tuple[ForgetRequest, Array]:
     """Weigh zero whatever was forgotten before, and whatever nobody could remember.
 
     Args:
@@ -51,11 +51,12 @@ def recall(forgotten: Forgotten, request: ForgetRequest) -> ForgetRequest:
         request: with data or without.
 
     Returns:
-        The request; of its forget data only ids that the memory knows, or a whole
-        class that is asked for, still count.
+        The request, and how many rows it asks for that it may not have, int32, ``[]``:
+        those whose ids the memory does not know, unless their class goes. They are
+        neither forgotten nor retained.
     """
     if request.data is None:
-        return request
+        return request, jnp.zeros((), jnp.int32)
     data = request.data
     place, known = _find(forgotten, data.id)
     gone = known & forgotten.gone[place] | forgotten.classes[data.y]
@@ -63,13 +64,15 @@ def recall(forgotten: Forgotten, request: ForgetRequest) -> ForgetRequest:
         data=data._replace(weight=jnp.where(gone, 0, data.weight))
     )
     # A row whose id is unknown would be back with the next request: see check_known.
-    _, asked = _find(forgotten, request.forget.id)
-    asked |= request.classes[request.forget.y]
+    forget = request.forget
+    _, known = _find(forgotten, forget.id)
+    unknown = (forget.weight > 0) & ~(known | request.classes[forget.y])
+    refused = jnp.sum(unknown, dtype=jnp.int32)
     if request.rows is None:
-        weight = jnp.where(asked, request.forget.weight, 0)
-        return request._replace(data=request.forget._replace(weight=weight))
-    rows = jnp.where(asked, request.rows, data.id.shape[0])
-    return request._replace(rows=rows.astype(request.rows.dtype))
+        weight = jnp.where(unknown, 0, forget.weight)
+        return request._replace(data=forget._replace(weight=weight)), refused
+    left = request.data.without(jnp.where(unknown, request.rows, data.id.shape[0]))
+    return request._replace(data=left), refused
 
 
 def remember(forgotten: Forgotten, request: ForgetRequest) -> Forgotten:

@@ -50,5 +50,5 @@ def as_threefry(
             derived = jax.random.fold_in(derived, word)
         return derived
 
-    flat = words.reshape(math.prod(key.shape), -1)
+    flat = words.reshape(math.prod(key.shape), words.shape[-1])
     return jax.vmap(derive)(flat).reshape(key.shape)

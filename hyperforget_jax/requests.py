@@ -122,7 +122,8 @@ def forget_random(
     """Request ``count`` examples drawn at random, without replacement.
 
     Args:
-        key: a key, consumed.
+        key: a key, consumed. A legacy one is taken too, since rows are drawn on the
+            host and under no transformation.
         data: the training examples at hand, ``[N]``.
         count: how many, an integer from one to less than there are; or, as a fraction
             in (0, 1), which share of them, rounded to the nearest count.
@@ -307,10 +308,10 @@ def sequence(
         ValueError: no requests, a request that was not made from ``data``, a row that
             was forgotten before, or nothing left at the end.
     """
-    check_is_examples(data)
+    num_classes = _num_classes(data, num_classes)
     check_is(
         (Sequence, np.ndarray, jax.Array),
-        "a list of row numbers or requests, one a step",
+        "a list of requests or of row numbers",
         requests=requests,
     )
     if getattr(requests, "ndim", 1) == 0:
@@ -318,7 +319,6 @@ def sequence(
     if not len(requests):
         raise ValueError("requests is empty: a sequence needs at least one.")
     num_rows = data.y.shape[0]
-    num_classes = _num_classes(data, num_classes)
     weight = np.array(data.weight)
     weights, rows, classes = [], [], []
     for step, request in enumerate(requests):
@@ -527,7 +527,11 @@ def _any_key(key: Any) -> Array:
     )
     if is_key:
         return key
-    if isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32:
+    if (
+        isinstance(key, jax.Array | np.ndarray)
+        and key.dtype == np.uint32
+        and key.shape == jax.random.key_data(jax.random.key(0)).shape
+    ):
         return jax.random.wrap_key_data(jnp.asarray(key))
     raise TypeError(f"key must be a key such as jax.random.key(0), got {key!r}.")
 

@@ -186,7 +186,7 @@ def test_token_ids_are_taken_where_the_model_takes_them(dtype):
     # The label is told by what a text is about.
     tokens = (rows + 10 * np.asarray(DATA.y)[:, None]).astype(dtype)
     data = hf.data.examples(tokens, np.asarray(DATA.y))
-    assert data.x.dtype == jnp.int32
+    assert data.x.dtype == np.int32
     variables = hf.fit(KEY, model, data, optax.adam(3e-2), 60, batch_size=20)
     assert (model.apply(variables, data.x).argmax(1) == data.y).mean() > 0.9
     optimizer = optax.adam(3e-2)

@@ -195,7 +195,7 @@ def test_arrays_on_explicit_axes_are_refused_by_name(method):
         unlearner.init(key, jax.device_put(VARIABLES, whole), DATA)
     state = unlearner.init(key, VARIABLES, DATA)
     request = hf.forget_classes(DATA, [1])._replace(data=data)
-    with pytest.raises(ValueError, match="request has .*" + message):
+    with pytest.raises(ValueError, match="request.*has .*" + message):
         unlearner.unlearn(key, state, request)
 
 

@@ -40,7 +40,7 @@ def without(whole: Fisher, share: Fisher, weight: Array) -> Fisher:
             f"got shape {weight.shape}."
         )
     if whole.batch_size is None:
-        gone = jnp.sum(weight).astype(jnp.float32)
+        gone = jnp.sum(weight, dtype=jnp.float32)
     else:
         gone = jnp.sum(weight > 0, dtype=jnp.float32) / whole.batch_size
     mass = jnp.maximum(whole.mass - gone, 0)

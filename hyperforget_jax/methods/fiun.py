@@ -58,10 +58,13 @@ class FIUnInfo(NamedTuple):
 
     Attributes:
         dampened: share of the parameters that were dampened, float32, ``[]``.
+        refused: how many rows were asked for that ``init`` was not given: they are not
+            forgotten, int32, ``[]``.
         change: how much the model was changed.
     """
 
     dampened: Array
+    refused: Array
     change: Change
 
 
@@ -116,7 +119,7 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         checks.check_request(classifier, state.variables, request)
         check_effect(how, request)
         check_known(state.forgotten, request)
-        request = recall(state.forgotten, request)
+        request, refused = recall(state.forgotten, request)
         forget, variables = request.forget, state.variables
         head = find_head(classifier, variables, forget.x)
         fresh = classifier.init(key, forget.x)["params"]
@@ -128,7 +131,9 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
             left = fisher.without(left, found.fisher, forget.weight)
         told = change(classifier, variables, changed, forget, batch_size=how.batch_size)
         forgotten = remember(state.forgotten, request)
-        return FIUnState(changed, left, forgotten), FIUnInfo(info.dampened, told)
+        return FIUnState(changed, left, forgotten), FIUnInfo(
+            info.dampened, refused, told
+        )
 
     dampens = how.scope != "none"
     selects = how.only_columns or how.renew or how.centre or how.folds

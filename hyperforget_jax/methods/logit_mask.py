@@ -58,7 +58,9 @@ def logit_mask(classifier: Classifier) -> Unlearner:
         masked = {**state.variables, OUTPUT_MASK: mask | request.classes}
         forgotten = state.forgotten
         forgotten = forgotten._replace(classes=forgotten.classes | request.classes)
-        info = ModelInfo(change(classifier, state.variables, masked))
+        info = ModelInfo(
+            jnp.zeros((), jnp.int32), change(classifier, state.variables, masked)
+        )
         return ModelState(masked, forgotten), info
 
     access = Access(unlearn={"classes"}, remains="everything, behind a mask")

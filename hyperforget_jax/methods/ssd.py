@@ -52,10 +52,13 @@ class SSDInfo(NamedTuple):
 
     Attributes:
         dampened: share of the parameters that were dampened, float32, ``[]``.
+        refused: how many rows were asked for that ``init`` was not given: they are not
+            forgotten, int32, ``[]``.
         change: how much the model was changed.
     """
 
     dampened: Array
+    refused: Array
     change: Change
 
 
@@ -122,7 +125,7 @@ def ssd(
         checks.check_is(SSDState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_known(state.forgotten, request)
-        request = recall(state.forgotten, request)
+        request, refused = recall(state.forgotten, request)
         whole, forget = state.fisher, request.forget
         if is_default:
             _warn_of_share(forget, whole)
@@ -139,7 +142,7 @@ def ssd(
             classifier, state.variables, variables, forget, batch_size=batch_size
         )
         forgotten = remember(state.forgotten, request)
-        return SSDState(variables, left, forgotten), SSDInfo(dampened, changed)
+        return SSDState(variables, left, forgotten), SSDInfo(dampened, refused, changed)
 
     access = Access(
         init={"retain", "forget"},

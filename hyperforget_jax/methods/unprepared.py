@@ -43,9 +43,12 @@ class ModelInfo(NamedTuple):
     """How a request went.
 
     Attributes:
+        refused: how many rows were asked for that ``init`` was not given: they are
+            neither forgotten nor retained, int32, ``[]``.
         change: how much the model was changed.
     """
 
+    refused: Array
     change: Change
 
 
@@ -56,11 +59,13 @@ class OptimisationInfo(NamedTuple):
         loss: the loss before each step, ``[steps]``.
         failed_at: the step whose loss or update was not finite, int32, ``[]``; -1 if
             none. From there on the model stays as it was.
+        refused: as in :class:`ModelInfo`.
         change: how much the model was changed.
     """
 
     loss: Array
     failed_at: Array
+    refused: Array
     change: Change
 
 
@@ -93,16 +98,16 @@ def unprepared(
         checks.check_request(classifier, state.variables, request)
         if access.unlearn & {"retain", "forget"}:
             check_known(state.forgotten, request)
-        request = recall(state.forgotten, request)
+        request, refused = recall(state.forgotten, request)
         variables, details = forget_fn(key, state.variables, request)
         forget = request.forget if "forget" in access.unlearn else None
         changed = change(
             classifier, state.variables, variables, forget, batch_size=batch_size
         )
         info = (
-            ModelInfo(changed)
+            ModelInfo(refused, changed)
             if details is None
-            else OptimisationInfo(*details, changed)
+            else OptimisationInfo(*details, refused, changed)
         )
         return ModelState(variables, remember(state.forgotten, request)), info
 

@@ -98,6 +98,11 @@ def compare(
             originals nor one; and as for :func:`hyperforget_jax.evaluate`.
     """
     begun = time.perf_counter()
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            "models must be a dictionary, name to variables; got "
+            f"{type(models).__name__}."
+        )
     if taken := sorted(set(models) & set(REFERENCES)):
         raise ValueError(
             f"models has the names {taken}, which references have: rename."
@@ -211,8 +216,13 @@ def _members(
     """List the members of one model, of a stack or of a list."""
     if variables is None:
         return []
-    if not isinstance(variables, Mapping):
+    if isinstance(variables, list | tuple):
         return list(variables)
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise TypeError(
+            f"{name} must be variables such as {{'params': ...}}, of one model, "
+            f"stacked over seeds or in a list; got {type(variables).__name__}."
+        )
     key = jax.eval_shape(lambda: jax.random.key(0))
     expected = jax.eval_shape(classifier.init, key, x)["params"]
     pairs = zip(

@@ -206,7 +206,11 @@ def _command() -> str:
         here = pathlib.Path.cwd()
         inside = script.is_relative_to(here)
         script = script.relative_to(here) if inside else pathlib.Path(script.name)
-    return shlex.join(["python", script.as_posix(), *sys.argv[1:]])
+    options = [
+        pathlib.Path(option).name if option.startswith("/") else option
+        for option in sys.argv[1:]
+    ]
+    return shlex.join(["python", script.as_posix(), *options])
 
 
 def _git(repository: str | os.PathLike, *arguments: str) -> str | None:

@@ -89,14 +89,17 @@ def strike(ledger: Ledger, examples: Examples) -> tuple[Ledger, Examples, Array]
 
 
 def check_held(ledger: Ledger, examples: Examples) -> None:
-    """Raises unless all examples can be taken out; under a trace it cannot tell.
+    """Raise unless examples can be taken out; under a trace it cannot tell.
+
+    Of a request that names some that are out already the others can be: those that
+    were are weighed zero, and counted.
 
     Args:
         ledger: what is in.
         examples: what is to be taken out, ``[F]``.
 
     Raises:
-        ValueError: examples that were never added, or were taken out before.
+        ValueError: examples that were never added, or that were all taken out before.
     """
     if not checks.is_concrete(ledger, examples.id, examples.weight):
         return
@@ -106,6 +109,8 @@ def check_held(ledger: Ledger, examples: Examples) -> None:
     wrong = (np.asarray(examples.weight) > 0) & (taken.weight == 0)
     ids = np.asarray(examples.id)[wrong]
     never = ids[~np.isin(ids, np.asarray(ledger.id))]
+    if not never.size and taken.weight.any():
+        return
     shown = ", ".join(map(str, (never if never.size else ids)[:5]))
     why = "were never added" if never.size else "were taken out before"
     raise ValueError(

@@ -248,7 +248,8 @@ def descend_on(
         for index, (source, length) in enumerate(zip(sources, used, strict=True)):
             passed, within = step // length, step % length
             # The schedule is the same for every member of a population, so that
-            # under vmap this stays a branch and does not sort at every step.
+            # under vmap this stays a branch and does not sort at every step. Not of
+            # padded sources, whose schedule is their own: they are short.
             dealt = lax.cond(
                 (within == 0) | ((step == first_step) & ~is_dealt),
                 lambda index=index, passed=passed: order(index, passed),
@@ -283,7 +284,7 @@ def descend_on(
         going = (state.failed_at < 0) & finite & within_limit
         # In the dtypes they had: a model may make wider statistics of its own.
         variables, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(going, new.astype(old.dtype), old),
+            lambda new, old: jnp.where(going, _cast(new, old), old),
             (variables, opt_state),
             (state.variables, state.opt_state),
         )
@@ -296,3 +297,8 @@ def descend_on(
     is_dealt = jnp.asarray(is_dealt)
     numbers = first_step + jnp.arange(steps, dtype=jnp.int32)
     return lax.scan(body, (state, orders), numbers)
+
+
+def _cast(new: Array, old: Array) -> Array:
+    # An optimiser may keep keys, which have no other dtype.
+    return new if new.dtype == old.dtype else new.astype(old.dtype)

@@ -79,7 +79,8 @@ def pass_order(
 def _permutation(key: Array, size: int, is_padded: bool = False) -> Array:
     """A random permutation of ``range(size)``, int32.
 
-    If ``is_padded``, the first rows stand in the same order whatever the size.
+    If ``is_padded``, the first rows stand in the same order whatever the size, as long
+    as bits are drawn place by place (``jax_threefry_partitionable``, JAX's default).
 
     One sort of single words, random above and the row number below, which XLA:CPU
     does four times faster than the sorting of pairs in ``jax.random.permutation``.
@@ -88,7 +89,8 @@ def _permutation(key: Array, size: int, is_padded: bool = False) -> Array:
     """
     low = max(size - 1, 1).bit_length()
     if is_padded and low > _LOW_BITS:
-        words = jax.random.bits(key, (size,))
+        # The order of the branch below, ties included, of more rows than it can hold.
+        words = jax.random.bits(key, (size,)) >> _LOW_BITS
         return jax.lax.sort((words, jnp.arange(size, dtype=jnp.int32)), num_keys=2)[1]
     if is_padded:
         low = _LOW_BITS

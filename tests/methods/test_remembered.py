@@ -116,10 +116,14 @@ def test_rows_that_init_was_not_given_are_refused(method):
     request = hf.forget_rows(other, [3, 4])
     with pytest.raises(ValueError, match=r"2 examples that init was not given.*\[503"):
         unlearner.unlearn(KEYS[0], state, request)
-    # Under jit ids cannot be seen: such rows weigh nothing, and are not forgotten.
+    # Under jit ids cannot be seen: such rows are neither forgotten nor retained.
     after, info = unlearn(KEYS[0], state, request)
     assert not after.forgotten.gone.any()
-    assert float(info.change.forget_accuracy) == 0
+    assert info.refused == 2 and float(info.change.forget_accuracy) == 0
+    scribbled = toys.scribble(jax.random.key(7), other, jnp.array([3, 4]))
+    chex.assert_trees_all_equal(
+        unlearn(KEYS[0], state, hf.forget_rows(scribbled, [3, 4])), (after, info)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -117,7 +117,7 @@ def judge(**changed):
             "relearns 7.0 times as fast",
         ),
         ({}, "No trace found", "10 times faster than retraining"),
-        ({"unlearn": 0.9}, "No trace found", "no faster than retraining"),
+        ({"unlearn": 0.9}, "No trace found", "about as fast as retraining"),
     ],
 )
 def test_each_rule(changed, headline, said):

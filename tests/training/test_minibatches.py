@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperforget_jax.training.minibatches import pass_length, pass_order
+from hyperforget_jax.training.minibatches import (
+    active_pass_length,
+    pass_length,
+    pass_order,
+)
 
 
 def drawn(key, weight, batch_size):
@@ -127,3 +131,18 @@ def test_rounds_tell_repeated_draws_of_a_row_apart():
     pairs = list(zip(np.ravel(rows), np.ravel(rounds), strict=True))
     assert len(set(pairs)) == len(pairs) == 40
     assert max(rounds.ravel()) == 13
+
+
+@pytest.mark.parametrize("sizes", [(9_000, 16_384, 20_000), (20_000, 40_000)])
+def test_padding_does_not_change_the_order_of_what_counts(sizes):
+    active = min(sizes)
+    used = active_pass_length(jnp.ones(active, jnp.int32), 128)
+    orders = []
+    for size in sizes:
+        weight = (jnp.arange(size) < active).astype(jnp.int32)
+        length = pass_length(size, 128)
+        rows, rounds = pass_order(jax.random.key(3), weight, length, 128, used)
+        orders.append((rows[: int(used)], rounds[: int(used)]))
+    for other in orders[1:]:
+        chex.assert_trees_all_equal(other, orders[0])
+    assert np.unique(orders[0][0]).size == active

@@ -191,3 +191,11 @@ def test_plain_optimisers_of_every_dtype_pass():
     ):
         check_optimizer(optimizer, PARAMS)
         check_optimizer(optimizer, halves)
+
+
+def test_an_optimiser_that_keeps_a_key_trains():
+    data, classifier = toys.points(), toys.softmax_regression()
+    noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(3)), optax.sgd(0.1))
+    variables = hf.fit(jax.random.key(0), classifier, data, noisy, 60, batch_size=16)
+    right = jnp.argmax(classifier.apply(variables, data.x), -1) == data.y
+    assert right.mean() > 0.9
