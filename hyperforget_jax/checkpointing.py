@@ -174,7 +174,8 @@ def load(
         )
     if model is not None and manifest.model != model:
         raise ValueError(
-            f"{target} belongs to the model {manifest.model!r}, not {model!r}."
+            f"{target} belongs to the model {manifest.model!r}, not {model!r}, that of "
+            "the classifier at hand."
         )
     placements: dict[str, Any] = {}
     if like is not None:

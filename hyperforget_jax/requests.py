@@ -10,7 +10,13 @@ import numpy as np
 from jax import lax
 
 from hyperforget_jax.base import Array, Examples, ForgetRequest, Unlearner
-from hyperforget_jax.checks import check_is, check_is_examples
+from hyperforget_jax.checks import (
+    check_arrays,
+    check_is,
+    check_is_examples,
+    check_key,
+    check_sizes,
+)
 
 __all__ = [
     "forget_classes",
@@ -100,9 +106,14 @@ def forget_where(
             f"condition must give booleans of shape {data.y.shape}, got "
             f"shape {mask.shape} and dtype {mask.dtype}."
         )
-    return forget_rows(
-        data, np.flatnonzero(mask & (np.asarray(data.weight) > 0)), **options
-    )
+    there = np.asarray(data.weight) > 0
+    rows = np.flatnonzero(mask & there)
+    if rows.size in (0, np.count_nonzero(there)):
+        raise ValueError(
+            f"condition holds for {rows.size} of {np.count_nonzero(there)} examples: a "
+            "request is for some, and not for nothing or for everything."
+        )
+    return forget_rows(data, rows, **options)
 
 
 def forget_random(
@@ -174,7 +185,7 @@ def forget_classes(
     missing = np.flatnonzero(chosen & (counts == 0))
     if missing.size:
         raise ValueError(
-            f"classes asks to forget {missing.tolist()}, of which no example is there "
+            f"classes asks to forget {missing.tolist()}, of which data has no example "
             "(forgotten before?)."
         )
     rows = np.flatnonzero(chosen[y] & active)
@@ -299,10 +310,12 @@ def sequence(
     """
     num_classes = _num_classes(data, num_classes)
     check_is(
-        (Sequence, np.ndarray),
+        (Sequence, np.ndarray, jax.Array),
         "a list of requests or of row numbers",
         requests=requests,
     )
+    if getattr(requests, "ndim", 1) == 0:
+        raise TypeError(f"requests must be a list, got the single value {requests}.")
     if not len(requests):
         raise ValueError("requests is empty: a sequence needs at least one.")
     num_rows = data.y.shape[0]
@@ -310,7 +323,10 @@ def sequence(
     weights, rows, classes = [], [], []
     for step, request in enumerate(requests):
         if not isinstance(request, ForgetRequest):
-            request = forget_rows(data, request, num_classes=num_classes)
+            try:
+                request = forget_rows(data, request, num_classes=num_classes)
+            except ValueError as error:
+                raise ValueError(f"requests[{step}]: {error}") from error
         _check_made_from(data, request, num_classes, step)
         wanted = np.asarray(request.rows)
         wanted = wanted[(wanted >= 0) & (wanted < num_rows)]
@@ -351,7 +367,9 @@ def unlearn_each(
     Returns:
         States and infos, stacked ``[R, ...]``.
     """
-    _check_stacked(keys, requests, "unlearn_each", "hf.forget_each_class")
+    _check_stacked(
+        unlearner, keys, state, requests, "unlearn_each", "hf.forget_each_class"
+    )
     stacked: Any = 0
     axes = ForgetRequest(data=None, rows=stacked, classes=stacked)
     return jax.vmap(unlearner.unlearn, (0, None, axes))(keys, state, requests)
@@ -372,7 +390,7 @@ def unlearn_sequence(
         The states after every request, stacked ``[T, ...]``, and the infos. The last
         state is ``jax.tree.map(lambda leaf: leaf[-1], states)``.
     """
-    _check_stacked(keys, requests, "unlearn_sequence", "hf.sequence")
+    _check_stacked(unlearner, keys, state, requests, "unlearn_sequence", "hf.sequence")
     data = requests.data
     if data is None:
         raise ValueError("requests carry no data: make them with hf.sequence.")
@@ -388,8 +406,16 @@ def unlearn_sequence(
 
 
 def _check_stacked(
-    keys: Array, requests: ForgetRequest, function: str, maker: str
+    unlearner: Unlearner,
+    keys: Array,
+    state: Any,
+    requests: ForgetRequest,
+    function: str,
+    maker: str,
 ) -> None:
+    check_is(Unlearner, "a hf.Unlearner, such as hf.ssd gives", unlearner=unlearner)
+    check_key(keys, "keys", shape=None)
+    check_arrays(state=state)
     check_is(ForgetRequest, f"what {maker} gives", requests=requests)
     if requests.rows is None:
         raise ValueError(
@@ -448,8 +474,7 @@ def _num_classes(data: Examples, num_classes: int | None) -> int:
     largest = int(y.max())
     if num_classes is None:
         return largest + 1
-    if isinstance(num_classes, bool) or not isinstance(num_classes, numbers.Integral):
-        raise TypeError(f"num_classes must be an integer, got {num_classes!r}.")
+    check_sizes(num_classes=num_classes)
     if largest >= num_classes:
         raise ValueError(
             f"num_classes={num_classes} is too small: data has the label {largest}."
@@ -458,8 +483,7 @@ def _num_classes(data: Examples, num_classes: int | None) -> int:
 
 
 def _class_mask(classes: Sequence[int], num_classes: int) -> np.ndarray:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, numbers.Integral):
-        raise TypeError(f"num_classes must be an integer, got {num_classes!r}.")
+    check_sizes(num_classes=num_classes)
     labels = _array(classes, "classes")
     if labels.ndim != 1 or not (
         labels.size == 0 or np.issubdtype(labels.dtype, np.integer)
@@ -490,7 +514,7 @@ def _array(given: Any, name: str) -> np.ndarray:
     """What was given as an array; ragged lists and the like are refused by name."""
     try:
         return np.asarray(given)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # Arrays of other libraries raise what they like.
         raise ValueError(
             f"{name} must be a list of integers, got {given!r}."
         ) from error
@@ -513,8 +537,7 @@ def _any_key(key: Any) -> Array:
 
 
 def _pad(rows: np.ndarray, capacity: int, num_rows: int) -> Array:
-    if isinstance(capacity, bool) or not isinstance(capacity, numbers.Integral):
-        raise TypeError(f"capacity must be an integer, got {capacity!r}.")
+    check_sizes(capacity=capacity)
     if rows.size > capacity:
         raise ValueError(
             f"capacity={capacity} is too small for a request of {rows.size} rows."

@@ -19,9 +19,11 @@ from hyperforget_jax.checks.examples import (
     check_weights,
 )
 from hyperforget_jax.checks.values import (
+    check_arrays,
     check_axes,
     check_factor,
     check_is,
+    check_is_function,
     check_key,
     check_positive,
     check_sizes,
@@ -29,6 +31,7 @@ from hyperforget_jax.checks.values import (
 )
 
 __all__ = [
+    "check_arrays",
     "check_axes",
     "check_classifier",
     "check_examples",
@@ -38,6 +41,7 @@ __all__ = [
     "check_is",
     "check_is_classifier",
     "check_is_examples",
+    "check_is_function",
     "check_is_request",
     "check_key",
     "check_positive",

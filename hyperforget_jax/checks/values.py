@@ -9,9 +9,11 @@ import numpy as np
 from jax.sharding import AxisType
 
 __all__ = [
+    "check_arrays",
     "check_axes",
     "check_factor",
     "check_is",
+    "check_is_function",
     "check_key",
     "check_positive",
     "check_sizes",
@@ -95,6 +97,34 @@ def check_is(kind: type | tuple[type, ...], what: str, **values) -> None:
     for name, value in values.items():
         if not isinstance(value, kind):
             raise TypeError(f"{name} must be {what}; got {type(value).__name__}.")
+
+
+def check_is_function(what: str = "a function", **values) -> None:
+    """Raise TypeError unless every named value can be called, as ``what`` says."""
+    for name, value in values.items():
+        if not callable(value):
+            raise TypeError(f"{name} must be {what}; got {type(value).__name__}.")
+
+
+def check_arrays(**trees) -> None:
+    """Raise unless every leaf of the named trees is an array, or becomes one.
+
+    Raises:
+        TypeError: a leaf is something else; the message has its path.
+    """
+    for name, tree in trees.items():
+        for path, leaf in jax.tree.leaves_with_path(tree):
+            if isinstance(leaf, jax.Array):
+                continue
+            try:
+                if isinstance(leaf, jax.ShapeDtypeStruct):
+                    raise TypeError("a shape alone")
+                jax.eval_shape(jnp.asarray, leaf)
+            except Exception as error:
+                raise TypeError(
+                    f"{name} must be arrays, in any nesting; got "
+                    f"{type(leaf).__name__} at {name}{jax.tree_util.keystr(path)}."
+                ) from error
 
 
 def check_key(

@@ -228,13 +228,14 @@ def load_hypernetwork(
             a recipe no longer has.
         CorruptCheckpointError: files are missing, truncated or altered.
     """
+    checks.check_is_classifier(classifier)
     manifest = checkpointing.read_manifest(path)
     if manifest.kind != _KIND:
         raise ValueError(f"{os.fspath(path)} holds {manifest.kind!r}, not {_KIND!r}.")
     if manifest.model != classifier.description:
         raise ValueError(
-            f"{os.fspath(path)} belongs to the model {manifest.model!r}, not "
-            f"{classifier.description!r}."
+            f"{os.fspath(path)} belongs to the model {manifest.model!r}, and not to "
+            f"the classifier {classifier.description!r}."
         )
     config = manifest.config
     with checkpointing.believing(path):

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from hyperforget_jax import checkpointing
+from hyperforget_jax.checks import check_is
 from hyperforget_jax.fisher import Fisher
 from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.nodes import Edge, Models, Node, Record
@@ -34,8 +35,9 @@ def save(
 
     Raises:
         FileExistsError: there is a checkpoint already, or something else.
-        TypeError: a Fisher that is neither ``fisher.Fisher`` nor a dict.
+        TypeError: no graph, or a Fisher that is neither ``fisher.Fisher`` nor a dict.
     """
+    check_is(Graph, "an inheritance.Graph", graph=graph)
     tree, fisher = {}, {}
     for architecture, models in graph.models.items():
         tree[architecture] = {"variables": models.variables, "fisher": models.fisher}

@@ -48,6 +48,7 @@ def logit_mask(classifier: Classifier) -> Unlearner:
     def unlearn(key: Array, state: ModelState, request: ForgetRequest):
         checks.check_key(key)  # Nothing here is random.
         checks.check_is(ModelState, "what init gave", state=state)
+        checks.check_is_request(request)
         mask = state.variables[OUTPUT_MASK]
         if mask.shape != request.classes.shape:
             raise ValueError(

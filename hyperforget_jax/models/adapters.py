@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
+from hyperforget_jax.checks import check_is, check_is_function
 from hyperforget_jax.models.linen_taps import linen_tapped, linen_taps
 from hyperforget_jax.models.nnx_taps import mark_layers
 from hyperforget_jax.models.taps import Marked, tap, taps_of
@@ -41,6 +42,10 @@ def from_linen(
         every collection but ``params``, and draws from its key: dropout, and streams
         of any other name (``self.make_rng("noise")``).
     """
+    for name, options in (("train", train), ("eval", eval)):
+        if options is not None:
+            what = "keyword arguments such as {'train': True}"
+            check_is(Mapping, what, **{name: options})
     train_options, eval_options = dict(train or {}), dict(eval or {})
 
     def init(key: Array, x: Array) -> Variables:
@@ -102,12 +107,14 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
             "lambda rngs: MyNetwork(rngs=rngs); got a model "
             f"({type(create).__name__})."
         )
+    check_is_function("a function of nnx.Rngs that makes the model", create=create)
 
     def split(model: nnx.Module):
         return nnx.split(model, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
 
     def make(key: Array, training: bool):
         model = create(nnx.Rngs(key))
+        check_is(nnx.Module, "a function that gives an nnx.Module", create=model)
         model.train() if training else model.eval()
         return split(model)
 
@@ -182,6 +189,9 @@ def from_functions(
         A classifier whose variables are ``{"params": params}``, with taps of the layers
         that ``apply`` names.
     """
+
+    check_is_function(init=init, apply=apply)
+    check_is(str, "one line of text", description=description)
 
     def init_variables(key: Array, x: Array) -> Variables:
         # Else retraining would begin from rows that are to be forgotten.

@@ -99,6 +99,11 @@ def load_store(
             preprocessing, or is no Gram store.
         CorruptCheckpointError: files are missing, truncated or altered.
     """
+    checks.check_is_classifier(classifier)
+    checks.check_is(Mapping, "a dictionary of variables", variables=variables)
+    checks.check_is(
+        Mapping, "a mapping of names to values", preprocessing=preprocessing
+    )
     config = checkpointing.read_manifest(path).config or {}
     loaded = checkpointing.load(path, kind=_KIND, model=classifier.description)
     digest = checkpointing.digest(variables)

@@ -44,7 +44,13 @@ def training_loss(
         (batch,) = batches
         x, y, weight, id = batch.examples
         if augment is not None:
-            x = augment(x, id, batch.passed)
+            moved = augment(x, id, batch.passed)
+            if getattr(moved, "shape", None) != x.shape:
+                raise ValueError(
+                    f"augment must give inputs of shape {x.shape}, like those it is "
+                    f"given; got {getattr(moved, 'shape', type(moved).__name__)}."
+                )
+            x = moved
         logits, variables = classifier.apply_train(key, variables, x)
         return losses.weighted_mean(losses.cross_entropy(logits, y), weight), variables
 
@@ -92,6 +98,8 @@ def fit(
     key = as_threefry(key)
     check_optimizer(optimizer)
     checks.check_sizes(steps=steps, batch_size=batch_size)
+    if augment is not None:
+        checks.check_is_function("a function (x, id, passed) -> x", augment=augment)
     checks.check_is_examples(data)
     num_classes = checks.check_classifier(classifier, start, data.x, name="start")
     checks.check_examples(data, num_classes=num_classes)

@@ -136,6 +136,13 @@ def fit_population(
     checks.check_is_examples(data)
     if directory is not None:
         directory = files.local_path("directory", directory)
+    for name, function in (("augment", augment), ("objective", objective)):
+        if function is not None:
+            checks.check_is_function("a function", **{name: function})
+    checks.check_is((bool, np.bool_), "True or False", progress=progress)
+    checks.check_arrays(
+        starts=starts, weights=weights, conditions=conditions, shared=shared
+    )
     starts = jax.tree.map(jnp.asarray, starts)
     one_start = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts
@@ -338,7 +345,7 @@ def _advance(
     """A member some steps further, its current pass, and its mean loss over them."""
     further, losses = descent.descend_on(
         key,
-        objective(condition, shared),
+        _loss_of(objective, condition, shared),
         state,
         orders,
         (data if weight is None else data._replace(weight=weight),),
@@ -349,6 +356,16 @@ def _advance(
         is_dealt=is_dealt,
     )
     return further, jnp.mean(losses)
+
+
+def _loss_of(objective: Objective, condition, shared) -> descent.LossFn:
+    loss_fn = objective(condition, shared)
+    if not callable(loss_fn):
+        raise TypeError(
+            "objective must give a loss, a function of (key, variables, batches); got "
+            f"{type(loss_fn).__name__}."
+        )
+    return loss_fn
 
 
 def _for_all(tree, count: int):
@@ -399,7 +416,12 @@ def _stride(ends: Sequence[int]) -> int | None:
 
 
 def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ...]:
-    given = tuple(checkpoint_steps)
+    try:
+        given = tuple(checkpoint_steps)
+    except TypeError as error:
+        raise TypeError(
+            f"checkpoint_steps must be a list of steps, got {checkpoint_steps!r}."
+        ) from error
     for step in given:
         checks.check_sizes(checkpoint_steps=step)
     given = tuple(map(int, given))
@@ -415,10 +437,13 @@ def _check_stacked(
 ) -> None:
     if weights is not None:
         shape = (members, data.y.shape[0])
-        if jnp.shape(weights) != shape:
+        try:
+            found = jnp.shape(weights)
+        except ValueError:  # Lists of several lengths have none.
+            found = None
+        if found != shape:
             raise ValueError(
-                f"weights must have shape [members, N] = {shape}, "
-                f"got {jnp.shape(weights)}."
+                f"weights must have shape [members, N] = {shape}, got {found}."
             )
         host = np.asarray(weights)
         if np.issubdtype(host.dtype, np.floating) and np.isnan(host).any():

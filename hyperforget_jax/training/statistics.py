@@ -44,6 +44,7 @@ def refresh_statistics(
     key = as_threefry(key)
     checks.check_sizes(steps=steps, batch_size=batch_size)
     checks.check_is_examples(data)
+    checks.check_variables_given(variables)
     num_classes = checks.check_classifier(classifier, variables, data.x)
     checks.check_examples(data, num_classes=num_classes)
     key_init, key_pass = jax.random.split(key)
