@@ -95,15 +95,16 @@ def network_pictures(
     named = "class " + "+".join(map(str, classes))
     held = np.count_nonzero(request.forget.weight)
     caption = (
-        f"{clients} clients average their models in {rounds} rounds. Every node shows "
-        f"its accuracy on test rows of {named}, and each saw rows of it: {held} of "
-        f"{data.y.shape[0]} in all. hf.inheritance.unlearn (rule {rule!r}) is asked at "
-        f"{', '.join(asked)}, reads the rows that were seen there, and changes all "
-        f"{len(graph.names)} models at once. Mean over nodes (worst): {named} "
-        f"{_mean(before[0], max)} before, {_mean(after[0], max)} after, "
-        f"{_mean(gold[0], max)} in the same network trained without it; other classes "
-        f"{_mean(before[1], min)}, {_mean(after[1], min)} and "
-        f"{_mean(gold[1], min)}. One network, one seed: an illustration."
+        f"{clients} clients share {data.y.shape[0]:,} training rows, {held:,} of them "
+        f"of {named}, and average their models {rounds} times. Nodes are models, with "
+        f"their accuracy on test rows of {named}. hf.inheritance.unlearn (rule "
+        f"{rule!r}) is asked at {', '.join(asked)}, reads the forgotten rows that are "
+        f"there, and changes all {len(graph.names)} models at once. Accuracy on "
+        f"{named}, mean over models (highest): {_mean(before[0], max)} before, "
+        f"{_mean(after[0], max)} after, {_mean(gold[0], max)} in the same network "
+        f"retrained without it. On other classes, mean (lowest): "
+        f"{_mean(before[1], min)}, {_mean(after[1], min)}, {_mean(gold[1], min)}. One "
+        "network, one seed: an illustration."
     )
     return [("A federated network, before and after", caption, image.getvalue())]
 
