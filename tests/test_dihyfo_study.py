@@ -15,6 +15,9 @@ from hyperforget_jax import hypernet
 from tests import scripts, toys
 from tests.hypernet import worlds as small
 
+# What it compiles takes long: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def modules():

@@ -8,6 +8,9 @@ import pytest
 import hyperforget_jax as hf
 from tests import scripts
 
+# What it compiles takes long: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 
 def study(out, *options):
     options = ("--seeds", "2", "--scenarios", "part", *options)

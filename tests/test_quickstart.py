@@ -102,6 +102,7 @@ def tiny(monkeypatch):
     return hypernetworks, zoo
 
 
+@pytest.mark.slow
 def test_the_three_systems_answer_and_go_on_where_they_were_stopped(
     tiny, tmp_path, monkeypatch
 ):

@@ -169,7 +169,13 @@ def _answered(classifier, variables, test, label):
     return float(jnp.mean(jnp.argmax(logits, -1) == label))
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "hypernetwork" else [])
+        for name in BLOCKS
+    ],
+)
 def test_a_block_runs_by_itself_and_does_what_the_text_says(
     name, tmp_path, monkeypatch, capsys
 ):

@@ -15,6 +15,9 @@ from hyperforget_jax.hypernet import fitting, pairs
 from tests import toys
 from tests.hypernet import worlds
 
+# What it compiles takes long: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("mode", ["anchored", "free"])
 def test_the_loss_falls(mode):

@@ -52,6 +52,7 @@ def test_runs_forget_what_their_masks_say_and_little_else():
     assert mean[0] < mean[1] < mean[2]
 
 
+@pytest.mark.slow
 def test_runs_end_nearer_to_the_retrained_answers_than_they_began():
     classifier, train = worlds.CLASSIFIER, worlds.train()
     zoo = worlds.zoo("anchored")
@@ -121,6 +122,7 @@ def test_rows_of_forgotten_classes_do_not_reach_a_free_zoo():
     chex.assert_trees_all_equal(zoos[0].variables, zoos[1].variables)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
     whole = worlds.zoo("anchored")
     real, calls = hf.checkpointing.save, []
@@ -167,6 +169,7 @@ def test_malformed_arguments_are_named(changes, message):
         worlds.make_anchored(**changes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The loss of")
 def test_a_zoo_of_nothing_finite_is_refused():
     broken = hypernet.Training(optax.sgd(jnp.inf), 2, 16)

@@ -16,6 +16,9 @@ from hyperforget_jax import inheritance
 from hyperforget_jax.inheritance import Edge, Plan
 from tests import toys
 
+# What it compiles takes long: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 OPTIMIZER, STEPS, BATCH = optax.sgd(0.1), 15, 16
 KEYS = jax.random.split(jax.random.key(1), 2)
 DATA = toys.points(160)

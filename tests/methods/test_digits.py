@@ -77,6 +77,7 @@ def test_originals_know_every_class():
     assert forget.mean() > 0.95 and retain.mean() > 0.95
 
 
+@pytest.mark.slow
 def test_retrained_models_never_answer_with_the_class():
     _, classifier, _ = world()
     retrain = hf.retrain(classifier, *recipe(), batch_size=64)

@@ -42,17 +42,23 @@ def check(method, *kinds):
     chex.assert_tree_all_finite(after.variables)
 
 
+CHANGING_OR_SLOW = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "dihyfo" else [])
+    for name in CHANGING
+]
+
+
 @pytest.mark.parametrize("method", [name for name in CHANGING if name != "dihyfo"])
 def test_half_precision_stays(method):
     check(method, jnp.bfloat16)
 
 
-@pytest.mark.parametrize("method", CHANGING)
+@pytest.mark.parametrize("method", CHANGING_OR_SLOW)
 def test_each_leaf_keeps_its_own_dtype(method):
     check(method, jnp.bfloat16, jnp.float32, jnp.float16)
 
 
-@pytest.mark.parametrize("method", CHANGING)
+@pytest.mark.parametrize("method", CHANGING_OR_SLOW)
 def test_double_precision_stays(method):
     with jax.enable_x64(True):
         check(method, jnp.float64)

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import chex, jax, jax.numpy as jnp, numpy as np, optax
@@ -33,6 +35,7 @@ for name, method in METHODS.items():
 """
 
 
+@pytest.mark.slow
 def test_what_is_not_read_does_not_matter_at_the_default_optimisation():
     env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     run = subprocess.run(

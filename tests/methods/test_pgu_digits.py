@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import hyperforget_jax as hf
 from tests.methods.pgu_worlds import KEY
@@ -55,6 +56,7 @@ def test_a_class_is_forgotten_and_the_others_are_kept():
         assert now[~own].mean() >= before[~own].mean() - 0.02
 
 
+@pytest.mark.slow
 def test_rows_are_answered_as_if_they_had_not_been_learnt():
     (_, _, train), label_of, fit, init, unlearn = digits()
     original = fit(train)

@@ -77,7 +77,9 @@ def test_a_request_without_data_is_refused():
 def test_a_probe_of_training_examples_or_of_numbers_that_are_none_is_named():
     data, classifier, variables = world()
     unlearner = hf.pgu(classifier, probe=data)
-    with pytest.raises(ValueError, match="probe must be held out.*32 of its ids"):
+    with pytest.raises(
+        ValueError, match="probe must be held out.*holds 32 of the training"
+    ):
         unlearner.init(KEY, variables, data)
     # Rows that weigh nothing are no training examples.
     out = jnp.arange(20)

@@ -199,6 +199,7 @@ hf.fit_population(
 """
 
 
+@pytest.mark.slow
 def test_killed_run_that_is_started_again_ends_bit_identical(tmp_path):
     arguments = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
     env = {
