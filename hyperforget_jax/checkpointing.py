@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import files, manifest_schema, manifests
+from hyperforget_jax import files, manifest_schema, manifests, trees
 from hyperforget_jax.manifests import (
     CorruptCheckpointError,
     LeafRecord,
@@ -193,7 +193,7 @@ def load(
     if like is None:
         return manifests.rebuild(manifest.structure, iter(leaves.values()))
     wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
-    return treedef.unflatten([leaves[manifests.leaf_path(keys)] for keys, _ in wanted])
+    return treedef.unflatten([leaves[trees.join(keys)] for keys, _ in wanted])
 
 
 def _to_device(record: LeafRecord, array: np.ndarray, sharding: Any) -> jax.Array:
@@ -207,7 +207,7 @@ def _check_like(target: pathlib.Path, manifest: Manifest, like: Any) -> dict[str
     """The sharding wanted of every leaf, by path; raises where the trees differ."""
     saved = {record.path: record for record in manifest.leaves}
     wanted = {
-        manifests.leaf_path(keys): _wanted(manifests.leaf_path(keys), leaf)
+        trees.join(keys): _wanted(trees.join(keys), leaf)
         for keys, leaf in jax.tree_util.tree_flatten_with_path(like)[0]
     }
     for path, leaf in wanted.items():

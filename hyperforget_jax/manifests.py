@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import files, manifest_schema
+from hyperforget_jax import files, manifest_schema, trees
 
 __all__ = [
     "FILE_NAME",
@@ -36,7 +36,6 @@ __all__ = [
     "corrupt",
     "describe",
     "digest",
-    "leaf_path",
     "package_versions",
     "read_manifest",
     "rebuild",
@@ -270,11 +269,6 @@ def content_digest(records: tuple[LeafRecord, ...], arrays: list[np.ndarray]) ->
     return sha.hexdigest()
 
 
-def leaf_path(keys: tuple[Any, ...]) -> str:
-    """A leaf's path as its record has it."""
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
-
-
 def check_dtype(path: str, dtype: np.dtype) -> None:
     """Raises where JAX, as it is configured now, would change the dtype."""
     try:
@@ -315,7 +309,7 @@ def _to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
     """Every leaf's record, and its bytes in host memory."""
     records, arrays, seen = [], [], set()
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        path = leaf_path(keys)
+        path = trees.join(keys)
         if path in seen:
             raise ValueError(
                 f"Two leaves of the tree share the path {path!r}: rename one."

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from hyperforget_jax import checks
+from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Examples
 
 __all__ = ["check_mesh", "make_mesh", "replicate", "shard", "shard_examples"]
@@ -100,9 +100,8 @@ def shard(tree: Any, mesh: Mesh, axis: Axis) -> Any:
             does not divide by its size.
     """
     size = _axis_size(mesh, axis)
-    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    for path, leaf in trees.by_path(tree).items():
         if jnp.ndim(leaf) and jnp.shape(leaf)[0] % size:
-            path = jax.tree_util.keystr(keys, simple=True, separator="/")
             raise ValueError(
                 f"The leaf {path!r} has {jnp.shape(leaf)[0]} rows, which do not divide "
                 f"by the {size} devices of the mesh axis {axis!r}."

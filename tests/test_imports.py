@@ -16,6 +16,7 @@ PACKAGE = ROOT / "hyperforget_jax"
 # methods never meet.
 FLOORS = (
     {"base", "files", "manifest_schema"},
+    {"trees", "microbatch"},
     {"checks", "manifests"},
     {"requests", "losses", "forgotten", "keys", "memory", "sharding"}
     | {"checkpointing"},

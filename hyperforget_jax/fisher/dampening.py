@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 from hyperforget_jax.fisher.information import Fisher, check_comparable
-from hyperforget_jax.fisher.scopes import leaf_paths, matching, overlay, restrict
+from hyperforget_jax.trees import leaf_paths, matching, overlay, restrict
 
-__all__ = ["centre_head", "dampen"]
+__all__ = ["dampen"]
 
 # Some operations take a number below the smallest normal one for zero, and some do
 # not: chosen by the one, it would be 0 / 0 to the other.
@@ -76,37 +76,6 @@ def dampen(
     selected = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(chosen))
     total = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
     return overlay(params, dampened), jnp.asarray(selected / total)
-
-
-def centre_head(params: Any, head: str, among: Array | None = None) -> Any:
-    """Takes the mean over classes from each row of the last layer's kernel and bias.
-
-    All logits of an example move by the same amount, so that its softmax stays. Of all
-    heads with the same softmax this is the one to dampen: a weight drawn towards zero
-    is drawn towards the mean over classes.
-
-    Args:
-        params: nested dictionaries of arrays.
-        head: path of the last layer, such as ``"Dense_1"``.
-        among: the classes whose mean it is, bool, ``[C]``, at least one of them True;
-            None for all. A logit that is zero then is no larger than the largest of
-            theirs.
-
-    Returns:
-        Like ``params``.
-
-    Raises:
-        ValueError: no parameters under ``head``.
-    """
-
-    def centred_leaf(leaf):
-        where = None
-        if among is not None:
-            where = jnp.broadcast_to(_along_last(among, leaf.ndim), leaf.shape)
-        return leaf - jnp.mean(leaf, axis=-1, keepdims=True, where=where)
-
-    centred = jax.tree.map(centred_leaf, restrict(params, (head,)))
-    return overlay(params, centred)
 
 
 def _along_last(columns: Array, ndim: int) -> Array:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.fisher.gradients import LABELS, sum_of_squares
 from hyperforget_jax.fisher.information import Fisher
-from hyperforget_jax.fisher.scopes import overlay, restrict
+from hyperforget_jax.microbatch import batch_rows, compensated_sum
+from hyperforget_jax.trees import overlay, restrict
 
 __all__ = ["ESTIMATORS", "diagonal"]
 
@@ -77,8 +77,6 @@ def diagonal(
     part = params if scope is None else restrict(params, scope)
     num_rows = data.y.shape[0]
     batch_size = min(batch_size, num_rows)
-    count = -(-num_rows // batch_size)
-    rows = jnp.arange(count * batch_size).reshape(count, batch_size)
 
     if estimator == "per_example":
         squares_of = sum_of_squares(classifier, variables, part, data.x, labels=labels)
@@ -99,21 +97,11 @@ def diagonal(
 
     measure = per_example if estimator == "per_example" else batch_gradient
 
-    def accumulate(carry, rows):
-        total, lost, mass = carry
+    def of_batch(rows):
         batch, there = _filled(data.take(rows))
-        squares, more = jax.tree.map(
-            lambda leaf: jnp.where(there, leaf, 0), measure(batch)
-        )
-        # Compensated, so that tens of thousands of small terms do not drift (Kahan).
-        added = jax.tree.map(jnp.subtract, squares, lost)
-        grown = jax.tree.map(jnp.add, total, added)
-        lost = jax.tree.map(lambda g, t, a: (g - t) - a, grown, total, added)
-        return (grown, lost, mass + more), None
+        return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), measure(batch))
 
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), part)
-    begun = (zeros, zeros, jnp.zeros((), jnp.float32))
-    (total, _, mass), _ = lax.scan(accumulate, begun, rows)
+    total, mass = compensated_sum(of_batch, batch_rows(num_rows, batch_size))
     values = jax.tree.map(lambda leaf: leaf / jnp.where(mass > 0, mass, 1), total)
     recorded = batch_size if estimator == "batch_gradient" else None
     return Fisher(values, mass, estimator, labels, recorded)

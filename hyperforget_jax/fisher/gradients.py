@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import (
     OUTPUT_MASK,
     Array,
@@ -23,8 +24,9 @@ from hyperforget_jax.base import (
     TappedFn,
     Variables,
 )
-from hyperforget_jax.fisher.scopes import leaf_paths, overlay
-from hyperforget_jax.models.convolution import patches
+from hyperforget_jax.models.head import logits_layer
+from hyperforget_jax.models.layer_inputs import rows_of
+from hyperforget_jax.trees import leaf_paths, overlay
 
 __all__ = ["LABELS", "sum_of_squares"]
 
@@ -114,11 +116,7 @@ def _plan(classifier: Classifier, variables, paths: list[str], x: Array) -> _Pla
     }
     covered = {f"{path}/{name}" for path in known for name in ("kernel", "bias")}
     rest = [path for path in paths if path not in covered]
-    head = None
-    if len(known) == 1 and not rest:
-        ((path, calls),) = known.items()
-        if len(calls) == 1 and calls[0].gives_logits and calls[0].kind == "dense":
-            head = path
+    head = logits_layer(known) if len(known) == 1 and not rest else None
     shapes = {
         path: tuple(tap.output_shape for tap in calls) for path, calls in known.items()
     }
@@ -184,7 +182,7 @@ def _of_rows(
         taps, outputs, gradients = jax.vmap(differentiate)(x, y)
         leaves = {path: _sum_of_squares(g, weight) for path, g in gradients.items()}
         for path, calls in taps.items():
-            layer = _at(params, path)
+            layer = trees.get(params, path)
             given = _by_place(calls, layer["kernel"].shape)
             # What a dense layer gives may have several axes, like its kernel.
             width = layer["kernel"].size // given.shape[-1]
@@ -214,7 +212,9 @@ def _of_head(
     if OUTPUT_MASK in variables:  # The logit of a masked class is a constant.
         squared = jnp.where(variables[OUTPUT_MASK][None, :], 0, squared)
     given = _by_place(taps[head], ())[:, 0]
-    return _of_products(head, _at(variables["params"], head), given, squared, weight)
+    return _of_products(
+        head, trees.get(variables["params"], head), given, squared, weight
+    )
 
 
 def _of_layer(path, params, given: Array, out: Array, weight: Array) -> Leaves:
@@ -269,27 +269,8 @@ def _as_leaves(path, params, kernel: Array, bias: Array) -> Leaves:
 
 
 def _by_place(calls: tuple[Tap, ...], kernel: tuple[int, ...]) -> Array:
-    """What the kernel saw of each example at each place of each call, ``[N, P, K]``.
-
-    Args:
-        calls: taps, inputs ``[N, ..., features]``.
-        kernel: shape of the kernel.
-    """
-
-    def seen(tap: Tap) -> Array:
-        given = tap.input.astype(jnp.float32)
-        rows, axes = given.shape[0], len(tap.strides)
-        if tap.kind == "conv":
-            given = patches(
-                given.reshape(-1, *given.shape[-1 - axes :]),
-                kernel[:axes],
-                tap.strides,
-                tap.padding,
-                tap.dilation,
-            )
-        return given.reshape(rows, -1, given.shape[-1])
-
-    return jnp.concatenate([seen(tap) for tap in calls], axis=1)
+    """What the kernel saw of each example at each place of each call, ``[N, P, K]``."""
+    return jnp.concatenate([rows_of(tap, kernel, False)[0] for tap in calls], axis=1)
 
 
 def _residual(logits: Array, y: Array) -> Array:
@@ -304,9 +285,3 @@ def _complement(p: Array) -> Array:
     largest = jnp.arange(p.shape[-1])[None, :] == jnp.argmax(p, axis=-1)[:, None]
     others = jnp.sum(jnp.where(largest, 0, p), axis=-1, keepdims=True)
     return jnp.where(largest, others, 1 - p)
-
-
-def _at(params: Any, path: str) -> Any:
-    for name in path.split("/"):
-        params = params[name]
-    return params

@@ -11,7 +11,7 @@ from jax import export
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array
-from hyperforget_jax.fisher.scopes import leaf_paths
+from hyperforget_jax.trees import leaf_paths
 
 __all__ = ["Fisher", "check_comparable", "check_values"]
 

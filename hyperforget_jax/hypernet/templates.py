@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 
 __all__ = ["Template", "template_of"]
@@ -56,9 +57,7 @@ def template_of(params: Any) -> Template:
         ValueError: a leaf that is no floating-point array.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = [
-        jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in paths
-    ]
+    names = [trees.join(keys) for keys, _ in paths]
     for name, (_, leaf) in zip(names, paths, strict=True):
         dtype = getattr(leaf, "dtype", type(leaf))
         if not hasattr(leaf, "shape") or not jnp.issubdtype(dtype, jnp.floating):

@@ -2,7 +2,6 @@
 
 from hyperforget_jax.inheritance.answerable import check_effect
 from hyperforget_jax.inheritance.graph import Graph
-from hyperforget_jax.inheritance.heads import Head, find_head, widen
 from hyperforget_jax.inheritance.impressions import (
     Impression,
     impress,
@@ -31,6 +30,7 @@ from hyperforget_jax.inheritance.unlearning import (
 )
 from hyperforget_jax.inheritance.updates import UpdateInfo, update
 from hyperforget_jax.inheritance.validation import check_roots
+from hyperforget_jax.models.head import Head, find_head, widen
 
 __all__ = [
     "Edge",

@@ -20,8 +20,9 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.inheritance.heads import Head, head_by_class
 from hyperforget_jax.inheritance.rules import Rule
+from hyperforget_jax.microbatch import batch_rows
+from hyperforget_jax.models.head import Head, head_by_class
 
 __all__ = [
     "Impression",
@@ -118,9 +119,7 @@ def impress(
         OUTPUT_MASK: variables.get(OUTPUT_MASK, jnp.zeros(num_classes, bool))
         | request.classes,
     }
-    batch_size = min(rule.batch_size, forget.y.shape[0])
-    count = -(-forget.y.shape[0] // batch_size)
-    rows = jnp.arange(count * batch_size).reshape(count, batch_size)
+    rows = batch_rows(forget.y.shape[0], rule.batch_size)
 
     def of_batch(rows):
         batch = forget.take(rows)

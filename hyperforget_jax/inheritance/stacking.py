@@ -4,10 +4,9 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from hyperforget_jax import manifests
+from hyperforget_jax import trees
 from hyperforget_jax.inheritance.nodes import Edge, Models, Node
 from hyperforget_jax.inheritance.validation import unknown
 
@@ -63,11 +62,11 @@ def _check_stacked(architecture: str, count: int, models: Models) -> None:
             f"models[{architecture!r}] must be Models(variables, fisher), got "
             f"{type(models).__name__}."
         )
-    for keys, leaf in jax.tree_util.tree_flatten_with_path(models)[0]:
+    for path, leaf in trees.by_path(models).items():
         if jnp.shape(leaf)[:1] != (count,):
             raise ValueError(
                 f"models[{architecture!r}] must be stacked over {count} nodes, "
-                f"[{count}, ...]; the leaf {manifests.leaf_path(keys)!r} has shape "
+                f"[{count}, ...]; the leaf {path!r} has shape "
                 f"{jnp.shape(leaf)}."
             )
 
@@ -81,7 +80,7 @@ def check_frozen(edge: Edge, variables: Any) -> None:
     """
     paths = list(_leaves(variables.get("params", {})))
     for frozen in edge.frozen:
-        if not any(path == frozen or path.startswith(f"{frozen}/") for path in paths):
+        if not any(trees.leads_to(frozen, path) for path in paths):
             raise ValueError(
                 f"{edge.parent} -> {edge.child} freezes {frozen!r}, which {edge.child} "
                 f"does not have; its parameters are {', '.join(paths)}."
@@ -105,6 +104,6 @@ def _difference(models: Mapping[str, Models], first: str, second: str) -> str:
 def _leaves(tree: Any) -> dict[str, str]:
     """Shape (without the stacking axis) and dtype of every leaf, by path."""
     return {
-        manifests.leaf_path(keys): f"{jnp.result_type(leaf)}{list(jnp.shape(leaf)[1:])}"
-        for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        path: f"{jnp.result_type(leaf)}{list(jnp.shape(leaf)[1:])}"
+        for path, leaf in trees.by_path(tree).items()
     }

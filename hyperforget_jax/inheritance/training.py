@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hyperforget_jax import checks, fisher
+from hyperforget_jax import checks, fisher, trees
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Examples, Variables
 from hyperforget_jax.inheritance.graph import Graph
-from hyperforget_jax.inheritance.heads import find_head, hand_down
 from hyperforget_jax.inheritance.nodes import Edge, Models, Node
 from hyperforget_jax.inheritance.plans import Plan
 from hyperforget_jax.inheritance.stacking import check_frozen
 from hyperforget_jax.keys import as_threefry
+from hyperforget_jax.models.head import find_head, hand_down
 from hyperforget_jax.training import fit_population
 
 __all__ = ["train", "train_networks"]
@@ -267,7 +267,7 @@ def _split(stacked, group, plans, seeds) -> dict[str, Variables]:
     """Each node's variables, ``[plans, seeds, ...]``, from those of all members."""
     shape = (len(group), plans, seeds)
     split = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), stacked)
-    return {name: take(split, index) for index, name in enumerate(group)}
+    return {name: trees.take(split, index) for index, name in enumerate(group)}
 
 
 @jax.jit
@@ -303,7 +303,7 @@ def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:
         if origin != node.architecture:
             fresh = _fresh(model, keys, data.x)
             source, target = (
-                find_head(classifiers[name], take(one, 0), data.x, columns[name])
+                find_head(classifiers[name], trees.take(one, 0), data.x, columns[name])
                 for name, one in ((origin, parent), (node.architecture, fresh))
             )
             parent = hand_down(parent, fresh, source, target)
@@ -372,8 +372,3 @@ def by_architecture(
     if missing:
         raise ValueError(f"classifier has nothing for the architectures {missing}.")
     return classifier
-
-
-def take(stacked: Variables, index: int) -> Variables:
-    """One of stacked variables."""
-    return jax.tree.map(lambda leaf: leaf[index], stacked)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hyperforget_jax import checks, sharding
+from hyperforget_jax import checks, sharding, trees
 from hyperforget_jax.base import (
     OUTPUT_MASK,
     Array,
@@ -20,13 +20,6 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.inheritance.answerable import check_requests
 from hyperforget_jax.inheritance.graph import Graph
-from hyperforget_jax.inheritance.heads import (
-    Head,
-    find_head,
-    layer,
-    move_columns,
-    with_layer,
-)
 from hyperforget_jax.inheritance.impressions import (
     Impression,
     impress,
@@ -37,9 +30,14 @@ from hyperforget_jax.inheritance.impressions import (
 from hyperforget_jax.inheritance.nodes import Models, short_hash
 from hyperforget_jax.inheritance.plans import Plan
 from hyperforget_jax.inheritance.rules import Rule
-from hyperforget_jax.inheritance.training import by_architecture, take
+from hyperforget_jax.inheritance.training import by_architecture
 from hyperforget_jax.inheritance.updates import UpdateInfo, update
 from hyperforget_jax.keys import as_threefry
+from hyperforget_jax.models.head import (
+    Head,
+    find_head,
+    move_columns,
+)
 
 __all__ = ["forget", "register", "unlearn"]
 
@@ -307,7 +305,9 @@ def _heads(graph, classifiers, x, columns) -> dict[str, Head]:
     return {
         name: find_head(
             classifiers[name],
-            jax.eval_shape(lambda tree: take(tree, 0), graph.models[name].variables),
+            jax.eval_shape(
+                lambda tree: trees.take(tree, 0), graph.models[name].variables
+            ),
             x,
             None if columns is None else columns[name],
         )
@@ -320,13 +320,13 @@ def _translated(impression: Impression, source: Head, target: Head) -> Impressio
     if impression.fisher is None or source == target:
         return impression
     values = impression.fisher.values
-    moved = move_columns(layer(values, source.path), source.columns, target.columns)
+    moved = move_columns(trees.get(values, source.path), source.columns, target.columns)
     if source.path != target.path:
         raise ValueError(
             f"The Fishers of {source.path} cannot be handed to models whose last layer "
             f"is {target.path}: their trees are mismatched."
         )
-    values = with_layer(values, target.path, moved)
+    values = trees.replace(values, target.path, moved)
     return impression._replace(
         fisher=dataclasses.replace(impression.fisher, values=values)
     )

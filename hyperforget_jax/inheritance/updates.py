@@ -7,22 +7,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperforget_jax import fisher
+from hyperforget_jax import fisher, trees
 from hyperforget_jax.base import OUTPUT_MASK, Array, Variables
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.inheritance.heads import (
-    Head,
-    head_by_class,
-    layer,
-    move_columns,
-    with_layer,
-)
 from hyperforget_jax.inheritance.impressions import (
     Impression,
     levels,
     trace,
 )
 from hyperforget_jax.inheritance.rules import Rule
+from hyperforget_jax.models.head import (
+    Head,
+    centre_head,
+    head_by_class,
+    move_columns,
+)
 
 __all__ = ["UpdateInfo", "update"]
 
@@ -77,7 +76,7 @@ def update(
         # Of the classes that are left, so that a dampened one falls behind the best of
         # them; of all, where none is.
         left = left[jnp.asarray(head.columns)]
-        params = fisher.centre_head(params, head.path, left | ~jnp.any(left))
+        params = centre_head(params, head.path, left | ~jnp.any(left))
     if rule.folds:
         coefficients = _folding(impression, held) * rule.fold
         params = _fold(params, kernel, bias, coefficients, head)
@@ -107,11 +106,11 @@ def _fold(params, kernel, bias, coefficients, head: Head):
     )
     num_classes = coefficients.shape[0]
     more = move_columns(product, range(num_classes), head.columns)
-    old = layer(params, head.path)
+    old = trees.get(params, head.path)
     new = {**old, "kernel": old["kernel"] + more[:-1].astype(old["kernel"].dtype)}
     if "bias" in old:
         new["bias"] = old["bias"] + more[-1].astype(old["bias"].dtype)
-    return with_layer(params, head.path, new)
+    return trees.replace(params, head.path, new)
 
 
 def _dampen(params, data_fisher, forget, classes, rule: Rule, head: Head):
@@ -163,12 +162,12 @@ def _renew(variables: Variables, classes: Array, fresh: Any, head: Head) -> Vari
         lambda new, old: jnp.where(
             gone.reshape(*[1] * (old.ndim - 1), -1), new.astype(old.dtype), old
         ),
-        layer(fresh, head.path),
-        layer(params, head.path),
+        trees.get(fresh, head.path),
+        trees.get(params, head.path),
     )
     mask = variables.get(OUTPUT_MASK, jnp.zeros(classes.shape, bool))
     return {
         **variables,
-        "params": with_layer(params, head.path, renewed),
+        "params": trees.replace(params, head.path, renewed),
         OUTPUT_MASK: mask | classes,
     }

@@ -21,6 +21,7 @@ from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
 from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
 from hyperforget_jax.models import predictions, warn_of_untapped
+from hyperforget_jax.models.head import logits_layer
 from hyperforget_jax.sharding import check_mesh
 from hyperforget_jax.subspace import Grams, Store, Subspace, projection
 from hyperforget_jax.subspace.drift import drift, relative_drift
@@ -244,11 +245,7 @@ def _head(classifier: Classifier, variables: Variables, x: Array) -> str | None:
         return None
     row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     _, taps = jax.eval_shape(classifier.tapped, variables, row, {})
-    for path, calls in taps.items():
-        # A head that is called before as well has other outputs to protect.
-        if len(calls) == 1 and calls[0].gives_logits and calls[0].kind == "dense":
-            return path
-    return None
+    return logits_layer(taps)
 
 
 def _room(how: Recipe, spectrum, params) -> tuple[Subspace, dict[str, Array]]:

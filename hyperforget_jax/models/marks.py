@@ -16,6 +16,7 @@ import jax.extend as jex
 import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 
 __all__ = ["Layer", "Mark", "Traced", "mark", "mark_call", "replay", "trace"]
@@ -232,7 +233,7 @@ def _read_elsewhere(jaxpr, params: Any) -> frozenset[str]:
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     owner: Mapping[Any, str] = {
-        variable: jax.tree_util.keystr(keys[:-1], simple=True, separator="/")
+        variable: trees.join(keys[:-1])
         for (keys, _), variable in zip(leaves, jaxpr.invars, strict=False)
     }
     found, inside = {owner.get(atom) for atom in _variables(jaxpr.outvars)}, None

@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array, Tap, Variables
 from hyperforget_jax.models.marks import Mark, replay, trace
 
@@ -126,13 +126,8 @@ def _tap(mark: Mark, given: Array, output_shape: tuple[int, ...]) -> Tap:
 
 def _kernel_shapes(params: Any) -> dict[str, tuple[int, ...]]:
     """Shapes of the kernels, by the path of their layer."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    named = {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): jnp.shape(leaf)
-        for keys, leaf in leaves
-    }
     return {
-        path.rpartition("/")[0]: shape
-        for path, shape in named.items()
+        path.rpartition("/")[0]: jnp.shape(leaf)
+        for path, leaf in trees.by_path(params).items()
         if path.rpartition("/")[2] == "kernel"
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array, Classifier, Variables
 
 __all__ = ["untapped_layers", "warn_of_untapped"]
@@ -40,10 +41,8 @@ def untapped_layers(
         known = jax.eval_shape(lambda v, x: tapped(v, x, {})[1], variables, row)
     elif plain is not None:
         known = jax.eval_shape(plain, variables, row)
-    leaves, _ = jax.tree_util.tree_flatten_with_path(variables["params"])
     found = []
-    for keys, leaf in leaves:
-        name = jax.tree_util.keystr(keys, simple=True, separator="/")
+    for name, leaf in trees.by_path(variables["params"]).items():
         path, _, last = name.rpartition("/")
         if path not in known and _is_kernel(last, leaf.shape):
             found.append(name)

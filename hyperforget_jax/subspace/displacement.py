@@ -12,7 +12,7 @@ from jax import lax
 
 from hyperforget_jax.base import Array
 from hyperforget_jax.models.convolution import patches
-from hyperforget_jax.subspace.inputs import pad
+from hyperforget_jax.models.layer_inputs import pad
 
 __all__ = ["displacement_gram", "with_constant"]
 

@@ -5,9 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 from hyperforget_jax.subspace.grams import Grams
-from hyperforget_jax.subspace.layers import layer_at, layer_matrix
+from hyperforget_jax.subspace.layers import layer_matrix
 
 __all__ = ["drift", "relative_drift"]
 
@@ -32,7 +33,7 @@ def drift(grams: Grams, changes: Any) -> dict[str, Array]:
     n = jnp.where(grams.mass > 0, grams.mass, 1)
 
     def of_layer(path: str, gram: Array) -> Array:
-        matrix = layer_matrix(layer_at(changes, path), gram).astype(jnp.float32)
+        matrix = layer_matrix(trees.get(changes, path), gram).astype(jnp.float32)
         moved = jnp.matmul(gram, matrix, precision=lax.Precision.HIGHEST)
         # Not negative but for rounding.
         return jnp.maximum(jnp.sum(matrix * moved), 0) / n

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from hyperforget_jax import checks
+from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array, Classifier, Examples, Tap, TapsFn, Variables
+from hyperforget_jax.microbatch import batch_rows, compensated_sum
+from hyperforget_jax.models.layer_inputs import rows_of
 from hyperforget_jax.sharding import check_mesh, replicate, shard_examples
 from hyperforget_jax.subspace.displacement import displacement_gram, with_constant
-from hyperforget_jax.subspace.inputs import rows_of
-from hyperforget_jax.subspace.layers import layer_at
 
 __all__ = ["Grams", "add", "measure", "subtract", "without_bias"]
 
@@ -102,32 +102,20 @@ def measure(
             raise _untapped(classifier)
         values = {}
         for path, calls in taps.items():
-            layer = layer_at(variables["params"], path)
+            layer = trees.get(variables["params"], path)
             first, *more = (_of_call(tap, layer, weight) for tap in calls)
             values[path] = sum(more, start=first)
         return Grams(values, jnp.sum(weight))
 
     def measure_all(variables: Variables, data: Examples) -> Grams:
-        num_rows = data.y.shape[0]
-        size = min(batch_size, num_rows)
-        count = -(-num_rows // size)
-        rows = jnp.arange(count * size).reshape(count, size)
-        steps = (jnp.repeat(jnp.arange(passes), count), jnp.tile(rows, (passes, 1)))
+        rows = batch_rows(data.y.shape[0], batch_size)
+        passes_ = jnp.repeat(jnp.arange(passes), rows.shape[0])
 
-        def accumulate(carry, step):
-            total, lost = carry
+        def of_batch(step):
             pass_, rows = step
-            grams = measure_batch(variables, data.take(rows), pass_)
-            # Compensated, so that differences of large sums keep their digits (Kahan).
-            added = jax.tree.map(jnp.subtract, grams, lost)
-            grown = jax.tree.map(jnp.add, total, added)
-            lost = jax.tree.map(lambda g, t, a: (g - t) - a, grown, total, added)
-            return (grown, lost), None
+            return measure_batch(variables, data.take(rows), pass_)
 
-        first = data.take(rows[0])
-        shapes = jax.eval_shape(measure_batch, variables, first, steps[0][0])
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return lax.scan(accumulate, (zeros, zeros), steps)[0][0]
+        return compensated_sum(of_batch, (passes_, jnp.tile(rows, (passes, 1))))
 
     if mesh is None:
         grams = measure_all(variables, data)
@@ -181,7 +169,7 @@ def without_bias(grams: Grams, params: Any) -> Grams:
     """
 
     def cut(path: str, gram: Array) -> Array:
-        layer = layer_at(params, path)
+        layer = trees.get(params, path)
         if "bias" not in layer:
             return gram
         rows = layer["kernel"].size // layer["bias"].size

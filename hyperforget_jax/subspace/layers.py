@@ -7,14 +7,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 
-__all__ = ["layer_at", "layer_matrix", "map_layers", "with_layer"]
-
-
-def layer_at(params: Any, path: str) -> Mapping[str, Array]:
-    """The parameters of one layer, ``{"kernel": ..., "bias": ...}``."""
-    for name in path.split("/") if path else ():
-        params = params[name]
-    return params
+__all__ = ["layer_matrix", "map_layers", "with_layer"]
 
 
 def layer_matrix(layer: Mapping[str, Array], gram: Array) -> Array:

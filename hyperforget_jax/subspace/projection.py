@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 from hyperforget_jax.subspace.grams import Grams
-from hyperforget_jax.subspace.layers import layer_at, layer_matrix, map_layers
+from hyperforget_jax.subspace.layers import layer_matrix, map_layers
 from hyperforget_jax.subspace.spectrum import Spectrum
 
 __all__ = [
@@ -130,7 +131,7 @@ def to_coordinates(subspace: Subspace, params: Any) -> dict[str, Array]:
         By layer, float32, ``[G, D, O / G]``.
     """
     return {
-        path: jnp.zeros_like(layer_matrix(layer_at(params, path), basis))
+        path: jnp.zeros_like(layer_matrix(trees.get(params, path), basis))
         for path, basis in subspace.basis.items()
     }
 

@@ -5,9 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from hyperforget_jax import checks
+from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array
-from hyperforget_jax.subspace.layers import layer_at, layer_matrix
+from hyperforget_jax.subspace.layers import layer_matrix
 from hyperforget_jax.subspace.spectrum import Spectrum
 
 __all__ = ["RANK_RULES", "check_rank_rule", "keep"]
@@ -73,7 +73,7 @@ def keep(
     kept = {}
     for path, values in spectrum.values.items():
         if rule == "drift":
-            matrix = layer_matrix(layer_at(params, path), values)
+            matrix = layer_matrix(trees.get(params, path), values)
             seen = jnp.einsum(
                 "gij,gio->gjo", spectrum.basis[path], matrix, precision=_EXACT
             )

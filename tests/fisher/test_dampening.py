@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax.models.head import centre_head
 from tests import toys
 
 RANDOM = np.random.default_rng(0)
@@ -201,7 +202,7 @@ class ParametersTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_centring_the_head_keeps_softmax(self):
         got = self.variant(
-            functools.partial(hf.fisher.centre_head, head="Dense_1"),
+            functools.partial(centre_head, head="Dense_1"),
         )(TREE)
         chex.assert_trees_all_equal(got["Block_0"], TREE["Block_0"])
         h = np.float32(RANDOM.normal(size=(5, 4)))
@@ -240,7 +241,7 @@ def test_what_does_not_fit_is_refused():
     refused(r"C=3 outputs of Dense_1.*\(4,\)", columns=np.ones(4, bool), head="Dense_1")
     refused("scope has 'Dense_5'", columns=np.ones(3, bool), head="Dense_5")
     with pytest.raises(ValueError, match="scope has 'Dense_5'.*Dense_1/kernel"):
-        hf.fisher.centre_head(TREE, "Dense_5")
+        centre_head(TREE, "Dense_5")
 
 
 def test_parameters_keep_their_type():
@@ -253,7 +254,7 @@ def test_parameters_keep_their_type():
 def test_the_head_is_centred_among_some_classes():
     among = np.array([True, False, True, False])[: TREE["Dense_1"]["bias"].size]
     among = np.resize(among, TREE["Dense_1"]["bias"].shape)
-    got = hf.fisher.centre_head(TREE, "Dense_1", jnp.asarray(among))
+    got = centre_head(TREE, "Dense_1", jnp.asarray(among))
     for leaf in jax.tree.leaves(got["Dense_1"]):
         np.testing.assert_allclose(np.mean(leaf[..., among], axis=-1), 0, atol=1e-6)
     chex.assert_trees_all_equal(got["Block_0"], TREE["Block_0"])

@@ -14,6 +14,7 @@ import pytest
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
 from hyperforget_jax.inheritance import Edge, Plan
+from hyperforget_jax.models.head import centre_head
 from tests import toys
 
 # What it compiles takes long: .ci/run alone runs it.
@@ -282,7 +283,7 @@ def test_a_graph_of_heads_of_different_width_forgets_at_every_node():
     assert (infos["narrow"].dampened > 0).all() and (infos["wide"].dampened > 0).all()
     # Of the narrow head the column of class 1, which is its second, and no other.
     old, new = (
-        hf.fisher.centre_head(
+        centre_head(
             graph.variables("t1")["params"], "Dense_1", jnp.array([True, False, True])
         ),
         after.variables("t1")["params"],

@@ -13,6 +13,7 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
+from hyperforget_jax.models.head import centre_head
 from tests import toys
 from tests.inheritance import families
 from tests.inheritance.families import (
@@ -339,7 +340,7 @@ def test_rows_are_forgotten_without_a_class():
     # No class is unknown, and the head is not bound to columns.
     assert "output_mask" not in after.models["default"].variables
     assert after.nodes[0].classes == tuple(range(NUM_CLASSES))
-    old = hf.fisher.centre_head(params(graph, "left"), "Dense_1")["Dense_1"]["kernel"]
+    old = centre_head(params(graph, "left"), "Dense_1")["Dense_1"]["kernel"]
     new = params(after, "left")["Dense_1"]["kernel"]
     assert (np.abs(new - old) > 1e-6).any(axis=0).sum() > 1
     assert after.audit[0].request.startswith("left: rows ")

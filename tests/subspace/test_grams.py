@@ -12,9 +12,8 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import hyperforget_jax as hf
-from hyperforget_jax import sharding
+from hyperforget_jax import sharding, trees
 from hyperforget_jax.subspace.grams import Grams, add, measure, subtract, without_bias
-from hyperforget_jax.subspace.layers import layer_at
 from tests import toys
 
 ROWS = 10
@@ -176,7 +175,7 @@ def by_hand(classifier, variables, data, layers):
     for x, weight in zip(data.x, np.asarray(data.weight), strict=True):
         taps = taps_of(variables, x[None])
         for path in layers:
-            layer = layer_at(variables["params"], path)
+            layer = trees.get(variables["params"], path)
             rows = np.concatenate([seen(t, layer["kernel"].shape) for t in taps[path]])
             if "bias" in layer:
                 rows = np.concatenate([rows, np.ones((*rows.shape[:2], 1))], axis=2)

@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from hyperforget_jax.base import Tap
+from hyperforget_jax.models.layer_inputs import pad, rows_of
 from hyperforget_jax.models.linen_taps import linen_taps
-from hyperforget_jax.subspace.inputs import pad, rows_of
 from hyperforget_jax.subspace.layers import layer_matrix
 
 IMAGES = jax.random.normal(jax.random.key(0), (3, 6, 7, 4))

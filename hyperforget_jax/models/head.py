@@ -11,18 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import checks, fisher
-from hyperforget_jax.base import Array, Classifier, Variables
+from hyperforget_jax import checks, trees
+from hyperforget_jax.base import Array, Classifier, Tap, Variables
 
 __all__ = [
     "Head",
+    "centre_head",
     "find_head",
     "hand_down",
     "head_by_class",
-    "layer",
+    "logits_layer",
     "move_columns",
     "widen",
-    "with_layer",
 ]
 
 # As the adapters' mask: far below any logit, and finite.
@@ -129,7 +129,7 @@ def find_head(
             f"The last layer, {path}, is not one dense layer that is called once: "
             "rules that change the head need one."
         )
-    kernel = layer(variables["params"], path)["kernel"].shape
+    kernel = trees.get(variables["params"], path)["kernel"].shape
     if len(kernel) != 2:
         raise ValueError(
             f"The last layer, {path}, has a kernel of shape {kernel}: rules that "
@@ -145,6 +145,21 @@ def find_head(
     return Head(path, own)
 
 
+def logits_layer(taps: Mapping[str, tuple[Tap, ...]]) -> str | None:
+    """Return the path of the dense layer whose outputs are the logits, or None.
+
+    A layer that is called elsewhere too has other outputs beside the logits, and is
+    not returned.
+
+    Args:
+        taps: by parameter path, as a classifier's ``tapped`` gives them.
+    """
+    for path, calls in taps.items():
+        if len(calls) == 1 and calls[0].gives_logits and calls[0].kind == "dense":
+            return path
+    return None
+
+
 def head_by_class(variables: Variables, head: Head, num_classes: int):
     """The head centred over classes, with a column for every class of the data.
 
@@ -156,11 +171,44 @@ def head_by_class(variables: Variables, head: Head, num_classes: int):
     Returns:
         Kernel ``[d, C]`` and bias ``[C]``; zero for classes without a column.
     """
-    centred = fisher.centre_head(variables["params"], head.path)
-    part = layer(centred, head.path)
+    centred = centre_head(variables["params"], head.path)
+    part = trees.get(centred, head.path)
     kernel = part["kernel"]
     bias = part.get("bias", jnp.zeros(kernel.shape[-1], kernel.dtype))
     return move_columns((kernel, bias), head.columns, range(num_classes))
+
+
+def centre_head(params: Any, head: str, among: Array | None = None) -> Any:
+    """Subtract the mean over classes from each row of the last layer's kernel and bias.
+
+    All logits of an example move by the same amount, so that its softmax stays. Of all
+    heads with the same softmax this is the one to dampen: a weight drawn towards zero
+    is drawn towards the mean over classes.
+
+    Args:
+        params: nested dictionaries of arrays.
+        head: path of the last layer, such as ``"Dense_1"``.
+        among: the classes whose mean it is, bool, ``[C]``, at least one of them True;
+            None for all. A logit that is zero then is no larger than the largest of
+            theirs.
+
+    Returns:
+        Like ``params``.
+
+    Raises:
+        ValueError: no parameters under ``head``.
+    """
+
+    def centred_leaf(leaf):
+        where = None
+        if among is not None:
+            where = jnp.broadcast_to(
+                among.reshape(*[1] * (leaf.ndim - 1), -1), leaf.shape
+            )
+        return leaf - jnp.mean(leaf, axis=-1, keepdims=True, where=where)
+
+    centred = jax.tree.map(centred_leaf, trees.restrict(params, (head,)))
+    return trees.overlay(params, centred)
 
 
 def _last_layer(classifier: Classifier, variables: Any, x: Any):
@@ -243,21 +291,7 @@ def hand_down(
         return {k: same(v, old[k]) if k in old else v for k, v in new.items()}
 
     begun = same(fresh, parent)
-    fill = layer(fresh["params"], target.path)
-    old = layer(parent["params"], source.path)
+    fill = trees.get(fresh["params"], target.path)
+    old = trees.get(parent["params"], source.path)
     new = move_columns(old, source.columns, target.columns, fill=fill)
-    return {**begun, "params": with_layer(begun["params"], target.path, new)}
-
-
-def layer(params: Any, path: str) -> Any:
-    """The parameters of one layer: ``{"kernel": ..., "bias": ...}``."""
-    fisher.restrict(params, (path,))  # A path that leads nowhere is named.
-    for name in path.split("/"):
-        params = params[name]
-    return params
-
-
-def with_layer(params: Any, path: str, new: Any) -> Any:
-    """The parameters with another layer at a path, of whatever shape."""
-    name, _, rest = path.partition("/")
-    return {**params, name: with_layer(params[name], rest, new) if rest else new}
+    return {**begun, "params": trees.replace(begun["params"], target.path, new)}

@@ -1,23 +1,99 @@
-"""Parts of the parameters, by path: cut out, and laid over the whole again."""
+"""Trees of parameters: paths, parts, stacking.
+
+A path joins the names that lead to a leaf or to a layer: ``"Block_0/Conv_0/kernel"``.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-__all__ = ["leaf_paths", "matching", "overlay", "restrict"]
+from hyperforget_jax.base import Array
+
+__all__ = [
+    "by_path",
+    "get",
+    "join",
+    "leads_to",
+    "leaf_paths",
+    "matching",
+    "overlay",
+    "replace",
+    "restrict",
+    "stack",
+    "take",
+]
+
+
+def join(keys: Sequence[Any]) -> str:
+    """Join the keys of ``jax.tree_util`` to a path."""
+    return jax.tree_util.keystr(tuple(keys), simple=True, separator="/")
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Return the leaves by their paths, in the order of ``jax.tree.leaves``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {join(keys): leaf for keys, leaf in leaves}
 
 
 def leaf_paths(tree: Any) -> list[str]:
-    """Paths of the leaves, joined by ``/``, in the order of ``jax.tree.leaves``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [
-        jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves
-    ]
+    """Return the paths of the leaves, in the order of ``jax.tree.leaves``."""
+    return list(by_path(tree))
+
+
+def leads_to(start: str, path: str) -> bool:
+    """Return whether a path is another one or goes on from it."""
+    return path == start or path.startswith(f"{start}/")
+
+
+def get(tree: Any, path: str) -> Any:
+    """Return what stands at a path, such as a layer's ``{"kernel": ..., "bias": ...}``.
+
+    Args:
+        tree: nested mappings.
+        path: as ``"Block_0/Conv_0"``; empty for the tree itself.
+
+    Raises:
+        ValueError: a path that leads nowhere.
+    """
+    node = tree
+    for name in path.split("/") if path else ():
+        if not isinstance(node, Mapping) or name not in node:
+            raise ValueError(
+                f"{path!r} leads to no parameter; there are "
+                f"{', '.join(leaf_paths(tree))}."
+            )
+        node = node[name]
+    return node
+
+
+def replace(tree: Any, path: str, new: Any) -> Any:
+    """Return the tree with something else, of whatever shape, at a path.
+
+    Args:
+        tree: nested mappings.
+        path: of an entry that is there.
+        new: what is to stand there.
+    """
+    if not path:
+        return new
+    name, _, rest = path.partition("/")
+    return {**tree, name: replace(tree[name], rest, new)}
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Stack trees of one structure: leaves ``[...]`` become ``[len(trees), ...]``."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def take(stacked: Any, index: int | Array) -> Any:
+    """Return one tree of stacked ones: leaves ``[M, ...]`` become ``[...]``."""
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def restrict(params: Any, scope: Sequence[str]) -> dict[str, Any]:
-    """The parameters under some paths.
+    """Return the parameters under some paths.
 
     Args:
         params: nested dictionaries of arrays.
@@ -37,14 +113,14 @@ def restrict(params: Any, scope: Sequence[str]) -> dict[str, Any]:
     if not scope:
         raise ValueError("scope names no parameters: give None to mean all of them.")
     for wanted in scope:
-        if not any(_leads_to(wanted, path) for path in known):
+        if not any(leads_to(wanted, path) for path in known):
             raise ValueError(
                 f"scope has {wanted!r}, which leads to no parameter; there are "
                 f"{', '.join(known)}."
             )
 
     def within(tree, path):
-        if any(_leads_to(wanted, path) for wanted in scope):
+        if any(leads_to(wanted, path) for wanted in scope):
             return tree
         if not isinstance(tree, Mapping):
             return {}
@@ -58,7 +134,7 @@ def restrict(params: Any, scope: Sequence[str]) -> dict[str, Any]:
 
 
 def matching(params: Any, part: Any) -> Any:
-    """The leaves of ``params`` that ``part`` has too, in the structure of ``part``.
+    """Return the leaves of ``params`` that ``part`` has too, in its structure.
 
     Args:
         params: a pytree of arrays.
@@ -71,7 +147,7 @@ def matching(params: Any, part: Any) -> Any:
 
 
 def overlay(params: Any, part: Any) -> Any:
-    """The parameters with the leaves of ``part`` in the place of their own.
+    """Return the parameters with the leaves of ``part`` in place of their own.
 
     Args:
         params: a pytree of arrays.
@@ -85,10 +161,6 @@ def overlay(params: Any, part: Any) -> Any:
     """
     matching(params, part)
     return _overlay(params, part)
-
-
-def _leads_to(wanted: str, path: str) -> bool:
-    return path == wanted or path.startswith(f"{wanted}/")
 
 
 def _matching(params, part, path):

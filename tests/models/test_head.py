@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.inheritance import Head, find_head, heads, widen
+from hyperforget_jax.models import head
+from hyperforget_jax.models.head import Head, find_head, widen
 from tests import toys
 
 DATA = toys.points()
@@ -80,7 +81,7 @@ def test_heads_are_found():
 
 
 def test_the_head_by_class_is_centred_and_has_every_class():
-    kernel, bias = heads.head_by_class(VARIABLES, Head("Dense_1", COLUMNS), 4)
+    kernel, bias = head.head_by_class(VARIABLES, Head("Dense_1", COLUMNS), 4)
     own = jax.device_get(VARIABLES["params"]["Dense_1"])
     assert kernel.shape == (5, 4) and bias.shape == (4,)
     for place, label in enumerate(COLUMNS):
@@ -101,7 +102,7 @@ def test_columns_move_by_class(source, target):
     part = {"kernel": np.arange(6.0).reshape(2, 3), "bias": np.arange(3.0)}
     fill = {"kernel": -1 - np.arange(8.0).reshape(2, 4), "bias": -1 - np.arange(4.0)}
     for given in (0.0, fill):
-        moved = heads.move_columns(part, source, target, given)
+        moved = head.move_columns(part, source, target, given)
         for name, leaf in moved.items():
             for place, label in enumerate(target):
                 if label in source:
@@ -109,19 +110,6 @@ def test_columns_move_by_class(source, target):
                 else:
                     expected = 0 if given == 0.0 else fill[name][..., place]
                 np.testing.assert_array_equal(leaf[..., place], expected)
-
-
-def test_a_layer_is_replaced_at_its_path():
-    params = {"a": {"b": {"kernel": 1}, "c": {"kernel": 2}}, "d": {"kernel": 3}}
-    assert heads.layer(params, "a/c") == {"kernel": 2}
-    changed = heads.with_layer(params, "a/c", {"kernel": 9})
-    assert changed == {
-        "a": {"b": {"kernel": 1}, "c": {"kernel": 9}},
-        "d": {"kernel": 3},
-    }
-    assert params["a"]["c"] == {"kernel": 2}
-    with pytest.raises(ValueError, match="'a/z', which leads to no parameter"):
-        heads.layer(params, "a/z")
 
 
 def test_malformed_heads_are_refused():

@@ -1,0 +1,58 @@
+"""Sums over many examples, a few at a time, without drift."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hyperforget_jax.base import Array
+
+__all__ = ["batch_rows", "compensated_sum"]
+
+
+def batch_rows(num_rows: int, batch_size: int) -> Array:
+    """Return the row numbers of every batch, in order.
+
+    Args:
+        num_rows: N.
+        batch_size: rows a batch, at the most.
+
+    Returns:
+        int32, ``[ceil(N / B), B]`` with ``B = min(batch_size, N)``. What fills up the
+        last batch is out of range: ``Examples.take`` gives it weight zero.
+    """
+    size = min(batch_size, num_rows)
+    count = -(-num_rows // size)
+    return jnp.arange(count * size).reshape(count, size)
+
+
+def compensated_sum(term: Callable[[Any], Any], steps: Any) -> Any:
+    """Sum the terms of all steps, one after the other.
+
+    Compensated (Kahan), so that tens of thousands of small terms do not drift, and
+    differences of large sums keep their digits.
+
+    Args:
+        term: ``step -> tree`` of float32 arrays.
+        steps: leaves ``[S, ...]``.
+
+    Returns:
+        A tree like a term.
+    """
+
+    def add(carry, step):
+        total, lost = carry
+        added = jax.tree.map(jnp.subtract, term(step), lost)
+        grown = jax.tree.map(jnp.add, total, added)
+        lost = jax.tree.map(lambda g, t, a: (g - t) - a, grown, total, added)
+        return (grown, lost), None
+
+    first = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), steps
+    )
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, first)
+    )
+    return lax.scan(add, (zeros, zeros), steps)[0][0]
