@@ -113,7 +113,7 @@ def _accuracies(classifier, graph, examples) -> np.ndarray:
     """Of every node, in the order of their names, ``[M]``."""
     (models,) = graph.models.values()
     there = np.flatnonzero(examples.weight)
-    logits = hf.evaluation.population_logits(
+    logits = hf.models.population_logits(
         classifier, models.variables, examples.x[there]
     )
     right = np.argmax(logits, -1) == np.asarray(examples.y)[None, there]

@@ -83,7 +83,7 @@ class Bench:
 
     @functools.cached_property
     def logits(self) -> Callable:
-        return functools.partial(hf.evaluation.population_logits, self.classifier)
+        return functools.partial(hf.models.population_logits, self.classifier)
 
     @functools.cached_property
     def spread(self) -> Callable:
@@ -124,7 +124,7 @@ class Bench:
         @jax.jit
         def steps(variables, forget, targets):
             def one(variables, target):
-                return hf.evaluation.relearn(
+                return hf.metrics.relearn(
                     self.classifier,
                     variables,
                     forget,
@@ -146,14 +146,14 @@ def _distances(logits, gold, weight):
     """Divergence of every seed's model from every seed's gold, ``[S, S]``."""
 
     def one(z, g):
-        return hf.losses.weighted_mean(hf.evaluation.jensen_shannon(z, g), weight)
+        return hf.losses.weighted_mean(hf.metrics.jensen_shannon(z, g), weight)
 
     return jax.vmap(lambda z: jax.vmap(lambda g: one(z, g))(gold))(logits)
 
 
 @jax.jit
 def _accuracies(logits, y, weight):
-    return jax.vmap(lambda z: hf.evaluation.accuracy(z, y, weight))(logits)
+    return jax.vmap(lambda z: hf.metrics.accuracy(z, y, weight))(logits)
 
 
 @jax.jit

@@ -160,13 +160,13 @@ class Study:
         retrain = self.recipe.retrain(self.classifier)
         oracles, seconds, _ = self._unlearned(folder, "retrain", retrain, request, key)
         test = self.splits.test
-        measured = hf.evaluation.prepare_oracles(
+        measured = hf.evaluation.prepare_retrained(
             self.classifier, oracles, judged, test, key=jax.random.key(3)
         )
         # Relearning aims at each original's own accuracy.
         beside = []
         for seed in range(self.seeds):
-            measured = hf.evaluation.prepare_oracles(
+            measured = hf.evaluation.prepare_retrained(
                 self.classifier,
                 measured,
                 judged,
@@ -182,7 +182,7 @@ class Study:
                     _member(s, variables),
                     judged,
                     test,
-                    oracles=beside[s],
+                    retrained=beside[s],
                 )
                 for s in range(self.seeds)
             ]
@@ -338,7 +338,7 @@ class Study:
         def of(examples):
             there = np.flatnonzero(np.asarray(examples.weight))
             x, y = examples.x[there], examples.y[there]
-            logits = hf.evaluation.population_logits(self.classifier, variables, x)
+            logits = hf.models.population_logits(self.classifier, variables, x)
             return np.asarray(
                 jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
             ).ravel()

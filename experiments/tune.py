@@ -77,11 +77,10 @@ def main(config: Tune) -> None:
     num_classes = requests.classes.shape[0]
 
     def accuracies(variables, covered):
-        right = jnp.argmax(classifier.apply(variables, splits.probe.x), -1)
-        right = (right == splits.probe.y).astype(jnp.float32)
+        logits, y = classifier.apply(variables, splits.probe.x), splits.probe.y
         return (
-            hf.losses.weighted_mean(right, covered),
-            hf.losses.weighted_mean(right, 1 - covered),
+            hf.metrics.accuracy(logits, y, covered),
+            hf.metrics.accuracy(logits, y, 1 - covered),
         )
 
     covered = jax.vmap(lambda mask: mask[splits.probe.y].astype(jnp.int32))(

@@ -181,7 +181,7 @@ def _sweep(
 
         def divergence(x, weight):
             logits = (classifier.apply(model, x) for model in (variables, oracle))
-            found = hf.evaluation.jensen_shannon(*logits)
+            found = hf.metrics.jensen_shannon(*logits)
             return hf.losses.weighted_mean(found, weight.astype(jnp.int32))
 
         gone = hf.ForgetRequest(data, rows, classes).covers(data)

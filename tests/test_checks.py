@@ -279,7 +279,7 @@ def measured(**sizes):
 
 
 def relearned(**sizes):
-    return hf.evaluation.relearning_curve(CLASSIFIER, VARIABLES, DATA, key=KEY, **sizes)
+    return hf.metrics.relearning_curve(CLASSIFIER, VARIABLES, DATA, key=KEY, **sizes)
 
 
 def zoo(**sizes):

@@ -238,16 +238,16 @@ CALLS: dict[str, Any] = {
     "hf.evaluate": lambda: dict(
         judge,
         variables=VARIABLES,
-        oracles=None,
+        retrained=None,
         original=None,
         key=None,
         batch_size=16,
     ),
-    "evaluation.prepare_oracles": lambda: dict(
-        judge, oracles=STACKED, original=None, key=None, batch_size=16
+    "evaluation.prepare_retrained": lambda: dict(
+        judge, retrained=STACKED, original=None, key=None, batch_size=16
     ),
     "evaluation.ceiling": lambda: dict(
-        judge, oracles=STACKED, original=None, key=None, batch_size=16
+        judge, retrained=STACKED, original=None, key=None, batch_size=16
     ),
     "report.read": lambda: dict(path="nowhere"),
     "report.write": lambda: dict(

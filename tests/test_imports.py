@@ -22,6 +22,7 @@ FLOORS = (
     | {"checkpointing"},
     {"models", "data"},
     {"training", "fisher", "subspace", "diffusion"},
+    {"metrics"},
     {"inheritance", "hypernet"},
     {"methods", "evaluation"},
     {"report"},

@@ -130,7 +130,7 @@ def test_relearning_orders_examples_alike_under_vmap():
 
     def curve(own):
         options = dict(key=key, cap=5, batch_size=8)
-        return hf.evaluation.relearning_curve(classifier, own, data, **options)
+        return hf.metrics.relearning_curve(classifier, own, data, **options)
 
     each = jnp.stack([curve(own) for own in variables])
     np.testing.assert_allclose(jax.vmap(curve)(stacked), each, atol=1e-6)

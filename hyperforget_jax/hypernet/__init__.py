@@ -3,7 +3,6 @@
 from hyperforget_jax.hypernet.denoiser import Denoiser
 from hyperforget_jax.hypernet.fitting import fit_hypernetwork
 from hyperforget_jax.hypernet.labels import (
-    ClassScores,
     class_scores,
     population_scores,
     score_all,
@@ -50,7 +49,6 @@ from hyperforget_jax.hypernet.zoo import Zoo, anchored_zoo, free_zoo
 
 __all__ = [
     "SETS",
-    "ClassScores",
     "Course",
     "Denoiser",
     "Group",

@@ -1,28 +1,14 @@
 """What a checkpoint of a zoo is labelled with: loss and accuracy, class by class."""
 
-from typing import Any, NamedTuple
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import checks, losses
-from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax import checks, metrics
+from hyperforget_jax.base import Classifier, Examples, Variables
+from hyperforget_jax.metrics import ClassScores
 from hyperforget_jax.models import predictions
 
-__all__ = ["ClassScores", "class_scores", "population_scores", "score_all"]
-
-
-class ClassScores(NamedTuple):
-    """How a model does on each class.
-
-    Attributes:
-        loss: mean cross-entropy, nats, ``[..., C]``; zero for classes without rows.
-        accuracy: share of rows answered rightly, ``[..., C]``; likewise.
-    """
-
-    loss: Any
-    accuracy: Any
+__all__ = ["class_scores", "population_scores", "score_all"]
 
 
 def class_scores(
@@ -36,7 +22,7 @@ def class_scores(
         examples: the probe, ``[N]``.
     """
     logits = predictions.logits(classifier, variables, examples.x)
-    return _of_logits(logits, examples)
+    return metrics.class_scores(logits, examples.y, examples.weight)
 
 
 def population_scores(
@@ -50,7 +36,8 @@ def population_scores(
         examples: the probe, ``[N]``.
     """
     logits = predictions.population_logits(classifier, variables, examples.x)
-    return jax.vmap(_of_logits, (0, None))(logits, examples)
+    score = jax.vmap(metrics.class_scores, (0, None, None))
+    return score(logits, examples.y, examples.weight)
 
 
 def score_all(
@@ -84,14 +71,3 @@ def score_all(
 
 
 _score_batch = jax.jit(population_scores, static_argnums=0)
-
-
-def _of_logits(logits: Array, examples: Examples) -> ClassScores:
-    num_classes = logits.shape[-1]
-    of_class = examples.y[None] == jnp.arange(num_classes)[:, None]
-    weight = of_class * examples.weight[None]
-    right = (jnp.argmax(logits, -1) == examples.y).astype(jnp.float32)
-    mean = jax.vmap(losses.weighted_mean, (None, 0))
-    return ClassScores(
-        mean(losses.cross_entropy(logits, examples.y), weight), mean(right, weight)
-    )

@@ -19,7 +19,7 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.hypernet.labels import ClassScores, score_all
+from hyperforget_jax.hypernet.labels import score_all
 from hyperforget_jax.hypernet.teachers import (
     Training,
     distillation,
@@ -252,7 +252,7 @@ def _labelled(classifier, population, masks, start, probe) -> Zoo:
         kept = jax.tree.map(lambda leaf: leaf[well], kept)
     runs, checkpoints = jax.tree.leaves(kept)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), kept)
-    scores: ClassScores = jax.tree.map(
+    scores = jax.tree.map(
         lambda leaf: leaf.reshape(runs, checkpoints, -1),
         score_all(classifier, flat, probe),
     )

@@ -5,6 +5,7 @@ from hyperforget_jax.models.allcnn import AllCNN
 from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.dense import dense
 from hyperforget_jax.models.networks import MLP, GptCNN
+from hyperforget_jax.models.predictions import logits, population_logits
 from hyperforget_jax.models.resnet import ResNet18
 from hyperforget_jax.models.untapped import untapped_layers, warn_of_untapped
 from hyperforget_jax.models.vgg import SmallVGG
@@ -22,6 +23,8 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "logits",
+    "population_logits",
     "untapped_layers",
     "warn_of_untapped",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperforget_jax import losses
+from hyperforget_jax import losses, trees
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -22,9 +22,9 @@ from hyperforget_jax.evaluation import (
     Evaluation,
     ceiling,
     evaluate,
-    logits,
-    prepare_oracles,
+    prepare_retrained,
 )
+from hyperforget_jax.models import logits
 from hyperforget_jax.report.pages import write_report
 from hyperforget_jax.report.records import results_document, results_row, write
 from hyperforget_jax.report.schema import REFERENCES
@@ -42,7 +42,7 @@ def compare(
     test: Examples,
     *,
     original: Models | None = None,
-    oracles: Models | None = None,
+    retrained: Models | None = None,
     key: Array | None = None,
     dataset: str = "data of your own",
     model: str | None = None,
@@ -56,7 +56,7 @@ def compare(
 
     The page is the one that the experiments write: a verdict a model, every number
     beside its references, figures, and what it cannot show. With ``original`` or
-    ``oracles`` left out, or one seed, it says what cannot be told for that.
+    ``retrained`` left out, or one seed, it says what cannot be told for that.
 
     Example::
 
@@ -66,9 +66,9 @@ def compare(
         recipe = dict(optimizer=optax.adam(1e-2), steps=200, members=2)
         original = hf.fit_population(keys[0], classifier, splits.train, **recipe)
         request = hf.forget_classes(splits.train, [3])
-        oracles = hf.fit_population(keys[1], classifier, request.retain, **recipe)
+        retrained = hf.fit_population(keys[1], classifier, request.retain, **recipe)
         mine = jax.tree.map(lambda leaf: 0.9 * leaf, original.variables)
-        beside = dict(original=original.variables, oracles=oracles.variables)
+        beside = dict(original=original.variables, retrained=retrained.variables)
         rest = classifier, {"mine": mine}, request, splits.test
         hf.report.compare(out, *rest, **beside)
 
@@ -80,7 +80,7 @@ def compare(
         request: what was to be forgotten, with the training data.
         test: held-out examples.
         original: the trained models, before: one for all, or one a seed.
-        oracles: models retrained without the forgotten data, of seeds of their own.
+        retrained: models retrained without the forgotten data, of seeds of their own.
         key: a typed key for the order of the data in relearning.
         dataset: its name.
         model: what the classifier is; by default its description.
@@ -117,7 +117,7 @@ def compare(
     x = request.data.x[:1]
     members = {n: _members(classifier, v, x, n) for n, v in models.items()}
     originals = _members(classifier, original, x, "original")
-    retrained = _members(classifier, oracles, x, "oracles")
+    retrained = _members(classifier, retrained, x, "retrained")
     for name, each in members.items():
         if len(originals) > 1 and len(each) != len(originals):
             raise ValueError(
@@ -129,9 +129,9 @@ def compare(
     options = {"key": key, "batch_size": batch_size}
     beside: list[Any] = [None] * max(1, len(originals))
     if retrained:
-        measured = prepare_oracles(classifier, retrained, request, test, **options)
+        measured = prepare_retrained(classifier, retrained, request, test, **options)
         beside = [
-            prepare_oracles(classifier, measured, request, test, original=one)
+            prepare_retrained(classifier, measured, request, test, original=one)
             for one in originals
         ] or [measured]
 
@@ -142,7 +142,7 @@ def compare(
                 one,
                 request,
                 test,
-                oracles=beside[seed % len(beside)],
+                retrained=beside[seed % len(beside)],
                 original=originals[seed % len(originals)] if originals else None,
                 **options,
             )
@@ -161,7 +161,7 @@ def compare(
         found["retrain"] = evaluated(retrained)
     found |= {name: evaluated(each) for name, each in members.items()}
     metrics |= {name: [one.metrics for one in each] for name, each in found.items()}
-    if retrained:  # By itself, an oracle is not compared with oracles.
+    if retrained:  # By itself, one is not compared with the others.
         metrics["retrain"] = [
             {n: v for n, v in one.items() if "_to_oracle" not in n and n != "tow"}
             for one in metrics["retrain"]
@@ -237,9 +237,7 @@ def _members(
             f"(every leaf [S, ...]); its leaves begin with {sorted(sizes)}."
         )
     ((size,),) = sizes
-    return [
-        jax.tree.map(lambda leaf, i=i: leaf[i], dict(variables)) for i in range(size)
-    ]
+    return [trees.take(dict(variables), i) for i in range(size)]
 
 
 def _losses(

@@ -15,7 +15,7 @@ from hyperforget_jax.evaluation import (
     auc,
     ceiling,
     evaluate,
-    prepare_oracles,
+    prepare_retrained,
     tug_of_war,
 )
 from hyperforget_jax.requests import forget_classes, forget_labels, forget_rows
@@ -70,7 +70,7 @@ def good(linear, make_variables, train):
 
 
 @pytest.fixture(scope="module")
-def oracles(make_variables):
+def retrained(make_variables):
     return make_variables([10, 11, 12])
 
 
@@ -105,7 +105,7 @@ def test_halves_of_a_class_request(linear, good, train, held_out, request_class)
         for label in range(4):
             got = found.per_class[name]
             mask = np.asarray(examples.y) == label
-            assert got.count[label] == mask.sum()
+            assert got.weight[label] == mask.sum()
             assert got.accuracy[label] == pytest.approx(
                 accuracy_of(linear, good, examples, mask), rel=1e-6
             )
@@ -162,11 +162,11 @@ def test_tpr_needs_200_non_members(linear, good, make_examples, request_rows):
 
 
 def test_metrics_are_finite_and_fractions(
-    linear, good, oracles, held_out, request_class, request_rows
+    linear, good, retrained, held_out, request_class, request_rows
 ):
     for request in (request_class, request_rows):
         found = evaluate(
-            linear, good, request, held_out, oracles=oracles, original=good
+            linear, good, request, held_out, retrained=retrained, original=good
         )
         for name, value in found.metrics.items():
             assert type(value) is float
@@ -175,10 +175,10 @@ def test_metrics_are_finite_and_fractions(
                 assert 0 <= value <= 1
 
 
-def test_distances_to_oracles_are_means_of_pairs(
-    linear, good, make_variables, train, held_out, request_class, oracles
+def test_distances_to_retrained_are_means_of_pairs(
+    linear, good, make_variables, train, held_out, request_class, retrained
 ):
-    found = evaluate(linear, good, request_class, held_out, oracles=oracles).metrics
+    found = evaluate(linear, good, request_class, held_out, retrained=retrained).metrics
     for name, examples in (("train", train), ("test", held_out)):
         p = scipy.special.softmax(linear.apply(good, examples.x), axis=-1)
         is_forgotten = np.asarray(examples.y) == 2
@@ -205,7 +205,7 @@ def test_a_model_is_at_no_distance_from_itself(
         make_variables(10),
         request_class,
         held_out,
-        oracles=make_variables([10]),
+        retrained=make_variables([10]),
     )
     assert alone.metrics["js_to_oracle"] == pytest.approx(0, abs=1e-6)
     assert alone.metrics["l2_to_oracle"] == pytest.approx(0, abs=1e-6)
@@ -215,18 +215,18 @@ def test_a_model_is_at_no_distance_from_itself(
 def test_tug_of_war_by_hand():
     names = ("forget_accuracy_train", "retain_accuracy_train", "retain_accuracy_test")
     model = dict(zip(names, (0.5, 0.9, 0.8), strict=True))
-    oracles = [
+    retrained = [
         dict(zip(names, values, strict=True))
         for values in ((0.0, 1.0, 0.9), (0.2, 1.0, 0.9))
     ]
-    # (1 - 0.4) (1 - 0.1) (1 - 0.1), with the oracles' mean forget accuracy 0.1.
-    assert tug_of_war(model, oracles) == pytest.approx(0.486)
+    # (1 - 0.4) (1 - 0.1) (1 - 0.1), with the retrained' mean forget accuracy 0.1.
+    assert tug_of_war(model, retrained) == pytest.approx(0.486)
     del model["retain_accuracy_test"]
-    assert tug_of_war(model, oracles) is None
+    assert tug_of_war(model, retrained) is None
 
 
-def test_relearning_needs_an_original(linear, good, held_out, request_class, oracles):
-    found = evaluate(linear, good, request_class, held_out, oracles=oracles)
+def test_relearning_needs_an_original(linear, good, held_out, request_class, retrained):
+    found = evaluate(linear, good, request_class, held_out, retrained=retrained)
     assert not [name for name in found.metrics if "relearn" in name]
     # The original is where it was: no step.
     found = evaluate(linear, good, request_class, held_out, original=good)
@@ -236,11 +236,11 @@ def test_relearning_needs_an_original(linear, good, held_out, request_class, ora
 
 
 def test_a_mask_hides_nothing_from_relearning(
-    linear, good, held_out, request_class, oracles
+    linear, good, held_out, request_class, retrained
 ):
     masked = {**good, "output_mask": jnp.arange(4) == 2}
     found = evaluate(
-        linear, masked, request_class, held_out, oracles=oracles, original=good
+        linear, masked, request_class, held_out, retrained=retrained, original=good
     ).metrics
     assert found["forget_accuracy_test"] == 0
     assert found["forget_accuracy_train"] == 0
@@ -248,33 +248,33 @@ def test_a_mask_hides_nothing_from_relearning(
     assert found["relearn_steps_oracle"] > 10
 
 
-def test_prepared_oracles_give_the_same_evaluation(
-    linear, good, make_variables, held_out, request_class, oracles
+def test_prepared_retrained_give_the_same_evaluation(
+    linear, good, make_variables, held_out, request_class, retrained
 ):
     options = {"original": good, "key": jax.random.key(3)}
-    prepared = prepare_oracles(linear, oracles, request_class, held_out, **options)
+    prepared = prepare_retrained(linear, retrained, request_class, held_out, **options)
     listed = [make_variables(seed) for seed in (10, 11, 12)]
     expected = evaluate(
-        linear, good, request_class, held_out, oracles=oracles, **options
+        linear, good, request_class, held_out, retrained=retrained, **options
     )
     for again in (
-        evaluate(linear, good, request_class, held_out, oracles=prepared),
-        evaluate(linear, good, request_class, held_out, oracles=listed, **options),
+        evaluate(linear, good, request_class, held_out, retrained=prepared),
+        evaluate(linear, good, request_class, held_out, retrained=listed, **options),
     ):
         assert again.metrics == expected.metrics
-        assert again.oracles == expected.oracles
+        assert again.retrained == expected.retrained
     # A later original adds its relearning to what is there.
-    bare = prepare_oracles(linear, oracles, request_class, held_out)
-    later = evaluate(linear, good, request_class, held_out, oracles=bare, **options)
+    bare = prepare_retrained(linear, retrained, request_class, held_out)
+    later = evaluate(linear, good, request_class, held_out, retrained=bare, **options)
     assert later.metrics == expected.metrics
-    assert later.oracles == expected.oracles
+    assert later.retrained == expected.retrained
     # One original after the other, and another order of the data.
     other = make_variables(21)
     for options in ({"original": other}, {"original": good, "key": jax.random.key(4)}):
-        again = prepare_oracles(linear, prepared, request_class, held_out, **options)
-        fresh = prepare_oracles(
+        again = prepare_retrained(linear, prepared, request_class, held_out, **options)
+        fresh = prepare_retrained(
             linear,
-            oracles,
+            retrained,
             request_class,
             held_out,
             **{"key": jax.random.key(3), **options},
@@ -284,13 +284,13 @@ def test_prepared_oracles_give_the_same_evaluation(
         assert (again.curves is prepared.curves) == ("key" not in options)
 
 
-def test_oracles_of_another_request_are_refused(
-    linear, good, train, held_out, request_class, oracles
+def test_retrained_of_another_request_are_refused(
+    linear, good, train, held_out, request_class, retrained
 ):
-    prepared = prepare_oracles(linear, oracles, request_class, held_out)
+    prepared = prepare_retrained(linear, retrained, request_class, held_out)
     other = forget_classes(train, [1])
     with pytest.raises(ValueError, match="prepared for another request"):
-        evaluate(linear, good, other, held_out, oracles=prepared)
+        evaluate(linear, good, other, held_out, retrained=prepared)
 
 
 def test_ceiling_leaves_one_out(linear, good, make_variables, held_out, request_class):
@@ -306,26 +306,29 @@ def test_ceiling_leaves_one_out(linear, good, make_variables, held_out, request_
             make_variables(seed),
             request_class,
             held_out,
-            oracles=others,
+            retrained=others,
             original=good,
         )
         assert set(one.metrics) == set(expected.metrics)
         for name, value in expected.metrics.items():
             # Population and single model sum float32 products in another order.
             assert one.metrics[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
-        assert one.num_oracles == 2
+        assert one.num_retrained == 2
 
 
-def test_oracles_stand_beside_a_model_at_their_distance_from_each_other(
-    linear, good, held_out, request_class, oracles
+def test_retrained_stand_beside_a_model_at_their_distance_from_each_other(
+    linear, good, held_out, request_class, retrained
 ):
-    found = evaluate(linear, good, request_class, held_out, oracles=oracles).oracles
-    left_out = ceiling(linear, oracles, request_class, held_out)
+    found = evaluate(
+        linear, good, request_class, held_out, retrained=retrained
+    ).retrained
+    left_out = ceiling(linear, retrained, request_class, held_out)
     for name in ("js_to_oracle", "l2_to_oracle_retain_test", "tow"):
         values = [one.metrics[name] for one in left_out]
         # A summary keeps nine digits of the values.
-        assert found[name].mean == pytest.approx(np.mean(values), rel=1e-8)
-        assert found[name].sd == pytest.approx(np.std(values, ddof=1), rel=1e-6)
+        spread = found[name]
+        assert spread.mean == pytest.approx(np.mean(values), rel=1e-8)
+        assert spread.sd == pytest.approx(np.std(values, ddof=1), rel=1e-6)
 
 
 def test_ceiling_needs_two(linear, make_variables, held_out, request_class):
@@ -334,7 +337,7 @@ def test_ceiling_needs_two(linear, make_variables, held_out, request_class):
 
 
 def test_weightless_rows_are_inert(
-    linear, good, train, held_out, request_class, oracles
+    linear, good, train, held_out, request_class, retrained
 ):
     def padded(examples):
         noise = jnp.full((8, examples.x.shape[1]), jnp.float32(50))
@@ -349,7 +352,7 @@ def test_weightless_rows_are_inert(
             ),
         )
 
-    options = {"oracles": oracles, "original": good}
+    options = {"retrained": retrained, "original": good}
     expected = evaluate(linear, good, request_class, held_out, **options)
     request = forget_classes(padded(train), [2])
     got = evaluate(linear, good, request, padded(held_out), **options)
@@ -360,7 +363,7 @@ def test_weightless_rows_are_inert(
 
 
 def test_weightless_rows_may_hold_anything(
-    linear, good, train, held_out, request_class, oracles
+    linear, good, train, held_out, request_class, retrained
 ):
     # The last row, from which padding is clipped, of a class that is retained.
     gone = train._replace(weight=train.weight.at[-1].set(0))
@@ -371,7 +374,7 @@ def test_weightless_rows_may_hold_anything(
             good,
             forget_classes(data, [2], capacity=40),
             held_out,
-            oracles=oracles,
+            retrained=retrained,
             original=good,
         )
         for data in (gone, broken)
@@ -385,7 +388,7 @@ def test_rows_forgotten_earlier_are_in_neither_half(
     later = train._replace(weight=jnp.where(train.y == 1, 0, train.weight))
     found = evaluate(linear, good, forget_classes(later, [2], num_classes=4), held_out)
     assert found.num_forgotten == 30
-    np.testing.assert_array_equal(found.per_class["train"].count, [30, 0, 30, 30])
+    np.testing.assert_array_equal(found.per_class["train"].weight, [30, 0, 30, 30])
     assert found.per_class["train"].accuracy[1] == 0
 
 
@@ -399,11 +402,11 @@ def test_evaluation_compiles_once(linear, make_variables, train, held_out):
     counted = Classifier(linear.init, apply, linear.apply_train)
 
     def run(label, seed):
-        oracles = make_variables([seed + 1, seed + 2])
+        retrained = make_variables([seed + 1, seed + 2])
         request = forget_classes(train, [label])
         original = make_variables(seed)
         evaluate(
-            counted, original, request, held_out, oracles=oracles, original=original
+            counted, original, request, held_out, retrained=retrained, original=original
         )
         return len(traces)
 
@@ -414,13 +417,15 @@ def test_evaluation_compiles_once(linear, make_variables, train, held_out):
 
 @pytest.mark.parametrize("kind", ["class", "rows"])
 def test_examples_that_were_trained_on(
-    linear, good, train, held_out, request_class, request_rows, oracles, kind
+    linear, good, train, held_out, request_class, request_rows, retrained, kind
 ):
     request = request_class if kind == "class" else request_rows
     judge = {
         "evaluate": lambda test: evaluate(linear, good, request, test),
-        "prepare_oracles": lambda test: prepare_oracles(linear, oracles, request, test),
-        "ceiling": lambda test: ceiling(linear, oracles, request, test),
+        "prepare_retrained": lambda test: prepare_retrained(
+            linear, retrained, request, test
+        ),
+        "ceiling": lambda test: ceiling(linear, retrained, request, test),
     }
     leak = held_out._replace(id=held_out.id.at[jnp.array([3, 5])].set(train.id[7:9]))
     for call in judge.values():
@@ -429,9 +434,9 @@ def test_examples_that_were_trained_on(
         with pytest.raises(ValueError, match=r"holds 2 of .*\[7, 8\]\).*takes id="):
             call(leak)
     # Also where others were measured for the same halves of other examples.
-    prepared = prepare_oracles(linear, oracles, request, held_out)
+    prepared = prepare_retrained(linear, retrained, request, held_out)
     with pytest.raises(ValueError, match="holds 2 of the training"):
-        prepare_oracles(linear, prepared, request, leak)
+        prepare_retrained(linear, prepared, request, leak)
     # Rows that weigh nothing are not there, on either side.
     judge["evaluate"](leak.without(jnp.array([3, 5])))
     gone = request._replace(data=train.without(jnp.array([7, 8])))
@@ -447,16 +452,16 @@ def test_arrays_that_come_in_apart(linear, good, train, held_out):
         evaluate(linear, good, request, rows[2])
 
 
-def test_options_are_named(linear, good, held_out, request_class, oracles):
+def test_options_are_named(linear, good, held_out, request_class, retrained):
     measure = {
         "evaluate": lambda **given: evaluate(
             linear, **{"variables": good, "request": request_class, **given}
         ),
-        "prepare_oracles": lambda **given: prepare_oracles(
-            linear, **{"oracles": oracles, "request": request_class, **given}
+        "prepare_retrained": lambda **given: prepare_retrained(
+            linear, **{"retrained": retrained, "request": request_class, **given}
         ),
         "ceiling": lambda **given: ceiling(
-            linear, **{"oracles": oracles, "request": request_class, **given}
+            linear, **{"retrained": retrained, "request": request_class, **given}
         ),
     }
     rows = request_class.rows.astype(jnp.float32)
@@ -470,9 +475,12 @@ def test_options_are_named(linear, good, held_out, request_class, oracles):
         (dict(request=request_class._replace(classes=None)), "request.classes must be"),
         (dict(request=request_class._replace(rows=rows)), "request.rows must be an"),
         (dict(request=request_class._replace(data=rows)), "request.data must be hf.Ex"),
-        (dict(oracles=3), "oracles must be stacked variables.*got int"),
-        (dict(oracles=[3, good]), "oracles must be stacked variables.*got list"),
-        (dict(oracles=[good, other]), r"oracles\[1\] has other variables than oracles"),
+        (dict(retrained=3), "retrained must be stacked variables.*got int"),
+        (dict(retrained=[3, good]), "retrained must be stacked variables.*got list"),
+        (
+            dict(retrained=[good, other]),
+            r"retrained\[1\] has other variables than retrained",
+        ),
     ]
     for given, message in cases:
         for call in measure.values():
@@ -485,7 +493,7 @@ def test_options_are_named(linear, good, held_out, request_class, oracles):
         measure["evaluate"](examples=whole)
 
 
-def test_bad_input_is_named(linear, good, train, held_out, request_class, oracles):
+def test_bad_input_is_named(linear, good, train, held_out, request_class, retrained):
     with pytest.raises(ValueError, match="carries no data"):
         evaluate(linear, good, forget_labels([2], 4), held_out)
     with pytest.raises(ValueError, match="has 4 logits, but there are 5 classes"):
@@ -499,27 +507,29 @@ def test_bad_input_is_named(linear, good, train, held_out, request_class, oracle
         evaluate(linear, good, request_class, (held_out.x, held_out.y))
     with pytest.raises(ValueError, match="and inputs of shape"):
         evaluate(linear, good, request_class, held_out._replace(x=held_out.x[:, :3]))
-    with pytest.raises(ValueError, match="oracles must be stacked"):
-        evaluate(linear, good, request_class, held_out, oracles=good)
-    with pytest.raises(ValueError, match="oracles is empty"):
-        evaluate(linear, good, request_class, held_out, oracles=[])
+    with pytest.raises(ValueError, match="retrained must be stacked"):
+        evaluate(linear, good, request_class, held_out, retrained=good)
+    with pytest.raises(ValueError, match="retrained is empty"):
+        evaluate(linear, good, request_class, held_out, retrained=[])
 
 
-def test_diverged_models_are_named(linear, good, held_out, request_class, oracles):
+def test_diverged_models_are_named(linear, good, held_out, request_class, retrained):
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, good)
     with pytest.raises(ValueError, match="logits of the model are not finite for 120"):
         evaluate(linear, broken, request_class, held_out)
-    with pytest.raises(ValueError, match="logits of oracle 1 are not finite"):
-        evaluate(linear, good, request_class, held_out, oracles=[good, broken])
+    with pytest.raises(ValueError, match="logits of retrained model 1 are not finite"):
+        evaluate(linear, good, request_class, held_out, retrained=[good, broken])
 
 
-def test_text_of_a_class_request(linear, good, held_out, request_class, oracles):
+def test_text_of_a_class_request(linear, good, held_out, request_class, retrained):
     text = str(
-        evaluate(linear, good, request_class, held_out, oracles=oracles, original=good)
+        evaluate(
+            linear, good, request_class, held_out, retrained=retrained, original=good
+        )
     )
     lines = text.splitlines()
     assert lines[0] == "Forgetting class 2 (30 training rows)"
-    assert lines[1].split() == ["value", "original", "oracle", "(n=3)", "target"]
+    assert lines[1].split() == ["value", "original", "retrained", "(n=3)", "target"]
     retain = next(line for line in lines if line.startswith("retain accuracy, te"))
     assert retain.split()[3] == retain.split()[4]  # The original is what is judged.
     forget_test = next(line for line in lines if line.startswith("forget accuracy, te"))
@@ -527,19 +537,19 @@ def test_text_of_a_class_request(linear, good, held_out, request_class, oracles)
         line for line in lines if line.startswith("forget accuracy, tr")
     )
     assert forget_test.endswith(" 0")
-    assert forget_train.endswith("the oracle's")
+    assert forget_train.endswith("as retrained")
     assert "±" in forget_test
     assert "missing" not in text
     assert max(len(line) for line in lines) <= 80
 
 
-def test_text_of_a_row_request_without_oracles(linear, good, held_out, request_rows):
+def test_text_of_a_row_request_without_retrained(linear, good, held_out, request_rows):
     text = str(evaluate(linear, good, request_rows, held_out))
     assert "Forgetting 14 training rows" in text
     assert "forget accuracy, test" not in text
     assert "The original model is missing" in text
     assert text.endswith(
-        "Distances to a retrained oracle are missing: no oracles were given."
+        "Distances to retrained models are missing: retrained= was not given."
     )
     assert "±" not in text
 
@@ -547,8 +557,11 @@ def test_text_of_a_row_request_without_oracles(linear, good, held_out, request_r
 def test_text_says_when_relearning_is_censored(linear, good, held_out, request_rows):
     found = evaluate(linear, good, request_rows, held_out)
     metrics = {**found.metrics, "relearn_steps": 100.0, "relearn_censored": 1.0}
-    oracles = {"relearn_steps": Spread(90.0, 5.0), "relearn_censored": Spread(0.4, 0.5)}
-    text = str(dataclasses.replace(found, metrics=metrics, oracles=oracles))
+    retrained = {
+        "relearn_steps": Spread(90.0, 5.0),
+        "relearn_censored": Spread(0.4, 0.5),
+    }
+    text = str(dataclasses.replace(found, metrics=metrics, retrained=retrained))
     assert "> 100" in text
     assert "≥ 90.0 ± 5.0" in text
 

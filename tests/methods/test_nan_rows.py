@@ -214,8 +214,8 @@ def test_class_scores_and_accuracies():
         logits = classifier.apply(variables, data.x)
         return (
             hf.hypernet.class_scores(classifier, variables, data),
-            hf.evaluation.per_class_accuracy(logits, data.y, data.weight),
-            hf.evaluation.mean_loss(logits, data.y, data.weight),
+            hf.metrics.class_scores(logits, data.y, data.weight),
+            hf.metrics.mean_loss(logits, data.y, data.weight),
         )
 
     expected = scores(filled(data, GONE, None))

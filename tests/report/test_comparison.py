@@ -56,14 +56,14 @@ def test_the_example_leaves_a_record_and_a_page(example):
 def test_its_numbers_are_evaluate_s(example):
     document = read(example["out"] / "results.json")
     found = document["rows"][3]["metrics"]
-    oracles = example["oracles"].variables
+    retrained = example["retrained"].variables
     for seed in range(2):
         alone = hf.evaluate(
             example["classifier"],
             member(example["mine"], seed),
             example["request"],
             example["splits"].test,
-            oracles=oracles,
+            retrained=retrained,
             original=member(example["original"].variables, seed),
         )
         for name in ("forget_accuracy_test", "js_to_oracle", "relearn_steps"):
@@ -81,7 +81,7 @@ def test_one_model_without_references_is_judged_as_far_as_can_be(example, tmp_pa
     assert "not measured: distance of its outputs from retraining" in page
 
 
-def test_one_oracle_has_no_ceiling(example, tmp_path):
+def test_one_retrained_model_has_no_ceiling(example, tmp_path):
     models = {"mine": [member(example["mine"]), member(example["mine"], 1)]}
     document = compare(
         tmp_path,
@@ -90,7 +90,7 @@ def test_one_oracle_has_no_ceiling(example, tmp_path):
         example["request"],
         example["splits"].test,
         original=member(example["original"].variables),
-        oracles=member(example["oracles"].variables),
+        retrained=member(example["retrained"].variables),
         access={"mine": hf.Access(unlearn={"forget"})},
         seconds={"mine": {"init": 0, "unlearn": 1, "compile": 2}},
         dataset="my data",

@@ -1,16 +1,16 @@
-"""Loss-threshold membership inference: does a low loss give members away?
+"""Membership inference by a threshold on the loss: does a low loss give members away?
 
 Runs on the host in float64. Losses are per-example cross-entropies of the *label*, so
 the attack sees labels; a score computed from the outputs alone would not.
 
-The right value is the retrained oracle's, which is near 1/2 for rows drawn at random
+The right value is the retrained model's, which is near 1/2 for rows drawn at random
 and need not be for whole classes.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +19,7 @@ __all__ = ["attack_accuracy", "auc", "tpr_at_fpr"]
 
 
 def auc(members: ArrayLike, non_members: ArrayLike) -> float:
-    """The chance that a member's loss is below a non-member's, ties counting half.
+    """Compute the chance that a member's loss is below a non-member's, ties half.
 
     Source: Yeom et al., Privacy risk in machine learning, arXiv 1709.01604, 2018.
 
@@ -34,19 +34,16 @@ def auc(members: ArrayLike, non_members: ArrayLike) -> float:
     return float(roc_auc_score(labels, -losses))
 
 
-def attack_accuracy(
-    members: ArrayLike, non_members: ArrayLike, *, folds: int = 5, seed: int = 0
-) -> float:
-    """The balanced accuracy of a logistic regression that guesses from the loss.
+def attack_accuracy(members: ArrayLike, non_members: ArrayLike) -> float:
+    """Compute the balanced accuracy of a logistic regression on the loss.
 
-    Every guess is made by a regression that did not see the example (stratified
-    folds); groups of different size count the same. Deterministic.
+    Every guess is made by a regression that did not see the example (five stratified
+    folds, or fewer where a group is smaller); groups of different size count the same.
+    Deterministic.
 
     Args:
         members: losses in nats, ``[M]``, at least two.
         non_members: losses in nats, ``[K]``, at least two.
-        folds: how many; fewer where a group is smaller.
-        seed: of the shuffle that makes the folds.
 
     Returns:
         A fraction; 1/2 is guessing.
@@ -64,8 +61,8 @@ def attack_accuracy(
     attack = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced")
     )
-    splits = StratifiedKFold(min(folds, smaller), shuffle=True, random_state=seed)
-    guesses = cross_val_predict(attack, losses[:, None], labels, cv=splits)
+    folds = StratifiedKFold(min(5, smaller), shuffle=True, random_state=0)
+    guesses = cross_val_predict(attack, losses[:, None], labels, cv=folds)
     return float(balanced_accuracy_score(labels, guesses))
 
 
@@ -76,7 +73,7 @@ def tpr_at_fpr(
     *,
     min_non_members: int = 200,
 ) -> float | None:
-    """The most members caught by a threshold that accuses few non-members.
+    """Compute the most members caught by a threshold that accuses few non-members.
 
     Exact over the examples at hand: among all rules "loss <= t" whose false positive
     rate is at most ``fpr``, the largest true positive rate. Nothing is interpolated.
@@ -97,23 +94,14 @@ def tpr_at_fpr(
         ValueError: an empty group, or losses that are not finite.
     """
     losses, labels = _labelled(members, non_members)
-    innocent = np.sort(losses[~labels])
-    if innocent.size < min_non_members:
+    if np.count_nonzero(~labels) < min_non_members:
         return None
-    # The most false accusations allowed: by comparing quotients, since
-    # floor(fpr * size) can round a whole number down.
-    rates = np.arange(innocent.size + 1) / innocent.size
-    allowed = int(np.flatnonzero(rates <= fpr)[-1])
-    if allowed == innocent.size:
-        return 1.0
-    # One more accusation would be too many, so t lies strictly below this loss.
-    return float(np.mean(losses[labels] < innocent[allowed]))
+    rates, caught, _ = roc_curve(labels, -losses, drop_intermediate=False)
+    return float(np.max(caught[rates <= fpr]))
 
 
-def _labelled(
-    members: ArrayLike, non_members: ArrayLike
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both groups' losses, float64, and whether each is a member's, bool."""
+def _labelled(members: ArrayLike, non_members: ArrayLike) -> tuple[np.ndarray, ...]:
+    """Return all losses, float64, and whether each is a member's, bool."""
     groups = []
     for name, group in (("members", members), ("non_members", non_members)):
         group = np.asarray(group, np.float64)
@@ -123,11 +111,10 @@ def _labelled(
                 f"{group.shape}."
             )
         if not np.isfinite(group).all():
+            place = int(np.argmin(np.isfinite(group)))
             raise ValueError(
-                f"{name} must be finite losses, got "
-                f"{group[~np.isfinite(group)][0]} at position "
-                f"{int(np.argmin(np.isfinite(group)))}."
+                f"{name} must be finite losses, got {group[place]} at position {place}."
             )
         groups.append(group)
-    labels = np.repeat([True, False], [groups[0].size, groups[1].size])
+    labels = np.repeat([True, False], [group.size for group in groups])
     return np.concatenate(groups), labels

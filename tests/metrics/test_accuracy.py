@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import sklearn.metrics
 
-from hyperforget_jax.evaluation import accuracy, mean_loss, per_class_accuracy
+from hyperforget_jax.metrics import accuracy, class_scores, mean_loss
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(200, 5)).astype(np.float32)
@@ -39,19 +39,19 @@ class AccuracyTest(chex.TestCase):
         np.testing.assert_allclose(got, expected, rtol=1e-6)
 
     @chex.variants(with_jit=True, without_jit=True)
-    def test_per_class_accuracy_equals_sklearn_recall(self):
+    def test_class_scores_equals_sklearn_recall(self):
         expected = sklearn.metrics.recall_score(
             Y, LOGITS.argmax(-1), sample_weight=WEIGHT, average=None
         )
-        got = self.variant(per_class_accuracy)(LOGITS, Y, jnp.asarray(WEIGHT))
+        got = self.variant(class_scores)(LOGITS, Y, jnp.asarray(WEIGHT))
         np.testing.assert_allclose(got.accuracy, expected, rtol=1e-7)
-        np.testing.assert_array_equal(got.count, np.bincount(Y, WEIGHT))
+        np.testing.assert_array_equal(got.weight, np.bincount(Y, WEIGHT))
 
     @chex.variants(with_jit=True, without_jit=True)
     def test_absent_classes_count_zero_and_are_not_nan(self):
         weight = jnp.asarray(np.where(Y == 2, 0, WEIGHT))
-        got = self.variant(per_class_accuracy)(LOGITS, Y, weight)
-        assert got.count[2] == 0
+        got = self.variant(class_scores)(LOGITS, Y, weight)
+        assert got.weight[2] == 0
         assert got.accuracy[2] == 0
         assert np.isfinite(got.accuracy).all()
 

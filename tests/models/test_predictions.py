@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from hyperforget_jax.base import Classifier
-from hyperforget_jax.evaluation import logits, population_logits
+from hyperforget_jax.models import logits, population_logits
+from tests.softmax import linear, make_examples, make_variables
+
+__all__ = ["linear", "make_examples", "make_variables"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 8, 15, 16, 512])

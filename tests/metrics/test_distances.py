@@ -11,7 +11,7 @@ import pytest
 import scipy.spatial.distance
 import scipy.special
 
-from hyperforget_jax.evaluation import (
+from hyperforget_jax.metrics import (
     jensen_shannon,
     kullback_leibler,
     mean_distance,
@@ -145,30 +145,30 @@ class OutputDistanceTest(chex.TestCase):
 class TestMeanDistance:
     def test_is_the_mean_of_pairwise_means(self, distance):
         weight = RANDOM.integers(0, 3, 50)
-        oracles = RANDOM.normal(size=(3, 50, 10)).astype(np.float32)
+        retrained = RANDOM.normal(size=(3, 50, 10)).astype(np.float32)
         expected = np.mean(
-            [np.average(distance(P, one), weights=weight) for one in oracles]
+            [np.average(distance(P, one), weights=weight) for one in retrained]
         )
         got = jax.jit(mean_distance, static_argnums=0)(
-            distance, P, oracles, jnp.asarray(weight)
+            distance, P, retrained, jnp.asarray(weight)
         )
         # Float32 means of 50 terms of order one.
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
-    def test_is_not_the_distance_to_the_mean_oracle(self, distance):
-        # Two oracles that disagree, and a model that sits between them.
-        oracles = jnp.array([[[9.0, -9.0]], [[-9.0, 9.0]]])
-        got = mean_distance(distance, jnp.zeros((1, 2)), oracles, jnp.ones(1))
+    def test_is_not_the_distance_to_the_mean_model(self, distance):
+        # Two retrained that disagree, and a model that sits between them.
+        retrained = jnp.array([[[9.0, -9.0]], [[-9.0, 9.0]]])
+        got = mean_distance(distance, jnp.zeros((1, 2)), retrained, jnp.ones(1))
         assert got > 0.2
 
     def test_weightless_rows_are_inert(self, distance):
         weight = jnp.asarray(np.r_[np.ones(40), np.zeros(10)])
-        oracles = np.stack([Q, P])
+        retrained = np.stack([Q, P])
         noisy = P.copy()
         noisy[40:] = 100
         np.testing.assert_array_equal(
-            mean_distance(distance, P, oracles, weight),
-            mean_distance(distance, noisy, oracles, weight),
+            mean_distance(distance, P, retrained, weight),
+            mean_distance(distance, noisy, retrained, weight),
         )
 
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from hyperforget_jax.base import Classifier, Examples
-from hyperforget_jax.evaluation import first_reached, relearn, relearning_curve
+from hyperforget_jax.metrics import first_reached, relearn, relearning_curve
 
 KEY = jax.random.key(7)
 

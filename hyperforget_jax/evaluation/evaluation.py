@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hyperforget_jax.evaluation.correctness import PerClass
+from hyperforget_jax.metrics import ClassScores
 
 __all__ = ["Evaluation", "Spread"]
 
@@ -23,18 +23,18 @@ _LINES = (
     ("mia_accuracy", "membership attack accuracy", None),
     ("mia_tpr_at_1_fpr", "membership TPR at 1 % FPR", None),
     ("relearn_steps", "relearning steps", None),
-    ("js_to_oracle", "JS to oracle (nats)", None),
-    ("l2_to_oracle", "L2 to oracle", None),
+    ("js_to_oracle", "JS to retrained (nats)", None),
+    ("l2_to_oracle", "L2 to retrained", None),
     ("tow", "tug of war (ToW)", "1"),
 )
 
 
 class Spread(NamedTuple):
-    """One metric over the oracles.
+    """One metric over the retrained models.
 
     Attributes:
-        mean: over the oracles.
-        sd: sample standard deviation; zero for a single oracle.
+        mean: over them.
+        sd: sample standard deviation; zero for a single one.
     """
 
     mean: float
@@ -54,44 +54,45 @@ class Evaluation:
     Attributes:
         metrics: name to value. Accuracies are fractions, losses and divergences nats;
             what does not exist for the request is absent, and nothing is NaN.
-        per_class: accuracy class by class on ``"train"`` and ``"test"``, NumPy.
+        per_class: scores class by class on ``"train"`` and ``"test"``, NumPy.
         original: the same metrics of the model before unlearning, but for relearning,
             which takes it no step; empty if it was not given.
-        oracles: the same metrics of the retrained oracles, distances from oracle to
-            oracle among them if there are two or more; empty without oracles.
-        num_oracles: how many there were.
+        retrained: the same metrics of the retrained models, distances from one to the
+            others among them if there are two or more; empty without them.
+        num_retrained: how many there were.
         classes: the classes forgotten; empty for a request of rows.
         num_forgotten: training rows forgotten.
     """
 
     metrics: Mapping[str, float]
-    per_class: Mapping[str, PerClass]
+    per_class: Mapping[str, ClassScores]
     original: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    oracles: Mapping[str, Spread] = dataclasses.field(default_factory=dict)
-    num_oracles: int = 0
+    retrained: Mapping[str, Spread] = dataclasses.field(default_factory=dict)
+    num_retrained: int = 0
     classes: tuple[int, ...] = ()
     num_forgotten: int = 0
 
     def __str__(self) -> str:
-        oracle = f"oracle (n={self.num_oracles})" if self.num_oracles else ""
+        retrained = f"retrained (n={self.num_retrained})" * bool(self.num_retrained)
         before = "original" if self.original else ""
-        lines = [self._title(), _line("", "value", before, oracle, "target")]
+        lines = [self._title(), _line("", "value", before, retrained, "target")]
         for name, label, target in _LINES:
             if name not in self.metrics:
                 continue
             target = self._target(name, target)
             before = _number(self.original[name]) if name in self.original else ""
             value = self._value(name)
-            lines.append(_line(label, value, before, self._oracle(name), target))
+            lines.append(_line(label, value, before, self._spread(name), target))
         if not self.original:
             lines.append("The original model is missing: original= was not given.")
-        if not self.num_oracles:
+        if not self.num_retrained:
             lines.append(
-                "Distances to a retrained oracle are missing: no oracles were given."
+                "Distances to retrained models are missing: retrained= was not given."
             )
-        elif self.num_oracles < 5:
+        elif self.num_retrained < 5:
             lines.append(
-                f"Fewer than 5 oracles ({self.num_oracles}): too few for a result."
+                f"Fewer than 5 retrained models ({self.num_retrained}): too few for a "
+                "result."
             )
         return "\n".join(line.rstrip() for line in lines)
 
@@ -108,22 +109,22 @@ class Evaluation:
             return _number(value)
         return f"> {value:.0f}" if self.metrics["relearn_censored"] else f"{value:.0f}"
 
-    def _oracle(self, name: str) -> str:
-        if name not in self.oracles:
+    def _spread(self, name: str) -> str:
+        if name not in self.retrained:
             return ""
-        mean, sd = self.oracles[name]
+        mean, sd = self.retrained[name]
         if name != "relearn_steps":
             # The spread is written as the mean is, so that the two can be compared.
             spread = f"{sd:.3f}" if _is_plain(mean) else f"{sd:.2g}"
             return f"{_number(mean)} ± {spread}"
         # Where the cap cut some of them short, the mean is too small.
-        at_least = "≥ " if self.oracles["relearn_censored"].mean > 0 else ""
+        at_least = "≥ " if self.retrained["relearn_censored"].mean > 0 else ""
         return f"{at_least}{mean:.1f} ± {sd:.1f}"
 
     def _target(self, name: str, target: str | None) -> str:
         if name == "forget_accuracy_test" and self.classes:
             return "0"
-        return target or "the oracle's"
+        return target or "as retrained"
 
 
 def _number(value: float) -> str:
@@ -131,9 +132,9 @@ def _number(value: float) -> str:
 
 
 def _is_plain(value: float) -> bool:
-    """Whether three decimals say enough; else it takes significant digits."""
+    """Return whether three decimals say enough; else it takes significant digits."""
     return value == 0 or 0.01 <= abs(value) < 1000
 
 
-def _line(label: str, value: str, before: str, oracle: str, target: str) -> str:
-    return f"{label:<28}{value:>9}{before:>10}   {oracle:<18}{target}"
+def _line(label: str, value: str, before: str, retrained: str, target: str) -> str:
+    return f"{label:<28}{value:>9}{before:>10}   {retrained:<18}{target}"

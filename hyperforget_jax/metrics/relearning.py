@@ -20,36 +20,31 @@ from hyperforget_jax.base import (
     Examples,
     Variables,
 )
-from hyperforget_jax.evaluation.correctness import accuracy
 from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.losses import cross_entropy, weighted_mean
+from hyperforget_jax.metrics.accuracy import accuracy, mean_loss
 from hyperforget_jax.models.predictions import logits
 from hyperforget_jax.training.optimizers import check_optimizer, update
 
 __all__ = [
-    "OPTIMIZER",
-    "RELEARNED",
     "Relearning",
     "first_reached",
     "relearn",
     "relearning_curve",
     "relearning_target",
-    "without_output_mask",
 ]
 
 # One object, so that a compilation that takes it as a static argument is found again.
-OPTIMIZER = optax.adam(1e-3)
-"""The optimiser of :func:`relearn`, the same for every model that is compared."""
+_OPTIMIZER = optax.adam(1e-3)
 
-RELEARNED = 0.95
-"""The share of the original's accuracy on the forgotten data that counts as knowing."""
+# The share of the original's accuracy on the forgotten data that counts as knowing.
+_RELEARNED = 0.95
 
 # Accuracies are float32: one that equals the target must not miss it by rounding.
 _SLACK = 1e-6
 
 
 class Relearning(NamedTuple):
-    """The outcome of :func:`relearn`.
+    """How long relearning takes.
 
     Attributes:
         steps: optimiser steps taken, int32, ``[]``.
@@ -61,12 +56,8 @@ class Relearning(NamedTuple):
     censored: Array
 
 
-def without_output_mask(variables: Variables) -> Variables:
-    """The variables with every class allowed again: a mask is undone, not unlearned.
-
-    Args:
-        variables: may hold ``output_mask``, bool, ``[C]``, True where suppressed.
-    """
+def _without_output_mask(variables: Variables) -> Variables:
+    """Allow every class again: a mask is undone, not unlearned."""
     if OUTPUT_MASK not in variables:
         return variables
     return {**variables, OUTPUT_MASK: jnp.zeros_like(variables[OUTPUT_MASK])}
@@ -81,9 +72,9 @@ def relearn(
     key: Array,
     cap: int = 100,
     batch_size: int = 128,
-    optimizer: optax.GradientTransformation = OPTIMIZER,
+    optimizer: optax.GradientTransformation = _OPTIMIZER,
 ) -> Relearning:
-    """Counts the optimiser steps on the forgotten data until the model knows them.
+    """Count the optimiser steps on the forgotten data until the model knows them.
 
     The attacker holds the model: a mask over its outputs is dropped first. Then the
     parameters alone are tuned on the forgotten data, in evaluation mode, normalisation
@@ -121,9 +112,9 @@ def relearning_curve(
     key: Array,
     cap: int = 100,
     batch_size: int = 128,
-    optimizer: optax.GradientTransformation = OPTIMIZER,
+    optimizer: optax.GradientTransformation = _OPTIMIZER,
 ) -> Array:
-    """The accuracy that :func:`relearn` looks at, before and after each of its steps.
+    """Compute the accuracy before and after each step of :func:`relearn`.
 
     For many targets at once: what is learned does not depend on them.
 
@@ -151,7 +142,7 @@ def relearning_curve(
 
 
 def first_reached(curve: Array, target_accuracy: float | Array) -> Relearning:
-    """What :func:`relearn` answers for a target, from its curve.
+    """Return what :func:`relearn` gives for a target, from its curve.
 
     Args:
         curve: from :func:`relearning_curve`, ``[..., cap + 1]``.
@@ -166,7 +157,7 @@ def first_reached(curve: Array, target_accuracy: float | Array) -> Relearning:
 def relearning_target(
     classifier: Classifier, original: Variables, forget: Examples
 ) -> Array:
-    """:data:`RELEARNED` times the original's accuracy on the forgotten data.
+    """Compute 0.95 times the original's accuracy on the forgotten data.
 
     Args:
         classifier: the model.
@@ -174,7 +165,7 @@ def relearning_target(
         forget: the forgotten training examples, ``[F]``.
     """
     outputs = logits(classifier, original, forget.x)
-    return RELEARNED * accuracy(outputs, forget.y, forget.weight)
+    return _RELEARNED * accuracy(outputs, forget.y, forget.weight)
 
 
 class _Carry(NamedTuple):
@@ -190,11 +181,11 @@ class _Attack(NamedTuple):
 
 
 def _attack(classifier, variables, forget, key, batch_size, optimizer) -> _Attack:
-    """Where it begins, and one step of it."""
+    """Make the initial carry and the step."""
     checks.check_sizes(batch_size=batch_size)
     check_optimizer(optimizer, variables["params"])
     key = as_threefry(key)
-    variables = without_output_mask(variables)
+    variables = _without_output_mask(variables)
     # By id, not by position: padding, or another place in the table, changes nothing.
     places = jax.vmap(lambda id: jax.random.uniform(jax.random.fold_in(key, id)))(
         forget.id
@@ -209,7 +200,7 @@ def _attack(classifier, variables, forget, key, batch_size, optimizer) -> _Attac
 
     def loss_of(params, batch):
         outputs = classifier.apply({**variables, "params": params}, batch.x)
-        return weighted_mean(cross_entropy(outputs, batch.y), batch.weight)
+        return mean_loss(outputs, batch.y, batch.weight)
 
     def learn(carry):
         step, params, opt_state, _ = carry
