@@ -166,6 +166,8 @@ class Tap:
         groups: feature groups.
         output_shape: the shape of what the layer gave, ``[N, ..., *features]``.
         gives_logits: whether what it gave are the model's logits, untouched.
+        call: its place among the calls of all layers, from 0. (A dictionary of taps
+            leaves a trace in the order of its keys.)
     """
 
     input: Array
@@ -180,6 +182,7 @@ class Tap:
         default=(), metadata={"static": True}
     )
     gives_logits: bool = dataclasses.field(default=False, metadata={"static": True})
+    call: int = dataclasses.field(default=0, metadata={"static": True})
 
 
 class InitClassifierFn(Protocol):
@@ -243,7 +246,8 @@ class TappedFn(Protocol):
 class Classifier(NamedTuple):
     """Any model, as pure functions of its variables.
 
-    Built by ``from_linen``, ``from_nnx`` or ``from_functions``.
+    Built by ``from_linen``, ``from_nnx`` or ``from_functions``, which make equal
+    classifiers, that hash alike, of equal models.
 
     Attributes:
         init: ``(key, x) -> variables``.

@@ -1,6 +1,12 @@
-"""Any Flax model, or any pair of functions, becomes a Classifier."""
+"""Make a Classifier of any Flax model, or of a pair of functions.
 
-from collections.abc import Callable, Mapping
+Classifiers of equal modules and options are equal and hash alike, so that what is
+compiled for one (as a static argument of ``jax.jit``) serves the other.
+"""
+
+import functools
+import types
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +16,7 @@ from flax import nnx
 
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
 from hyperforget_jax.checks import check_is, check_is_function
-from hyperforget_jax.models.linen_taps import linen_tapped, linen_taps
+from hyperforget_jax.models.linen_taps import mark_linen
 from hyperforget_jax.models.nnx_taps import mark_layers
 from hyperforget_jax.models.taps import Marked, tap, taps_of
 
@@ -29,7 +35,7 @@ def from_linen(
     train: Mapping[str, Any] | None = None,
     eval: Mapping[str, Any] | None = None,
 ) -> Classifier:
-    """A Flax Linen module as a Classifier.
+    """Make a Classifier of a Flax Linen module.
 
     Args:
         module: takes inputs ``[N, ...]``, gives logits ``[N, C]``.
@@ -58,34 +64,29 @@ def from_linen(
             )
         )
 
-    def apply(variables: Variables, x: Array) -> Array:
-        logits: Any = module.apply(_unmasked(variables), x, **eval_options)
-        return _masked(logits, variables)
+    def apply(variables: Variables, x: Array) -> Any:
+        return module.apply(variables, x, **eval_options)
 
-    def apply_train(key: Array, variables: Variables, x: Array):
-        own = _unmasked(variables)
-        mutable = sorted(set(own) - {"params"})
+    def apply_train(key: Array, variables: Variables, x: Array) -> Any:
+        mutable = sorted(set(variables) - {"params"})
         # Flax takes the stream "params" for every stream that is not there.
         rngs = {"dropout": key, "params": jax.random.fold_in(key, _OTHER_STREAMS)}
-        logits, updates = module.apply(
-            own, x, rngs=rngs, mutable=mutable, **train_options
-        )
-        return _masked(logits, variables), {**variables, **updates}
+        return module.apply(variables, x, rngs=rngs, mutable=mutable, **train_options)
 
-    def taps(variables: Variables, x: Array):
-        return linen_taps(module, _unmasked(variables), x, **eval_options)
-
-    def tapped(variables: Variables, x: Array, shifts):
-        own = _unmasked(variables)
-        logits, calls = linen_tapped(module, own, x, shifts, **eval_options)
-        return _masked(logits, variables), calls
-
-    description = " ".join(repr(module).split())
-    return Classifier(init, apply, apply_train, taps, description, tapped)
+    key = (module, *(tuple(sorted(o.items())) for o in (train_options, eval_options)))
+    return _classifier(
+        key,
+        " ".join(repr(module).split()),
+        init,
+        apply,
+        apply_train,
+        mark_linen(module, eval_options, strict=True),
+        mark_linen(module, eval_options),
+    )
 
 
 def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
-    """A Flax NNX model as a Classifier.
+    """Make a Classifier of a Flax NNX model.
 
     Args:
         create: makes the model from its ``nnx.Rngs``, for example
@@ -123,7 +124,7 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
     graph_train, *shapes = nnx.eval_shape(lambda key: make(key, True), key)
     graph_eval = nnx.eval_shape(lambda key: make(key, False), key)[0]
 
-    def merge(graph, variables: Variables, key: Array) -> nnx.Module:
+    def merge(graph, variables: Variables, key: Array) -> Any:
         params, batch_stats, random, other = jax.tree.map(lambda leaf: leaf, shapes)
         nnx.replace_by_pure_dict(params, variables["params"])
         nnx.replace_by_pure_dict(batch_stats, variables.get("batch_stats", {}))
@@ -144,23 +145,27 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         return as_variables(make(key, False)[1:])
 
     def apply(variables: Variables, x: Array) -> Array:
-        model: Any = merge(graph_eval, variables, jax.random.key(0))
-        return _masked(model(x), variables)
+        return merge(graph_eval, variables, jax.random.key(0))(x)
 
     def apply_train(key: Array, variables: Variables, x: Array):
-        model: Any = merge(graph_train, variables, key)
-        logits = model(x)
-        updated = as_variables(split(model)[1:])
-        return _masked(logits, variables), {**variables, **updated}
+        model = merge(graph_train, variables, key)
+        return model(x), as_variables(split(model)[1:])
 
     def marked(variables: Variables, x: Array) -> Array:
-        model: Any = merge(graph_eval, variables, jax.random.key(0))
+        model = merge(graph_eval, variables, jax.random.key(0))
         mark_layers(model)
         return model(x)
 
+    leaves = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(shapes))
     name = getattr(create, "__qualname__", type(create).__name__)
-    taps, tapped = _readable(marked)
-    return Classifier(init, apply, apply_train, taps, f"nnx:{name}", tapped)
+    return _classifier(
+        (_source(create), graph_train, graph_eval, leaves),
+        f"nnx:{name}",
+        init,
+        apply,
+        apply_train,
+        marked,
+    )
 
 
 def from_functions(
@@ -169,7 +174,7 @@ def from_functions(
     *,
     description: str = "",
 ) -> Classifier:
-    """A pair of pure functions over any parameter pytree as a Classifier.
+    """Make a Classifier of a pair of pure functions over any parameter pytree.
 
     Methods that change one layer by another rule than the rest ask for layers by
     name: ``hf.fiun`` for the last one, ``hf.pgu`` for all that it moves. A function
@@ -197,32 +202,89 @@ def from_functions(
         # Else retraining would begin from rows that are to be forgotten.
         return {"params": init(key, jnp.zeros(x.shape, x.dtype))}
 
-    def unmasked(variables: Variables, x: Array) -> Array:
-        return apply(variables["params"], x)
-
     def apply_variables(variables: Variables, x: Array) -> Array:
-        return _masked(unmasked(variables, x), variables)
+        return apply(variables["params"], x)
 
     def apply_train(key: Array, variables: Variables, x: Array):
         del key  # Nothing here is random.
-        return apply_variables(variables, x), variables
+        return apply_variables(variables, x), {}
 
-    taps, tapped = _readable(unmasked)
     name = description or getattr(apply, "__qualname__", type(apply).__name__)
-    return Classifier(init_variables, apply_variables, apply_train, taps, name, tapped)
+    return _classifier(
+        (init, apply),
+        name,
+        init_variables,
+        apply_variables,
+        apply_train,
+        apply_variables,
+    )
 
 
-def _readable(marked: Marked):
-    """The functions ``taps`` and ``tapped`` of a model whose layers are marked."""
+class _Keyed(functools.partial):
+    """A function that is equal to others of the same key."""
+
+    key: Hashable
+
+    def __eq__(self, other):
+        return isinstance(other, _Keyed) and self.key == other.key
+
+    def __hash__(self):
+        return hash(self.key)
+
+
+def _classifier(
+    key: Any,
+    description: str,
+    init: Callable[..., Variables],
+    apply: Callable[..., Array],
+    apply_train: Callable[..., tuple[Array, Variables]],
+    marked: Marked,
+    tappable: Marked | None = None,
+) -> Classifier:
+    """Make a classifier that honours the mask of classes.
+
+    Args:
+        key: what decides the model's functions: classifiers of equal keys are equal.
+        description: one line.
+        init: as the classifier's.
+        apply: likewise, of variables without the mask.
+        apply_train: likewise; it need not give the variables that stay.
+        marked: ``apply`` with marks on the layers, for ``taps``.
+        tappable: likewise, for ``tapped``; None for the same.
+    """
+    plain = marked if tappable is None else tappable
+    try:
+        hash(key)
+    except TypeError:  # Such as arrays among a module's fields: equal to itself alone.
+        key = object()
+
+    def apply_masked(variables: Variables, x: Array) -> Array:
+        return _masked(apply(_unmasked(variables), x), variables)
+
+    def apply_train_masked(key: Array, variables: Variables, x: Array):
+        logits, updated = apply_train(key, _unmasked(variables), x)
+        return _masked(logits, variables), {**variables, **updated}
 
     def taps(variables: Variables, x: Array):
         return taps_of(marked, _unmasked(variables), x)
 
     def tapped(variables: Variables, x: Array, shifts):
-        logits, calls = tap(marked, _unmasked(variables), x, shifts)
+        logits, calls = tap(plain, _unmasked(variables), x, shifts)
         return _masked(logits, variables), calls
 
-    return taps, tapped
+    def keyed(function: Callable) -> Any:
+        made = _Keyed(function)
+        made.key = (function.__name__, key)
+        return made
+
+    return Classifier(
+        keyed(init),
+        keyed(apply_masked),
+        keyed(apply_train_masked),
+        keyed(taps),
+        description,
+        keyed(tapped),
+    )
 
 
 def _unmasked(variables: Variables) -> Variables:
@@ -233,6 +295,21 @@ def _masked(logits: Array, variables: Variables) -> Array:
     if OUTPUT_MASK not in variables:
         return logits
     return jnp.where(variables[OUTPUT_MASK][None, :], _MASKED_LOGIT, logits)
+
+
+def _source(create: Callable) -> Any:
+    """What a function does: two lambdas of one line do the same to the same values."""
+    if not isinstance(create, types.FunctionType):
+        return create
+    closure = tuple(cell.cell_contents for cell in create.__closure__ or ())
+    options = tuple((create.__kwdefaults__ or {}).items())
+    return (
+        create.__code__,
+        id(create.__globals__),
+        closure,
+        create.__defaults__,
+        options,
+    )
 
 
 def _as_dictionary(state) -> dict[str, Any]:

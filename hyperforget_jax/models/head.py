@@ -213,28 +213,22 @@ def centre_head(params: Any, head: str, among: Array | None = None) -> Any:
 
 def _last_layer(classifier: Classifier, variables: Any, x: Any):
     """The layer that gives the logits; where that is not known, the last one called."""
-    order: list[str] = []
-    plain, tapped = classifier.taps, classifier.tapped
-
-    def called(variables, x):
-        taps: Any = {}
-        if tapped is not None:
-            _, taps = tapped(variables, x, {})
-        elif plain is not None:
-            taps = plain(variables, x)
-        # Noted here, since a dictionary leaves a trace in the order of its keys.
-        order[:] = taps
-        return taps
-
-    found = jax.eval_shape(called, variables, x)
-    if not order:
+    found: Any = {}
+    if classifier.tapped is not None:
+        _, found = jax.eval_shape(classifier.tapped, variables, x, {})
+    elif classifier.taps is not None:
+        found = jax.eval_shape(classifier.taps, variables, x)
+    if not found:
         raise ValueError(
             f"The classifier ({classifier.description}) has no taps, so its last layer "
             "is not known: make it with hf.from_linen or hf.from_nnx, or let the "
             "function compute its last layer with hf.models.dense, by name."
         )
-    giving = [path for path, taps in found.items() if taps[-1].gives_logits]
-    path = giving[0] if giving else order[-1]
+
+    def place(path):
+        return found[path][-1].gives_logits, found[path][-1].call
+
+    path = max(found, key=place)
     return path, found[path]
 
 

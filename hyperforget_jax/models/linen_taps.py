@@ -6,69 +6,34 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from hyperforget_jax.base import Array, Tap, Variables
-from hyperforget_jax.models import taps
+from hyperforget_jax.base import Array, Variables
 from hyperforget_jax.models.geometry import LINEN_LAYERS, describe, is_plain
 from hyperforget_jax.models.marks import mark_call
+from hyperforget_jax.models.taps import Marked
 
-__all__ = ["linen_tapped", "linen_taps"]
+__all__ = ["mark_linen"]
 
 
-def linen_taps(
-    module: nn.Module, variables: Variables, x: Array, **options: Any
-) -> dict[str, tuple[Tap, ...]]:
-    """Compute the inputs of every dense and convolutional layer, by parameter path.
+def mark_linen(
+    module: nn.Module, options: Mapping[str, Any], *, strict: bool = False
+) -> Marked:
+    """Make a function of a module that marks its layers.
 
     These are ``nn.Dense``, ``nn.Conv`` and ``nn.DenseGeneral``, so that attention has a
     tap for its queries, one for its keys, one for its values and one for its output.
+    Layers within loops are left out.
 
     Args:
         module: a Linen module.
-        variables: its variables.
-        x: inputs, ``[N, ...]``.
-        **options: keyword arguments of the module's ``__call__``.
-
-    Returns:
-        As :func:`hyperforget_jax.models.taps.taps_of`. Layers within loops are left
-        out.
+        options: keyword arguments of the module's ``__call__``.
+        strict: whether to mark subclasses and layers with a product of their own, too,
+            and to refuse layers that no tap explains. If not, these are left out.
 
     Raises:
-        ValueError: a convolution whose padding is no ``(low, high)`` pair of zeros, or
-            a dense layer that has ``batch_dims`` or contracts other than its last axes.
+        ValueError: if ``strict``, a convolution whose padding is no ``(low, high)``
+            pair of zeros, or a dense layer that has ``batch_dims`` or contracts other
+            than its last axes.
     """
-    return taps.taps_of(_marked(module, options, strict=True), variables, x)
-
-
-def linen_tapped(
-    module: nn.Module,
-    variables: Variables,
-    x: Array,
-    shifts: Mapping[str, tuple[Array, ...]],
-    **options: Any,
-) -> tuple[Array, dict[str, tuple[Tap, ...]]]:
-    """Compute logits and taps, with something added to the outputs of some layers.
-
-    Args:
-        module: a Linen module.
-        variables: its variables.
-        x: inputs, ``[N, ...]``.
-        shifts: what is added to a layer's outputs, by parameter path, one array a call.
-        **options: keyword arguments of the module's ``__call__``.
-
-    Returns:
-        The logits, and the taps of the layers in ``shifts``; if that is empty, of every
-        plain ``nn.Dense``, ``nn.DenseGeneral`` and ``nn.Conv`` whose parameters act
-        through its calls and in no other way, under ``nn.remat`` too. Layers under
-        ``nn.scan`` and ``nn.vmap``, subclasses, layers with a product of their own and
-        those that :func:`linen_taps` refuses are left out.
-    """
-    return taps.tap(_marked(module, options), variables, x, shifts)
-
-
-def _marked(
-    module: nn.Module, options: Mapping[str, Any], *, strict: bool = False
-) -> taps.Marked:
-    """The module with marks on its layers: on those it knows, or (strict) on all."""
 
     def apply(variables: Variables, x: Array) -> Any:
         entered: set[str] = set()

@@ -16,10 +16,9 @@ __all__ = ["logits", "population_logits"]
 def logits(
     classifier: Classifier, variables: Variables, x: Array, *, batch_size: int = 512
 ) -> Array:
-    """The classifier's logits, in evaluation mode, a batch at a time.
+    """Compute a classifier's logits, in evaluation mode, a batch at a time.
 
-    Compiled once a classifier (a tuple of functions: keep the object, a second one
-    made by the same call is compiled again) and once a shape of ``x``.
+    Compiled once for classifiers that are equal, and once for a shape of ``x``.
 
     Args:
         classifier: the model.
@@ -55,7 +54,7 @@ def population_logits(
     batch_size: int = 512,
     at_once: int | None = None,
 ) -> Array:
-    """The logits of every member of a population, for the same inputs.
+    """Compute the logits of every member of a population, for the same inputs.
 
     Args:
         classifier: the model.

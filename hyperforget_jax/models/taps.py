@@ -1,6 +1,7 @@
 """What every dense and convolutional layer was given, and how it acts on the logits."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -72,7 +73,8 @@ def _read(marked: Marked, variables: Variables, x: Array, shifts):
         x,
     )
     shapes = _kernel_shapes(params)
-    given: dict[str, tuple[Mark, Array]] = {}
+    given: dict[str, tuple[Mark, Array, int]] = {}
+    numbers = itertools.count()
     outputs: dict[str, list[Array]] = {}
     taps: dict[str, list[Tap]] = {}
     unread: set[str] = set()
@@ -80,9 +82,9 @@ def _read(marked: Marked, variables: Variables, x: Array, shifts):
     def visit(mark: Mark, array: Array) -> Array:
         layer = mark.layer
         if not mark.ends:
-            given[layer.path] = mark, array
+            given[layer.path] = mark, array, next(numbers)
             return array
-        begun, seen = given.pop(layer.path)
+        begun, seen, call = given.pop(layer.path)
         # A kernel that is mapped over is many. Examples may be mapped over: their axis
         # comes first then, as it should.
         fits = shapes.get(layer.path) == layer.kernel and begun.mapped == mark.mapped
@@ -92,7 +94,7 @@ def _read(marked: Marked, variables: Variables, x: Array, shifts):
         if layer.path in shifts:
             number = len(outputs.get(layer.path, ()))
             array = array + shifts[layer.path][number].astype(array.dtype)
-        taps.setdefault(layer.path, []).append(_tap(mark, seen, array.shape))
+        taps.setdefault(layer.path, []).append(_tap(mark, seen, array.shape, call))
         outputs.setdefault(layer.path, []).append(array)
         return array
 
@@ -108,7 +110,7 @@ def _read(marked: Marked, variables: Variables, x: Array, shifts):
     return logits, known, traced.elsewhere
 
 
-def _tap(mark: Mark, given: Array, output_shape: tuple[int, ...]) -> Tap:
+def _tap(mark: Mark, given: Array, output_shape: tuple[int, ...], call: int) -> Tap:
     layer = mark.layer
     if layer.kind == "dense":
         kept = given.shape[: given.ndim - layer.contracted]
@@ -121,6 +123,7 @@ def _tap(mark: Mark, given: Array, output_shape: tuple[int, ...]) -> Tap:
         dilation=layer.dilation,
         groups=layer.groups,
         output_shape=output_shape,
+        call=call,
     )
 
 

@@ -107,6 +107,75 @@ class SoftmaxRegression(chex.TestCase):
         chex.assert_trees_all_equal(trained, (logits, variables))
 
 
+def _named(params, x):
+    return hf.models.dense(params["head"], x, "head")
+
+
+def _zeros(key, x):
+    return {"head": {"kernel": jnp.zeros((x.shape[1], toys.NUM_CLASSES))}}
+
+
+# Two classifiers made alike, and one that is not.
+PAIRS = {
+    "linen": (from_linen, lambda: hf.from_linen(Linen(), train={"train": True})),
+    "nnx": (from_nnx, lambda: from_nnx(0.25)),
+    "functions": (
+        lambda: hf.from_functions(_zeros, _named),
+        lambda: hf.from_functions(_zeros, lambda params, x: 2 * _named(params, x)),
+    ),
+}
+
+
+@pytest.mark.parametrize("adapter", PAIRS)
+def test_classifiers_made_alike_are_equal_and_share_a_compilation(adapter):
+    make, other = PAIRS[adapter]
+    traced = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def logits(classifier, variables):
+        traced.append(classifier)
+        return classifier.apply(variables, X)
+
+    first, second, third = make(), make(), other()
+    variables = first.init(jax.random.key(1), X)
+    for classifier in (first, second):
+        logits(classifier, variables)
+    assert first == second and hash(first) == hash(second) and len(traced) == 1
+    for one, twin in zip(first, second, strict=True):
+        assert one == twin and hash(one) == hash(twin)
+    logits(third, variables)
+    assert third != first and len(traced) == 2
+    # One function is not another one of the same model.
+    assert first.apply != first.taps
+
+
+def test_a_module_that_cannot_be_compared_is_equal_to_itself_alone():
+    class Scaled(nn.Module):
+        scale: jax.Array
+
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(toys.NUM_CLASSES)(x * self.scale)
+
+    first, second = (hf.from_linen(Scaled(jnp.ones(6))) for _ in range(2))
+    assert first == first and first != second
+    assert hash(first) != hash(second)
+
+
+def test_nnx_models_of_other_closures_are_not_equal():
+    """Of one structure, and of one line, but begun from other numbers."""
+
+    class Begun(nnx.Module):
+        def __init__(self, value):
+            self.bias = nnx.Param(jnp.full(toys.NUM_CLASSES, value))
+
+        def __call__(self, x):
+            return x[:, :1] + self.bias[None]
+
+    one, two, again = (hf.from_nnx(lambda _, v=v: Begun(v)) for v in (1.0, 2.0, 1.0))
+    assert one == again and one != two
+
+
 @every_adapter
 def test_variables_are_plain_nested_dictionaries(adapter):
     _, variables = made(adapter)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
+import hyperforget_jax as hf
 from hyperforget_jax.base import Tap
 from hyperforget_jax.models.layer_inputs import pad, rows_of
-from hyperforget_jax.models.linen_taps import linen_taps
 from hyperforget_jax.subspace.layers import layer_matrix
 
 IMAGES = jax.random.normal(jax.random.key(0), (3, 6, 7, 4))
@@ -65,7 +65,7 @@ def test_rows_times_the_matrix_are_the_outputs(name, bias):
 
     @jax.jit
     def compare(variables, x):
-        (tap,) = linen_taps(module, variables, x)["layers_0"]
+        (tap,) = hf.from_linen(module).taps(variables, x)["layers_0"]
         params = variables["params"]["layers_0"]
         return *product(tap, params), module.apply(variables, x)
 

@@ -409,6 +409,25 @@ def test_without_shifts_nothing_changes():
     assert [taps[f"Dense_{i}"][0].gives_logits for i in (0, 1)] == [False, True]
 
 
+class Backwards(nn.Module):
+    """Called in another order than that of their names, one of them twice."""
+
+    @nn.compact
+    def __call__(self, x):
+        last = nn.Dense(6, name="a")
+        return last(nn.Dense(6, name="b")(last(nn.Dense(6, name="c")(x)))) + 0
+
+
+def test_taps_know_their_order_under_a_trace():
+    classifier, variables, tapped = shifted(Backwards())
+    for taps in (
+        tapped(variables, VECTORS, {})[1],
+        classifier.taps(variables, VECTORS),
+    ):
+        order = {path: [tap.call for tap in calls] for path, calls in taps.items()}
+        assert order == {"c": [0], "a": [1, 3], "b": [2]}
+
+
 def test_a_shift_is_added_to_its_call_alone():
     classifier, variables, tapped = shifted(Shared())
     first, second = (np.float32(at) * np.ones((3, 6), np.float32) for at in (1, 3))
