@@ -222,12 +222,11 @@ class World:
             def unlearn(key, state, request):
                 # Only sets of the zoo are asked for.
                 mask = jnp.argmax(jnp.all(table == request.classes[None], axis=1))
-                place = jnp.arange(request.data.y.shape[0], dtype=jnp.int32)
-                variables, info = hf.training.run(
+                variables, info = hf.training.loop.run(
                     key,
                     objective(mask, state.answers),
                     state.variables,
-                    (request.data._replace(id=place),),
+                    (request.data,),
                     training.optimizer,
                     steps=training.steps,
                     batch_size=training.batch_size,

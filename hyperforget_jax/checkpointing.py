@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import files, manifest_schema, manifests, trees
+from hyperforget_jax import atomic_write, manifest_schema, manifests, trees
 from hyperforget_jax.manifests import (
     CorruptCheckpointError,
     LeafRecord,
@@ -87,12 +87,12 @@ def save(
             on a remote store.
         BlockingIOError: another writer is at work on the path.
     """
-    target = files.local_path("path", path)
+    target = atomic_write.local_path("path", path)
     texts = dict(kind=kind, model=model, dataset=dataset, split=split)
     _check_texts(**texts)
     _check_free(target, overwrite)
     manifest, arrays = manifests.describe(tree, **texts, config=config, arrays="")
-    with files.locked("path", target):
+    with atomic_write.lock("path", target):
         # Another writer may have come and gone meanwhile.
         exists = _check_free(target, overwrite)
         manifest = dataclasses.replace(manifest, arrays=_next_arrays(target))
@@ -163,7 +163,7 @@ def load(
             store.
         CorruptCheckpointError: files are missing, truncated or altered.
     """
-    target = files.local_path("path", path)
+    target = atomic_write.local_path("path", path)
     _check_texts(
         kind="" if kind is None else kind, model="" if model is None else model
     )

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import files, manifest_schema, trees
+from hyperforget_jax import atomic_write, manifest_schema, trees
 
 __all__ = [
     "FILE_NAME",
@@ -174,7 +174,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         ValueError: the manifest has a format of another version, or ``path`` is on a
             remote store.
     """
-    target = files.local_path("path", path)
+    target = atomic_write.local_path("path", path)
     try:
         text = (target / FILE_NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -223,7 +223,7 @@ def believing(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise corrupt(
-            files.local_path("path", path),
+            atomic_write.local_path("path", path),
             f"what it holds is not of its kind ({type(error).__name__}: {error})",
         ) from error
 

@@ -15,10 +15,10 @@ PACKAGE = ROOT / "hyperforget_jax"
 # Who stands on whom. Nobody imports from its own floor but itself: evaluation and
 # methods never meet.
 FLOORS = (
-    {"base", "files", "manifest_schema"},
+    {"base", "atomic_write", "manifest_schema"},
     {"trees", "microbatch"},
     {"checks", "manifests"},
-    {"requests", "losses", "forgotten", "keys", "memory", "sharding"}
+    {"requests", "losses", "forgotten", "keys", "chunking", "sharding"}
     | {"checkpointing"},
     {"models", "data"},
     {"training", "fisher", "subspace", "diffusion"},

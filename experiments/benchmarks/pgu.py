@@ -46,7 +46,7 @@ from rich.table import Table
 
 import hyperforget_jax as hf
 from hyperforget_jax.methods.pgu_recipe import recipe as pgu_recipe
-from hyperforget_jax.training.minibatches import pass_length
+from hyperforget_jax.training.minibatches import epoch_length
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -192,7 +192,7 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
     rows = []
     for name, unlearner in methods.items():
         settings = pgu_recipe(name, **how[name])
-        a_pass = pass_length(request.forget.y.shape[0], settings.batch_size)
+        a_pass = epoch_length(request.forget.y.shape[0], settings.batch_size)
         steps = settings.rounds * (settings.round_steps or a_pass)
         told = {"rounds": settings.rounds, "steps": steps}
         rival = {

@@ -19,8 +19,8 @@ def crop_and_flip(
 ) -> Callable[[Array, Array, Array | int], Array]:
     """Shifts images by a few pixels and mirrors them, at random.
 
-    What happens to an image is a function of the seed, the example's id and the pass
-    over the data: the same in any batch, at any place in it, on any device count. A
+    What happens to an image is a function of the seed, the example's id and the
+    epoch: the same in any batch, at any place in it, on any device count. A
     model retrained without some examples sees the others exactly as before.
 
     Args:
@@ -30,8 +30,8 @@ def crop_and_flip(
         flip: whether every second image, on average, is mirrored left to right.
 
     Returns:
-        ``augment(x, id, pass_) -> x`` for inputs ``[N, H, W, C]``, ids ``[N]`` and the
-        number of the pass, an integer or one for each example, ``[N]``.
+        ``augment(x, id, epoch) -> x`` for inputs ``[N, H, W, C]``, ids ``[N]`` and the
+        number of the epoch, an integer or one for each example, ``[N]``.
 
     Raises:
         TypeError: a seed or a padding that is no whole number, a flip that is no bool.
@@ -42,15 +42,15 @@ def crop_and_flip(
     if padding < 0:
         raise ValueError(f"padding must be non-negative, got {padding}.")
 
-    def augment(x: Array, id: Array, pass_: Array | int) -> Array:
+    def augment(x: Array, id: Array, epoch: Array | int) -> Array:
         if x.ndim != 4:
             raise ValueError(f"x must be images [N, H, W, C], got shape {x.shape}.")
         margin = (padding, padding)
         padded = jnp.pad(x, ((0, 0), margin, margin, (0, 0)))
 
-        def augment_one(image: Array, id: Array, pass_: Array) -> Array:
+        def augment_one(image: Array, id: Array, epoch: Array) -> Array:
             key = jax.random.fold_in(
-                jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), id), pass_
+                jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), id), epoch
             )
             key_crop, key_flip = jax.random.split(key)
             top, left = jax.random.randint(key_crop, (2,), 0, 2 * padding + 1)
@@ -58,7 +58,7 @@ def crop_and_flip(
             mirrored = flip & jax.random.bernoulli(key_flip)
             return jnp.where(mirrored, image[:, ::-1], image)
 
-        passes = jnp.broadcast_to(pass_, id.shape)
-        return jax.vmap(augment_one)(padded, id, passes)
+        epochs = jnp.broadcast_to(epoch, id.shape)
+        return jax.vmap(augment_one)(padded, id, epochs)
 
     return augment

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hyperforget_jax import files
+from hyperforget_jax import atomic_write
 
 __all__ = ["cache_folder", "cached", "write_arrays"]
 
@@ -24,7 +24,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> pathlib.Pat
         cache_dir = os.environ.get("HYPERFORGET_CACHE_DIR") or pathlib.Path(
             os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hyperforget_jax"
         )
-    return files.local_path("cache_dir", cache_dir)
+    return atomic_write.local_path("cache_dir", cache_dir)
 
 
 def cached(
@@ -80,6 +80,6 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with files.whole(path, "wb") as file:
+    with atomic_write.replace_file(path, "wb") as file:
         # `**arrays` would take an array named "file" for the file.
         np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]

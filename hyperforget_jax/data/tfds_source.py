@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from hyperforget_jax import files
+from hyperforget_jax import atomic_write
 from hyperforget_jax.data.normalisation import KNOWN
 
 __all__ = [
@@ -51,7 +51,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """
     if data_dir is None:
         data_dir = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return files.local_path("data_dir", data_dir)
+    return atomic_write.local_path("data_dir", data_dir)
 
 
 def prepared_folder(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from hyperforget_jax import memory, trees
+from hyperforget_jax import chunking, trees
 from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
 from hyperforget_jax.evaluation.inputs import checked_data, same_halves
 from hyperforget_jax.evaluation.measure import measure, relearning_by_name, tug_of_war
@@ -156,8 +156,8 @@ def _relearning_curves(classifier, variables, forget, key):
     def one(own):
         return relearning_curve(classifier, own, forget, key=key)
 
-    members, shapes = memory.one_of(variables)
-    at_once = memory.members_at_once(members, one, shapes)
+    members = jax.tree.leaves(variables)[0].shape[0]
+    at_once = chunking.chunk_size(members, one, chunking.shapes_of_one(variables))
     return jax.lax.map(one, variables, batch_size=at_once)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from hyperforget_jax import checkpointing, checks, files, sharding
+from hyperforget_jax import atomic_write, checkpointing, checks, sharding
 from hyperforget_jax.base import Array, Classifier, Examples
 from hyperforget_jax.hypernet.network import Hypernetwork, Learnt
 from hyperforget_jax.hypernet.objective import Course, lesson_loss
@@ -97,7 +97,7 @@ def fit_hypernetwork(
     )
     checks.check_is(Course, "hypernet.Course", course=course)
     if directory is not None:
-        directory = files.local_path("directory", directory)
+        directory = atomic_write.local_path("directory", directory)
     checks.check_sizes(
         steps=course.steps,
         batch_size=course.batch_size,
@@ -165,7 +165,7 @@ def fit_hypernetwork(
         batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("examples"))
 
     with (
-        files.owned(directory, "../.{name}.run.lock"),
+        atomic_write.lock("directory", directory, "../.{name}.run.lock"),
         Progress(disable=not progress, transient=True) as bar,
     ):
         task = bar.add_task("hypernetwork", total=course.steps, completed=begun)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hyperforget_jax import checkpointing, checks, files
+from hyperforget_jax import atomic_write, checkpointing, checks
 from hyperforget_jax.hypernet.zoo import Zoo
 
 __all__ = ["load_zoo", "save_zoo", "stored_zoo"]
@@ -76,8 +76,8 @@ def stored_zoo(
         raise TypeError(
             f"make must be a function of the part's number; got {type(make).__name__}."
         )
-    folder = files.local_path("directory", directory)
-    with files.owned(folder, ".parts.lock"):
+    folder = atomic_write.local_path("directory", directory)
+    with atomic_write.lock("directory", folder, ".parts.lock"):
         for part in range(parts):
             if not _part(folder, part).exists():
                 save_zoo(_part(folder, part), make(part), model=model)

@@ -125,14 +125,13 @@ def distillation(classifier: Classifier) -> Objective:
     """The objective of a run: to answer as the retrained models of its mask do.
 
     Its condition is a mask's number, and what is shared are the answers ``[M, N, C]``.
-    Rows are found in them by their id, which must be their place.
     """
 
     def objective(mask, answers):
         def loss_fn(key, variables, batches):
             del key  # Evaluation mode: normalisation statistics stay the start's.
             rows = batches[0].examples
-            wanted = answers[mask, rows.id]
+            wanted = answers[mask, batches[0].row]
             logits = classifier.apply(variables, rows.x)
             logs = jax.nn.log_softmax(logits.astype(jnp.float32))
             return jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - logs), -1)), variables

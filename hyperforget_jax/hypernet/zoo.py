@@ -169,8 +169,7 @@ def anchored_zoo(
     population = populate(
         key_forget,
         classifier,
-        # A row's name is its place in the table of answers.
-        train._replace(id=jnp.arange(train.y.shape[0], dtype=jnp.int32)),
+        train,
         forget.optimizer,
         forget.steps,
         members=len(from_start),

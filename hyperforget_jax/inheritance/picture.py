@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperforget_jax import files
+from hyperforget_jax import atomic_write
 from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.layout import POINT, Layout, arrange
 from hyperforget_jax.inheritance.nodes import KINDS
@@ -109,7 +109,7 @@ def draw(
             figure.suptitle(title, fontsize=11, y=1 - 0.08 / height, va="top")
         if path is not None:
             kind = pathlib.Path(path).suffix.removeprefix(".") or "png"
-            with files.whole(path, "wb") as file:
+            with atomic_write.replace_file(path, "wb") as file:
                 figure.savefig(file, format=kind, dpi=150)
     return figure
 

@@ -1,4 +1,4 @@
-"""How much a request changed the model: told in every method's info."""
+"""How much a request changed the model: a part of every method's info."""
 
 from typing import Any, NamedTuple
 

@@ -12,7 +12,12 @@ __all__ = ["count_of", "warn_of_few_rows"]
 
 
 def warn_of_few_rows(
-    method: str, forget: Examples, *, steps: int, batch_size: int, chosen_at: int
+    method: str,
+    forget: Examples,
+    *,
+    steps: int,
+    batch_size: int,
+    chosen_at: tuple[int, int, int],
 ) -> None:
     """Warn where so few rows are to go that each would be pushed out very often.
 
@@ -20,14 +25,16 @@ def warn_of_few_rows(
         method: its name.
         forget: the examples to forget. Under a trace their weights cannot be seen, and
             the padded length counts.
-        steps: minibatches of the default.
+        steps: minibatches.
         batch_size: rows of each.
-        chosen_at: how many rows there were where the defaults were chosen.
+        chosen_at: the default steps and batch size, of which alone there is a warning,
+            and for how many rows to forget they were chosen.
     """
     rows = count_of(forget)
-    if 0 < rows < chosen_at / 4:
+    *default, usual = chosen_at
+    if [steps, batch_size] == default and 0 < rows < usual / 4:
         warnings.warn(
-            f"{method}: the defaults were chosen for about {chosen_at} rows to forget, "
+            f"{method}: the defaults were chosen for about {usual} rows to forget, "
             f"and here are {rows}: each is drawn {steps * batch_size / rows:.0f} times "
             f"by steps={steps}, batch_size={batch_size}, which may leave them answered "
             "worse than unseen rows are. Give fewer steps, and look at info.change and "

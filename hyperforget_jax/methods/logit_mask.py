@@ -1,4 +1,4 @@
-"""The trivial cheat for class requests: never answer with the class."""
+"""The trivial cheat for class requests: never predict the class."""
 
 import jax.numpy as jnp
 
@@ -15,13 +15,13 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.forgotten import nothing_forgotten
 from hyperforget_jax.methods.change import change
-from hyperforget_jax.methods.unprepared import ModelInfo, ModelState
+from hyperforget_jax.methods.stateless import ModelInfo, ModelState
 
 __all__ = ["logit_mask"]
 
 
 def logit_mask(classifier: Classifier) -> Unlearner:
-    """Suppresses the logits of the requested classes, and touches no parameter.
+    """Suppress the logits of the requested classes, and touches no parameter.
 
     Forget accuracy falls to zero, and nothing is forgotten: whoever holds the
     variables drops the mask. It keeps every claim honest, and an audit that cannot
@@ -34,7 +34,6 @@ def logit_mask(classifier: Classifier) -> Unlearner:
     Args:
         classifier: the model, made by one of the adapters.
     """
-
     checks.check_is_classifier(classifier)
 
     def init(key: Array, variables: Variables, data: Examples) -> ModelState:

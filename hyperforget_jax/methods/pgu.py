@@ -33,7 +33,7 @@ from hyperforget_jax.subspace.ledger import (
     strike,
 )
 from hyperforget_jax.subspace.margins import margins_of
-from hyperforget_jax.training.fitting import Augment
+from hyperforget_jax.training.fit import Augment
 
 __all__ = ["PGUInfo", "PGUState", "pgu"]
 

@@ -19,8 +19,8 @@ from hyperforget_jax.subspace.projection import (
     from_coordinates,
     to_coordinates,
 )
-from hyperforget_jax.training import descent
-from hyperforget_jax.training.minibatches import active_pass_length, pass_length
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.minibatches import active_epoch_length, epoch_length
 
 __all__ = ["descend_in_rounds"]
 
@@ -60,13 +60,12 @@ def descend_in_rounds(
         shrink=how.shrink,
         temperature=how.temperature,
     )
-    # The loop draws rows by id: here an id is a row of the targets.
-    rows = forget._replace(id=jnp.arange(forget.id.shape[0], dtype=jnp.int32))
+    every_row = jnp.arange(forget.id.shape[0], dtype=jnp.int32)
     accuracy_wanted = jnp.where(is_class, 0, margins.accuracy)
 
-    def loss(logits: Array, y: Array, id: Array) -> Array:
+    def loss(logits: Array, y: Array, row: Array) -> Array:
         if how.objective == "targets":
-            return target_loss(logits, targets[id])
+            return target_loss(logits, targets[row])
         others = how.objective == "elsewhere"
         return published_loss(logits, y, how.offset, how.entropy, others=others)
 
@@ -79,14 +78,14 @@ def descend_in_rounds(
         del key  # Evaluation mode draws nothing.
         examples = batches[0].examples
         logits = classifier.apply(model(trained["params"]), examples.x)
-        values = loss(logits, examples.y, examples.id)
+        values = loss(logits, examples.y, batches[0].row)
         return losses.weighted_mean(values, examples.weight), trained
 
-    steps = how.round_steps or pass_length(forget.y.shape[0], how.batch_size)
+    steps = how.round_steps or epoch_length(forget.y.shape[0], how.batch_size)
     # A pass is as long as the rows that count, however many pad them.
     taken: int | Array = steps
     if how.round_steps is None:
-        taken = active_pass_length(forget.weight, how.batch_size)
+        taken = active_epoch_length(forget.weight, how.batch_size)
     last_step = jnp.maximum(how.rounds * taken - 1, 1)
 
     def rate(step):  # optax.exponential_decay takes no tracers.
@@ -98,13 +97,13 @@ def descend_in_rounds(
     trained = start
     if how.optimizer == "coordinates":
         trained = to_coordinates(room, start)
-    begun = descent.start({"params": trained}, optimizer)
+    begun = loop.init({"params": trained}, optimizer)
 
-    def look(state: descent.DescentState) -> tuple[Array, Array]:
+    def look(state: loop.LoopState) -> tuple[Array, Array]:
         logits = forward(model(state.variables["params"]))
         right = (jnp.argmax(logits, -1) == forget.y).astype(jnp.float32)
         return (
-            losses.weighted_mean(loss(logits, forget.y, rows.id), forget.weight),
+            losses.weighted_mean(loss(logits, forget.y, every_row), forget.weight),
             losses.weighted_mean(right, forget.weight),
         )
 
@@ -117,11 +116,11 @@ def descend_in_rounds(
         state, going, value, accuracy, failed_at = carry
 
         def go(state):
-            new, _ = descent.descend(
+            new, _ = loop.run_steps(
                 key,
                 loss_fn,
                 state,
-                (rows,),
+                (forget,),
                 optimizer,
                 steps=steps,
                 batch_size=how.batch_size,

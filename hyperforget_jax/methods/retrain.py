@@ -1,13 +1,13 @@
-"""Training anew on what is retained: the gold standard, and what others save."""
+"""Training anew on the retained data: the reference, and the cost that others save."""
 
 import jax
 import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.unprepared import unprepared
-from hyperforget_jax.training import descent
-from hyperforget_jax.training.fitting import Augment, training_loss
+from hyperforget_jax.methods.stateless import stateless
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.fit import Augment, training_loss
 from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["retrain"]
@@ -21,11 +21,11 @@ def retrain(
     batch_size: int = 128,
     augment: Augment | None = None,
 ) -> Unlearner:
-    """Trains from a fresh start on the retained examples, as ``hf.fit`` would.
+    """Train from a fresh start on the retained examples, as ``hf.fit`` would.
 
     Its result does not depend on the forgotten rows' contents by a single bit, which
-    is the definition of retraining. An oracle is only one if it gets the recipe of
-    the original, so the recipe has no defaults here.
+    is the definition of retraining. It is a reference only if it gets the recipe of the
+    original, so the recipe has no defaults here.
 
     It reads the retained data when a request comes.
 
@@ -36,12 +36,11 @@ def retrain(
         batch_size: rows a minibatch.
         augment: as for ``hf.fit``.
     """
-    checks.check_is_classifier(classifier)
     checks.check_sizes(steps=steps, batch_size=batch_size)
     check_optimizer(optimizer)
 
     def forget_fn(key, variables, request):
-        key_init, key_descend = jax.random.split(key)
+        key_init, key_loop = jax.random.split(key)
         retain = request.retain
         fresh = classifier.init(key_init, retain.x)
         # A fresh start: of the model at hand the dtypes alone are kept.
@@ -49,8 +48,8 @@ def retrain(
             name: optax.tree.cast_like(tree, variables.get(name, tree))
             for name, tree in fresh.items()
         }
-        return descent.run(
-            key_descend,
+        return loop.run(
+            key_loop,
             training_loss(classifier, augment),
             fresh,
             (retain,),
@@ -59,4 +58,4 @@ def retrain(
             batch_size=batch_size,
         )
 
-    return unprepared(classifier, forget_fn, Access(unlearn={"retain"}))
+    return stateless(classifier, forget_fn, Access(unlearn={"retain"}))

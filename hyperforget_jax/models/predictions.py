@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperforget_jax import checks, memory
+from hyperforget_jax import checks, chunking
 from hyperforget_jax.base import Array, Classifier, Variables
 
 __all__ = ["logits", "population_logits"]
@@ -69,8 +69,9 @@ def population_logits(
         Logits, ``[P, N, C]``, at least float32.
     """
     if at_once is None:
-        members, one = memory.one_of(variables)
-        at_once = memory.members_at_once(members, classifier.apply, one, x[:batch_size])
+        members = jax.tree.leaves(variables)[0].shape[0]
+        one = chunking.shapes_of_one(variables)
+        at_once = chunking.chunk_size(members, classifier.apply, one, x[:batch_size])
     return lax.map(
         lambda member: logits(classifier, member, x, batch_size=batch_size),
         variables,

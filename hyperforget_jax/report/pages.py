@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from hyperforget_jax import files
+from hyperforget_jax import atomic_write
 from hyperforget_jax.base import Array
 from hyperforget_jax.report import columns, figures, verdicts
 from hyperforget_jax.report.columns import Row
@@ -120,7 +120,7 @@ def write_report(
         is_cut_short=columns.is_cut_short,
     )
     # A file name typed in another encoding must not cost the whole page.
-    with files.whole(path, errors="replace") as file:
+    with atomic_write.replace_file(path, errors="replace") as file:
         file.write(text)
 
 

@@ -17,7 +17,7 @@ import jax
 import msgspec
 import numpy as np
 
-from hyperforget_jax import files
+from hyperforget_jax import atomic_write
 from hyperforget_jax.base import Access
 from hyperforget_jax.manifests import package_versions
 from hyperforget_jax.report.schema import PHASES, metric_summary, validate
@@ -143,7 +143,7 @@ def write(
         references: as for :func:`validate`.
     """
     validate(document, references=references)
-    with files.whole(path) as file:
+    with atomic_write.replace_file(path) as file:
         file.write(_text(document) + "\n")
 
 
@@ -157,7 +157,7 @@ def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:
     Raises:
         ValueError: not JSON, or not this schema; the message names the file.
     """
-    file = files.local_path("path", path)
+    file = atomic_write.local_path("path", path)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         validate(document, references=references)

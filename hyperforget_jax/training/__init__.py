@@ -1,34 +1,25 @@
-"""The minibatch loop, training one classifier, and training populations."""
+"""The loop over minibatches, training one classifier, and training populations."""
 
-from hyperforget_jax.training.descent import (
-    Batch,
-    DescentInfo,
-    DescentState,
-    LossFn,
-    descend,
-    run,
-    start,
-)
-from hyperforget_jax.training.fitting import NonFiniteLossError, fit
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.batch_stats import refresh_statistics
+from hyperforget_jax.training.fit import NonFiniteLossError, fit
+from hyperforget_jax.training.loop import Batch, LoopInfo, LoopState, LossFn
 from hyperforget_jax.training.population import (
     Objective,
     Population,
     fit_population,
 )
-from hyperforget_jax.training.statistics import refresh_statistics
 
 __all__ = [
     "Batch",
-    "DescentInfo",
-    "DescentState",
+    "LoopInfo",
+    "LoopState",
     "LossFn",
     "NonFiniteLossError",
     "Objective",
     "Population",
-    "descend",
     "fit",
     "fit_population",
+    "loop",
     "refresh_statistics",
-    "run",
-    "start",
 ]

@@ -1,55 +1,50 @@
-"""Which rows each minibatch holds: every member of a training set, every pass."""
+"""Choose the rows of each minibatch: every member of a training set, every epoch."""
 
 import jax
 import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 
-__all__ = ["active_pass_length", "pass_length", "pass_order"]
+__all__ = ["active_epoch_length", "epoch_length", "epoch_order"]
 
 # Up to so many row numbers, of a table of any length, take the low bits of a word.
 _LOW_BITS = 14
 
 
-def pass_length(num_rows: int, batch_size: int) -> int:
-    """Minibatches in one pass over ``num_rows`` rows, the last one filled up."""
+def epoch_length(num_rows: int, batch_size: int) -> int:
+    """Count the minibatches of one epoch of a table, the last one filled up."""
     return -(-num_rows // batch_size)
 
 
-def active_pass_length(weight: Array, batch_size: int) -> Array:
-    """Minibatches in one pass over the rows that count, int32, ``[]``, at least one.
-
-    Args:
-        weight: multiplicities, integers, ``[N]``.
-        batch_size: rows in each.
-    """
+def active_epoch_length(weight: Array, batch_size: int) -> Array:
+    """Count the minibatches of one epoch of the rows that weigh, at least one."""
     active = jnp.sum(weight > 0, dtype=jnp.int32)
     return jnp.maximum(-(-active // batch_size), 1)
 
 
-def pass_order(
+def epoch_order(
     key: Array,
     weight: Array,
     num_batches: int,
     batch_size: int,
     used: Array | None = None,
 ) -> tuple[Array, Array]:
-    """The rows of every minibatch of one pass over a table of examples.
+    """Order the rows of every minibatch of one epoch of a table of examples.
 
     A fresh permutation of the rows, each standing in it as often as its weight says,
-    is walked through, and begun anew at its end. If it is much longer than the pass,
-    the walk takes long steps. So every active row is drawn at least once if the weights
-    sum to no more than the pass holds, and rows are drawn in proportion to their
-    weights in any case: what is drawn so must not be weighted again. Sampling with
-    replacement would leave members never seen, and falsify the labels of a membership
-    audit.
+    is walked through, and started anew at its end. If it is much longer than the
+    epoch, the walk takes long steps. So every active row is drawn at least once if the
+    weights sum to no more than the epoch holds, and rows are drawn in proportion to
+    their weights in any case: what is drawn so must not be weighted again. Sampling
+    with replacement would leave members never seen, and falsify the labels of a
+    membership audit.
 
     Args:
-        key: a typed key, consumed: one a pass.
+        key: a typed key, consumed: one an epoch.
         weight: multiplicities, integers, ``[N]``.
-        num_batches: minibatches in the pass, as by :func:`pass_length`.
+        num_batches: minibatches in the epoch, as by :func:`epoch_length`.
         batch_size: rows in each.
-        used: of how many of the minibatches the pass consists, int32, ``[]``; None for
+        used: of how many of the minibatches the epoch consists, int32, ``[]``; None for
             all. If given, the order does not depend on how much padding of weight zero
             follows the rows.
 

@@ -1,4 +1,4 @@
-"""Optimisers: which ones the loop takes, and what it tells them."""
+"""Optimisers: which ones the training loop takes, and what it gives them."""
 
 import inspect
 from collections.abc import Callable
@@ -24,11 +24,11 @@ def update(
     opt_state: Any,
     params: Any,
 ) -> tuple[Any, Any]:
-    """Compute an optimiser's updates, telling it whatever optimisers ask for.
+    """Compute an optimiser's updates, giving it whatever optimisers ask for.
 
     Line searches evaluate the loss anew, ``reduce_on_plateau`` and Polyak steps want
     its value, sharpness-aware minimisation its gradient elsewhere. Plain optimisers
-    are told the gradients alone.
+    get the gradients alone.
 
     Args:
         optimizer: any optax optimiser.
@@ -42,18 +42,19 @@ def update(
         Updates, like ``params``, and the optimiser's next state.
     """
     transform = optax.with_extra_args_support(optimizer)
-    told: dict[str, Any] = {
+    extra: dict[str, Any] = {
         "value": loss,
         "grad": grads,
         "value_fn": lambda params: objective(params)[0],
     }
     # Line searches refuse what neither they nor value_fn take.
     if _nodes(opt_state, optax.contrib.SAMState):
-        told["grad_fn"] = lambda params, _: jax.grad(objective, has_aux=True)(params)[0]
+        grad_fn = jax.grad(objective, has_aux=True)
+        extra["grad_fn"] = lambda params, _: grad_fn(params)[0]
     known = inspect.signature(transform.update).parameters
     if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
-        told = {name: value for name, value in told.items() if name in known}
-    return transform.update(grads, opt_state, params, **told)
+        extra = {name: value for name, value in extra.items() if name in known}
+    return transform.update(grads, opt_state, params, **extra)
 
 
 def check_optimizer(
@@ -88,17 +89,17 @@ def check_optimizer(
         total = sum(map(jnp.sum, jax.tree.leaves(params)), start=jnp.zeros(()))
         return total.astype(jnp.float32), None
 
-    def begin_and_step(params):
+    def two_states(params):
         state = optimizer.init(params)
         (loss, _), grads = jax.value_and_grad(objective, has_aux=True)(params)
         updates, later = update(optimizer, objective, loss, grads, state, params)
         return state, later, optax.apply_updates(params, updates)
 
     try:
-        state, later, moved = jax.eval_shape(begin_and_step, params)
+        state, later, moved = jax.eval_shape(two_states, params)
     except Exception as error:
         raise ValueError(
-            "optimizer cannot be run by a loop over minibatches, which tells it "
+            "optimizer cannot be run by a loop over minibatches, which gives it "
             f"gradients, value, grad and value_fn: {error}"
         ) from error
     _check_leaves_models(state)

@@ -1,13 +1,13 @@
 """Many classifiers at once: ``fit`` under ``vmap``, in chunks that fit the memory.
 
-The same primitive makes retrained oracles, zoos of checkpoints and shadow models.
-This file is the host's outer loop over chunks and segments; what runs on the device
-is :func:`hyperforget_jax.training.descent.descend`, and what is on disk belongs to
+The same primitive makes retrained models, zoos of checkpoints and shadow models. This
+file is the host's outer loop over chunks and segments; what runs on the device is
+:mod:`hyperforget_jax.training.loop`, and what is on disk belongs to
 :mod:`hyperforget_jax.training.resuming`.
 """
 
+import dataclasses
 import functools
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,21 +19,26 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from hyperforget_jax import checkpointing, checks, files, sharding
+from hyperforget_jax import (
+    atomic_write,
+    checkpointing,
+    checks,
+    chunking,
+    sharding,
+    trees,
+)
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.memory import members_at_once
-from hyperforget_jax.training import descent, resuming
-from hyperforget_jax.training.fitting import Augment, training_loss
+from hyperforget_jax.training import loop, resuming
+from hyperforget_jax.training.fit import Augment, training_loss
 from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["Objective", "Population", "fit_population"]
 
-Objective = Callable[[Any, Any], descent.LossFn]
-"""``(a member's condition, what all share) -> loss``, as ``descend`` takes it."""
+Objective = Callable[[Any, Any], loop.LossFn]
+"""``(a member's condition, what all share) -> loss``, as the loop takes it."""
 
-# A segment of as many strides spends little on the way to the device and back.
-_MOST_STRIDES = 16
+_CHUNK, _CHECKPOINT = "population-chunk", "population-checkpoint"
 
 
 class Population(NamedTuple):
@@ -58,6 +63,60 @@ class Population(NamedTuple):
     failed_at: Array
 
 
+class _Chunk(NamedTuple):
+    """Members some of the way through their training, leaves ``[chunk_size, ...]``."""
+
+    state: loop.LoopState
+    loss: Array
+
+
+class _Program(NamedTuple):
+    """What one member computes; static, and equal ones hash alike."""
+
+    classifier: Classifier
+    optimizer: optax.GradientTransformation
+    objective: Objective
+    batch_size: int
+
+    def start(self, x, key, start):
+        """A member's key for its steps, and its state before the first."""
+        key_init, key_loop = jax.random.split(key)
+        variables = self.classifier.init(key_init, x) if start is None else start
+        return key_loop, loop.init(variables, self.optimizer)
+
+    def advance(
+        self, key, state, condition, weight, data, shared, first_step, last_step
+    ):
+        """A member some steps further, and its mean loss over them."""
+        loss_fn = self.objective(condition, shared)
+        if not callable(loss_fn):
+            raise TypeError(
+                "objective must give a loss, a function of (key, variables, batches); "
+                f"got {type(loss_fn).__name__}."
+            )
+        return loop.run_segment(
+            key,
+            loss_fn,
+            state,
+            (data if weight is None else data._replace(weight=weight),),
+            self.optimizer,
+            first_step=first_step,
+            last_step=last_step,
+            batch_size=self.batch_size,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _CrossEntropy:
+    """The objective of ``fit``; equal ones share their compilations."""
+
+    classifier: Classifier
+    augment: Augment | None
+
+    def __call__(self, condition: Any, shared: Any) -> loop.LossFn:
+        return training_loss(self.classifier, self.augment)
+
+
 def fit_population(
     key: Array,
     classifier: Classifier,
@@ -80,10 +139,9 @@ def fit_population(
     mesh: jax.sharding.Mesh | None = None,
     progress: bool = True,
 ) -> Population:
-    """Trains a population: :func:`hyperforget_jax.fit` over keys, weights and starts.
+    """Train a population: :func:`hyperforget_jax.fit` over keys, weights and starts.
 
-    Member ``m`` is trained with ``fold_in(key, m)``, or with ``key[m]``, whatever the
-    implementation of the key. The same
+    Member ``m`` is trained with ``fold_in(key, m)``, or with ``key[m]``. The same
     member in a chunk of another size, or on other hardware, differs in the last bits:
     chunk size and segments are recorded in ``directory``, and a resumed run uses the
     recorded ones.
@@ -102,7 +160,7 @@ def fit_population(
         batch_size: rows a minibatch.
         augment: as for ``fit``.
         objective: ``(condition, shared) -> loss_fn``, what each member minimises, as
-            :func:`hyperforget_jax.training.descend` takes it; by default the mean
+            the loop takes it (``hf.training.LossFn``); by default the mean
             cross-entropy of a minibatch. It takes care of augmentation itself.
         conditions: arrays that make one member's objective differ from another's,
             leaves ``[P, ...]``.
@@ -127,15 +185,14 @@ def fit_population(
         BlockingIOError: another run is at work in ``directory``.
     """
     check_optimizer(optimizer)
-    checks.check_sizes(steps=steps, members=members, batch_size=batch_size)
-    for name, size in (("chunk_size", chunk_size), ("segment_steps", segment_steps)):
-        if size is not None:
-            checks.check_sizes(**{name: size})
+    sizes = {"chunk_size": chunk_size, "segment_steps": segment_steps}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    checks.check_sizes(steps=steps, members=members, batch_size=batch_size, **sizes)
     if mesh is not None:
         sharding.check_mesh(mesh, "population")
     checks.check_is_examples(data)
     if directory is not None:
-        directory = files.local_path("directory", directory)
+        directory = atomic_write.local_path("directory", directory)
     for name, function in (("augment", augment), ("objective", objective)):
         if function is not None:
             checks.check_is_function("a function", **{name: function})
@@ -144,46 +201,32 @@ def fit_population(
         starts=starts, weights=weights, conditions=conditions, shared=shared
     )
     starts = jax.tree.map(jnp.asarray, starts)
-    one_start = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts
-    )
+    one_start = chunking.shapes_of_one(starts)
     num_classes = checks.check_classifier(classifier, one_start, data.x, name="starts")
     checks.check_axes(starts=starts, weights=weights, conditions=conditions)
     checks.check_examples(data, num_classes=num_classes)
-    _check_stacked(members, data, weights, starts, conditions)
+    _check_weights(weights, members, data)
+    _check_stacked(members, starts=starts, conditions=conditions)
     if objective is not None and augment is not None:
         raise ValueError("augment goes unused with an objective: let that augment.")
     keys = _keys(key, members)
     weights = None if weights is None else jnp.asarray(weights, jnp.int32)
     checkpoint_steps = _checked_steps(checkpoint_steps, steps)
     conditions, shared = jax.tree.map(jnp.asarray, (conditions, shared))
-    if objective is None:
-        objective = _cross_entropy(classifier, augment)
-    begin = functools.partial(_begin, classifier, optimizer)
-    advance = functools.partial(_advance, optimizer, objective, batch_size)
-    orders = descent.unfilled((data,), batch_size)
-    one_condition = jax.tree.map(lambda leaf: leaf[0], conditions)
-    to_begin = (data.x, keys[0], one_start)
-    shapes = (
-        *jax.eval_shape(begin, *to_begin),
-        orders,
-        one_condition,
-        data.weight,
-        data,
-        shared,
-    )
+    objective = _CrossEntropy(classifier, augment) if objective is None else objective
 
-    def one_step(key, state, orders, condition, weight, data, shared):
-        return advance(1, key, state, orders, condition, weight, data, shared, 0, False)
-
+    program = _Program(classifier, optimizer, objective, batch_size)
+    to_start = (data.x, keys[0], one_start)
+    shapes = jax.eval_shape(program.start, *to_start)
+    one = (*shapes, chunking.shapes_of_one(conditions), data.weight, data, shared, 0, 1)
     devices = 1 if mesh is None else mesh.shape["population"]
-    stored = resuming.stored_recipe(directory)
+    stored = resuming.stored_recipe(directory, _CHUNK)
     chunk_size = chunk_size or stored.get("chunk_size")
     if not chunk_size:
-        leaves = jax.tree.leaves(shapes[1])
-        held = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-        chunk_size = members_at_once(
-            members, one_step, *shapes, held=held, devices=devices
+        state = jax.tree.leaves(shapes[1])
+        held = sum(leaf.size * leaf.dtype.itemsize for leaf in state)
+        chunk_size = chunking.chunk_size(
+            members, program.advance, *one, held=held, devices=devices
         )
     segment_steps = segment_steps or stored.get("segment_steps", 250)
     recipe = {}
@@ -192,8 +235,8 @@ def fit_population(
             "key": resuming.key_of(key),
             "classifier": classifier.description,
             "numerics": resuming.numerics(),
-            "begin": resuming.program_digest(begin, *to_begin),
-            "program": resuming.program_digest(one_step, *shapes),
+            "begin": resuming.program_digest(program.start, *to_start),
+            "program": resuming.program_digest(program.advance, *one),
             "data": checkpointing.digest(data),
             "weights": weights if weights is None else checkpointing.digest(weights),
             "starts": starts if starts is None else checkpointing.digest(starts),
@@ -216,59 +259,60 @@ def fit_population(
     if mesh is not None:
         data, shared = sharding.replicate((data, shared), mesh)
     ends = sorted({*range(0, steps, segment_steps), *checkpoint_steps, steps} - {0})
-    stride = _stride(ends)
 
-    def run_chunk(index: int, advanced) -> tuple[resuming.Chunk, Variables | None]:
+    def run_chunk(index: int, advanced) -> tuple[_Chunk, Variables | None]:
         # The last chunk is filled up with members of the first, dropped afterwards, so
         # that all chunks share a compilation.
         chosen = (index * chunk_size + np.arange(chunk_size)) % members
         stacked = (keys, starts, conditions, weights)
-        chunk_keys, start, condition, weight = place(
-            jax.tree.map(lambda leaf: leaf[chosen], stacked)
-        )
-        descent_keys, state = _begin_all(
-            classifier, optimizer, data.x, chunk_keys, start
-        )
-        fresh = resuming.Chunk(state, jnp.zeros(chunk_size))
-        begun, chunk = resuming.load_chunk(directory, index, fresh, recipe)
+        chunk_keys, start, condition, weight = place(trees.take(stacked, chosen))
+        loop_keys, state = _start_all(program, data.x, chunk_keys, start)
+        done, chunk = 0, _Chunk(state, jnp.zeros(chunk_size, jnp.float32))
+        path = None if directory is None else directory / f"chunk-{index:05d}"
+        if path is not None and path.exists():
+            done, chunk = resuming.load(path, chunk, kind=_CHUNK, recipe=recipe)
         kept = [
-            resuming.load_kept(directory, index, chunk.state.variables, step, recipe)
+            resuming.load(
+                _kept_path(path, step),
+                chunk.state.variables,
+                kind=_CHECKPOINT,
+                recipe=recipe,
+            )[1]
             for step in checkpoint_steps
-            if directory is not None and step <= begun
+            if step <= done
         ]
         chunk = chunk._replace(state=place(chunk.state))
-        advanced(begun)
-        dealt, is_dealt = place(_for_all(orders, chunk_size)), False
-        for end in [end for end in ends if end > begun]:
-            losses = []
-            for first in range(begun, end, stride or end - begun):
-                (state, dealt), loss = _advance_all(
-                    optimizer,
-                    objective,
-                    batch_size,
-                    stride or end - begun,
-                    descent_keys,
+        advanced(done)
+        for end in [end for end in ends if end > done]:
+            chunk = _Chunk(
+                *_advance_all(
+                    program,
+                    loop_keys,
                     chunk.state,
-                    dealt,
                     condition,
                     weight,
                     data,
                     shared,
-                    first,
-                    is_dealt,
+                    done,
+                    end,
                 )
-                chunk, is_dealt = chunk._replace(state=state), True
-                losses.append(loss)
-            chunk = chunk._replace(loss=jnp.mean(jnp.stack(losses), axis=0))
+            )
             if end in checkpoint_steps:
-                kept.append(chunk.state.variables)
-                resuming.save_kept(directory, index, kept[-1], end, recipe)
-                # The state's buffers are given away to the next segment.
-                kept[-1] = jax.tree.map(np.array, kept[-1])
-            # After the checkpoint: a chunk that is found has all that came before.
-            resuming.save_chunk(directory, index, chunk, end, recipe)
-            advanced(end - begun)
-            begun = end
+                # A copy: the state's buffers are given away to the next segment.
+                kept.append(jax.tree.map(np.array, chunk.state.variables))
+            if path is not None:
+                # The chunk last: one that is found has all that came before.
+                if end in checkpoint_steps:
+                    resuming.save(
+                        _kept_path(path, end),
+                        kept[-1],
+                        kind=_CHECKPOINT,
+                        recipe=recipe,
+                        step=end,
+                    )
+                resuming.save(path, chunk, kind=_CHUNK, recipe=recipe, step=end)
+            advanced(end - done)
+            done = end
         stacked = (
             jax.tree.map(lambda *leaves: np.stack(leaves, 1), *kept) if kept else None
         )
@@ -276,7 +320,7 @@ def fit_population(
 
     num_chunks = -(-members // chunk_size)
     with (
-        files.owned(directory),
+        atomic_write.lock("directory", directory, ".run.lock"),
         Progress(disable=not progress, transient=True) as bar,
     ):
         task = bar.add_task(f"{members} classifiers", total=num_chunks * steps)
@@ -299,6 +343,10 @@ def fit_population(
     )
 
 
+def _kept_path(path: Path, step: int) -> Path:
+    return path.with_name(f"{path.name}-step-{step:09d}")
+
+
 def _keys(key: Array, members: int) -> Array:
     """A threefry key for each member."""
     checks.check_key(key, shape=None)
@@ -314,105 +362,16 @@ def _keys(key: Array, members: int) -> Array:
     return as_threefry(key, shape=None)
 
 
-def _begin(classifier, optimizer, x, key, start):
-    """A member's key for its descent, and its state before the first step."""
-    key_init, key_descend = jax.random.split(key)
-    variables = classifier.init(key_init, x) if start is None else start
-    return key_descend, descent.start(variables, optimizer)
+# Jitted once for the module: populations of equal programs share their compilations.
+@functools.partial(jax.jit, static_argnums=0)
+def _start_all(program, x, keys, starts):
+    return jax.vmap(program.start, (None, 0, 0))(x, keys, starts)
 
 
-# The same function for the same arguments, since compilations are kept by function.
-@functools.lru_cache(maxsize=64)
-def _cross_entropy(classifier: Classifier, augment: Augment | None) -> Objective:
-    return lambda condition, shared: training_loss(classifier, augment)
-
-
-def _advance(
-    optimizer,
-    objective,
-    batch_size,
-    steps,
-    key,
-    state,
-    orders,
-    condition,
-    weight,
-    data,
-    shared,
-    first,
-    is_dealt,
-):
-    """A member some steps further, its current pass, and its mean loss over them."""
-    further, losses = descent.descend_on(
-        key,
-        _loss_of(objective, condition, shared),
-        state,
-        orders,
-        (data if weight is None else data._replace(weight=weight),),
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        first_step=first,
-        is_dealt=is_dealt,
-    )
-    return further, jnp.mean(losses)
-
-
-def _loss_of(objective: Objective, condition, shared) -> descent.LossFn:
-    loss_fn = objective(condition, shared)
-    if not callable(loss_fn):
-        raise TypeError(
-            "objective must give a loss, a function of (key, variables, batches); got "
-            f"{type(loss_fn).__name__}."
-        )
-    return loss_fn
-
-
-def _for_all(tree, count: int):
-    return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], count, axis=0), tree)
-
-
-# Jitted once for the module: two populations of one classifier and one optimiser (the
-# same objects) share their compilations.
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _begin_all(classifier, optimizer, x, keys, starts):
-    begin = functools.partial(_begin, classifier, optimizer, x)
-    return jax.vmap(begin, (0, None if starts is None else 0))(keys, starts)
-
-
-@functools.partial(jax.jit, static_argnums=range(4), donate_argnums=(5, 6))
-def _advance_all(
-    optimizer,
-    objective,
-    batch_size,
-    steps,
-    keys,
-    state,
-    orders,
-    conditions,
-    weights,
-    data,
-    shared,
-    first,
-    is_dealt,
-):
-    advance = functools.partial(_advance, optimizer, objective, batch_size, steps)
-    axes = (0, 0, 0, 0, None if weights is None else 0, None, None, None, None)
-    return jax.vmap(advance, axes)(
-        keys, state, orders, conditions, weights, data, shared, first, is_dealt
-    )
-
-
-def _stride(ends: Sequence[int]) -> int | None:
-    """Steps of one program that all segments are made of; None for one each.
-
-    Every length of segment is compiled on its own, which takes longer than many a
-    segment runs. Where a common divisor is not much shorter than the longest, it alone
-    is compiled.
-    """
-    gaps = {end - begun for begun, end in zip([0, *ends], ends, strict=False)}
-    common = math.gcd(*gaps)
-    return common if len(gaps) > 1 and max(gaps) <= _MOST_STRIDES * common else None
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _advance_all(program, keys, state, conditions, weights, *common):
+    axes = (0, 0, 0, 0, *[None] * len(common))
+    return jax.vmap(program.advance, axes)(keys, state, conditions, weights, *common)
 
 
 def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ...]:
@@ -432,34 +391,36 @@ def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ..
     return given
 
 
-def _check_stacked(
-    members: int, data: Examples, weights: Any, starts: Any, conditions: Any
-) -> None:
-    if weights is not None:
-        shape = (members, data.y.shape[0])
-        try:
-            found = jnp.shape(weights)
-        except ValueError:  # Lists of several lengths have none.
-            found = None
-        if found != shape:
-            raise ValueError(
-                f"weights must have shape [members, N] = {shape}, got {found}."
-            )
+def _check_weights(weights: Any, members: int, data: Examples) -> None:
+    if weights is None:
+        return
+    shape = (members, data.y.shape[0])
+    try:
         host = np.asarray(weights)
-        if np.issubdtype(host.dtype, np.floating) and np.isnan(host).any():
-            raise ValueError("weights must not be NaN.")
-        if (host < 0).any():
-            raise ValueError("weights must be non-negative.")
-        if not np.issubdtype(host.dtype, np.integer):
-            raise TypeError(f"weights must be integers, got dtype {host.dtype}.")
-        checks.check_weights(host, "weights")
-        empty = np.flatnonzero(~host.any(axis=1))
-        if empty.size:
-            raise ValueError(
-                "weights must leave each member an example; all are zero for members "
-                f"{empty[:10].tolist()}."
-            )
-    for name, tree in (("starts", starts), ("conditions", conditions)):
+    except ValueError:  # Lists of several lengths are no array.
+        host = None
+    if host is None or host.shape != shape:
+        raise ValueError(
+            f"weights must have shape [members, N] = {shape}, got "
+            f"{None if host is None else host.shape}."
+        )
+    if np.issubdtype(host.dtype, np.floating) and np.isnan(host).any():
+        raise ValueError("weights must not be NaN.")
+    if (host < 0).any():
+        raise ValueError("weights must be non-negative.")
+    if not np.issubdtype(host.dtype, np.integer):
+        raise TypeError(f"weights must be integers, got dtype {host.dtype}.")
+    checks.check_weights(host, "weights")
+    empty = np.flatnonzero(~host.any(axis=1))
+    if empty.size:
+        raise ValueError(
+            "weights must leave each member an example; all are zero for members "
+            f"{empty[:10].tolist()}."
+        )
+
+
+def _check_stacked(members: int, **stacked: Any) -> None:
+    for name, tree in stacked.items():
         for path, leaf in jax.tree.leaves_with_path(tree):
             if jnp.shape(leaf)[:1] != (members,):
                 raise ValueError(

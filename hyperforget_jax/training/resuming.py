@@ -1,45 +1,26 @@
-"""What a population's training keeps on disk, and how it goes on from there."""
+"""What long runs keep on disk, and how they go on from there."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from hyperforget_jax import checkpointing
-from hyperforget_jax.base import Array, Variables
-from hyperforget_jax.training import descent
+from hyperforget_jax.base import Array
 
 __all__ = [
-    "Chunk",
     "check_recipe",
     "key_of",
-    "load_chunk",
-    "load_kept",
+    "load",
     "numerics",
     "program_digest",
     "recipe_of",
-    "save_chunk",
-    "save_kept",
+    "save",
     "stored_recipe",
 ]
-
-_KIND = "population-chunk"
-_KIND_KEPT = "population-checkpoint"
-
-
-class Chunk(NamedTuple):
-    """A chunk of a population, some of the way through its training.
-
-    Attributes:
-        state: where its members stand, leaves ``[chunk_size, ...]``.
-        loss: mean loss over the last segment, ``[chunk_size]``.
-    """
-
-    state: descent.DescentState
-    loss: Array
 
 
 def program_digest(function: Callable[..., Any], *shapes: Any) -> str:
@@ -72,13 +53,11 @@ def key_of(key: Array) -> dict[str, Any]:
     }
 
 
-def stored_recipe(directory: str | Path | None) -> dict[str, Any]:
-    """Read how the run in ``directory`` was begun; empty if there is none."""
-    if directory is None:
-        return {}
-    for path in sorted(Path(directory).glob("chunk-*")):
+def stored_recipe(directory: Path | None, kind: str) -> dict[str, Any]:
+    """Read how the population in ``directory`` was begun; empty if there is none."""
+    for path in sorted(directory.glob("chunk-*")) if directory else ():
         if re.fullmatch(r"chunk-\d{5}", path.name):
-            return recipe_of(path, _KIND)[0]
+            return recipe_of(path, kind)[0]
     return {}
 
 
@@ -128,77 +107,28 @@ def check_recipe(
             )
 
 
-def save_chunk(
-    directory: str | Path | None,
-    index: int,
-    chunk: Chunk,
-    step: int,
-    recipe: dict[str, Any],
+def save(
+    path: Path, tree: Any, *, kind: str, recipe: dict[str, Any], step: int
 ) -> None:
-    """Keeps a chunk, atomically in the place of its earlier self."""
-    if directory is not None:
-        checkpointing.save(
-            _path(directory, index),
-            chunk,
-            kind=_KIND,
-            model=recipe["classifier"],
-            config={"recipe": recipe, "step": step},
-            overwrite=True,
-        )
+    """Keep what a run has come to, atomically in the place of its earlier self."""
+    checkpointing.save(
+        path,
+        tree,
+        kind=kind,
+        model=recipe.get("classifier", ""),
+        config={"recipe": recipe, "step": step},
+        overwrite=True,
+    )
 
 
-def load_chunk(
-    directory: str | Path | None, index: int, fresh: Chunk, recipe: dict[str, Any]
-) -> tuple[int, Chunk]:
-    """How far a chunk came, and the chunk; zero and ``fresh`` if it never began.
+def load(
+    path: Path, like: Any, *, kind: str, recipe: dict[str, Any]
+) -> tuple[int, Any]:
+    """Read how many steps a run had taken, and what it had come to.
 
     Raises:
         ValueError: it was begun in another way.
     """
-    if directory is None or not _path(directory, index).exists():
-        return 0, fresh
-    path = _path(directory, index)
-    stored, step = recipe_of(path, _KIND)
-    check_recipe(directory, stored, recipe)
-    return step, checkpointing.load(path, kind=_KIND, like=fresh)
-
-
-def save_kept(
-    directory: str | Path | None,
-    index: int,
-    variables: Variables,
-    step: int,
-    recipe: dict[str, Any],
-) -> None:
-    """Keeps a chunk's variables at a checkpoint step, once and for all."""
-    if directory is not None:
-        checkpointing.save(
-            _path(directory, index, step),
-            variables,
-            kind=_KIND_KEPT,
-            model=recipe["classifier"],
-            config={"recipe": recipe, "step": step},
-            overwrite=True,
-        )
-
-
-def load_kept(
-    directory: str | Path,
-    index: int,
-    like: Variables,
-    step: int,
-    recipe: dict[str, Any],
-) -> Any:
-    """The variables that :func:`save_kept` kept.
-
-    Raises:
-        ValueError: they are those of a run that was begun in another way.
-    """
-    path = _path(directory, index, step)
-    check_recipe(directory, recipe_of(path, _KIND_KEPT)[0], recipe)
-    return checkpointing.load(path, kind=_KIND_KEPT, like=like)
-
-
-def _path(directory: str | Path, index: int, step: int | None = None) -> Path:
-    name = f"chunk-{index:05d}" + ("" if step is None else f"-step-{step:09d}")
-    return Path(directory) / name
+    stored, step = recipe_of(path, kind)
+    check_recipe(path.parent, stored, recipe)
+    return step, checkpointing.load(path, kind=kind, like=like)

@@ -88,18 +88,18 @@ def test_depends_on(other):
     assert not np.array_equal(other(), crop_and_flip(seed=1)(X, ID, 0))
 
 
-def test_one_trace_serves_every_pass():
+def test_one_trace_serves_every_epoch():
     augment = crop_and_flip()
     traced = jax.jit(chex.assert_max_traces(augment, n=1))
-    for pass_ in range(4):
-        chex.assert_trees_all_equal(traced(X, ID, pass_), augment(X, ID, pass_))
+    for epoch in range(4):
+        chex.assert_trees_all_equal(traced(X, ID, epoch), augment(X, ID, epoch))
 
 
-def test_vmap_over_passes():
+def test_vmap_over_epochs():
     augment = crop_and_flip()
     stacked = jax.vmap(augment, (None, None, 0))(X, ID, jnp.arange(3))
-    for pass_ in range(3):
-        chex.assert_trees_all_equal(stacked[pass_], augment(X, ID, pass_))
+    for epoch in range(3):
+        chex.assert_trees_all_equal(stacked[epoch], augment(X, ID, epoch))
 
 
 def test_padding_rows_do_no_harm():

@@ -116,7 +116,7 @@ def test_a_sweep_over_learning_rates_is_a_vmap():
     )
 
 
-def test_unknown_objectives_and_empty_descents_are_refused():
+def test_unknown_objectives_and_empty_loops_are_refused():
     classifier = toys.softmax_regression()
     with pytest.raises(ValueError, match="'cross_entropy', 'unlikelihood'.*'kl'"):
         hf.ascent(classifier, objective="kl")

@@ -69,7 +69,7 @@ def test_a_sweep_over_learning_rates_is_a_vmap():
     )
 
 
-def test_empty_descents_are_refused():
+def test_empty_loops_are_refused():
     classifier = toys.softmax_regression()
     with pytest.raises(ValueError, match="steps must be positive, got steps=0"):
         hf.finetune(classifier, steps=0)

@@ -74,6 +74,6 @@ def test_beta_lies_between_zero_and_one(beta):
         hf.neggrad_plus(toys.softmax_regression(), beta=beta)
 
 
-def test_empty_descents_are_refused():
+def test_empty_loops_are_refused():
     with pytest.raises(ValueError, match="steps must be positive, got steps=0"):
         hf.neggrad_plus(toys.softmax_regression(), steps=0)

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperforget_jax.training.minibatches import (
-    active_pass_length,
-    pass_length,
-    pass_order,
+    active_epoch_length,
+    epoch_length,
+    epoch_order,
 )
 
 
 def drawn(key, weight, batch_size):
-    """The rows of one pass, ``[batches, batch_size]``."""
-    batches = pass_length(weight.shape[0], batch_size)
-    return np.asarray(pass_order(key, weight, batches, batch_size)[0])
+    """The rows of one epoch, ``[batches, batch_size]``."""
+    batches = epoch_length(weight.shape[0], batch_size)
+    return np.asarray(epoch_order(key, weight, batches, batch_size)[0])
 
 
 @given(
@@ -30,7 +30,7 @@ def drawn(key, weight, batch_size):
 def test_rows_are_drawn_as_often_as_they_weigh(weight, batch_size, seed):
     weight = np.array(weight)
     total = weight.sum()
-    length = pass_length(len(weight), batch_size) * batch_size
+    length = epoch_length(len(weight), batch_size) * batch_size
     rows = drawn(jax.random.key(seed), jnp.asarray(weight), batch_size).ravel()
     counts = np.bincount(rows, minlength=len(weight))
     if total == 0:
@@ -46,7 +46,7 @@ def test_rows_are_drawn_as_often_as_they_weigh(weight, batch_size, seed):
 
 
 @given(size=st.sampled_from([1, 33, 300]), seed=st.integers(0, 2**31 - 1))
-def test_a_pass_of_full_length_sees_every_active_row(size, seed):
+def test_an_epoch_of_full_length_sees_every_active_row(size, seed):
     weight = np.random.default_rng(seed).integers(0, 2, size)
     rows = drawn(jax.random.key(seed), jnp.asarray(weight), 32).ravel()
     if weight.any():
@@ -59,7 +59,7 @@ def test_weights_up_to_int32_are_drawn_evenly(total):
     rows, batches = 40, 8
     weight = np.full(rows, total // rows)
     for seed in range(5):
-        order = pass_order(jax.random.key(seed), jnp.asarray(weight), batches, 40)[0]
+        order = epoch_order(jax.random.key(seed), jnp.asarray(weight), batches, 40)[0]
         counts = np.bincount(np.asarray(order).ravel(), minlength=rows)
         # Eight places a row, and what is left over by rounding.
         assert (abs(counts - batches) <= 1).all()
@@ -68,9 +68,9 @@ def test_weights_up_to_int32_are_drawn_evenly(total):
 class PassOrder(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_jit_and_eager_draw_the_same(self):
-        draw = self.variant(lambda key, w: pass_order(key, w, 3, 8))
+        draw = self.variant(lambda key, w: epoch_order(key, w, 3, 8))
         weight = jnp.array([1, 0, 2, 1, 1, 0, 1, 1])
-        expected = pass_order(jax.random.key(3), weight, 3, 8)
+        expected = epoch_order(jax.random.key(3), weight, 3, 8)
         chex.assert_trees_all_equal(draw(jax.random.key(3), weight), expected)
 
 
@@ -83,7 +83,7 @@ def test_order_is_a_permutation_for_small_and_large_sets(size):
 def test_every_row_is_as_likely_in_every_place():
     keys = jax.random.split(jax.random.key(0), 20_000)
     weight = jnp.ones(5, jnp.int32)
-    orders = np.asarray(jax.vmap(lambda key: pass_order(key, weight, 1, 5)[0])(keys))
+    orders = np.asarray(jax.vmap(lambda key: epoch_order(key, weight, 1, 5)[0])(keys))
     orders = orders[:, 0]
     counts = np.stack(
         [np.bincount(orders[:, place], minlength=5) for place in range(5)]
@@ -107,10 +107,10 @@ def test_equal_multiplicities_are_as_good_as_none():
     np.testing.assert_array_equal(np.sort(rows.ravel()), np.arange(64))
 
 
-def test_heavy_rows_are_drawn_in_proportion_over_many_passes():
+def test_heavy_rows_are_drawn_in_proportion_over_many_epochs():
     weight = jnp.array([5, 1, 0, 2, 9, 1], jnp.int32)
     keys = jax.random.split(jax.random.key(0), 3_000)
-    rows = jax.vmap(lambda key: pass_order(key, weight, 2, 3)[0])(keys)
+    rows = jax.vmap(lambda key: epoch_order(key, weight, 2, 3)[0])(keys)
     counts = np.bincount(np.asarray(rows).ravel(), minlength=6)
     # 18,000 draws; five standard deviations of a binomial share are below 0.02.
     np.testing.assert_allclose(counts / counts.sum(), weight / 18, atol=0.02)
@@ -127,7 +127,7 @@ def test_a_minibatch_as_large_as_the_training_set_holds_each_row_once():
 
 def test_rounds_tell_repeated_draws_of_a_row_apart():
     weight = jnp.zeros(40, jnp.int32).at[jnp.array([3, 7, 20])].set(1)
-    rows, rounds = pass_order(jax.random.key(4), weight, 5, 8)
+    rows, rounds = epoch_order(jax.random.key(4), weight, 5, 8)
     pairs = list(zip(np.ravel(rows), np.ravel(rounds), strict=True))
     assert len(set(pairs)) == len(pairs) == 40
     assert max(rounds.ravel()) == 13
@@ -136,12 +136,12 @@ def test_rounds_tell_repeated_draws_of_a_row_apart():
 @pytest.mark.parametrize("sizes", [(9_000, 16_384, 20_000), (20_000, 40_000)])
 def test_padding_does_not_change_the_order_of_what_counts(sizes):
     active = min(sizes)
-    used = active_pass_length(jnp.ones(active, jnp.int32), 128)
+    used = active_epoch_length(jnp.ones(active, jnp.int32), 128)
     orders = []
     for size in sizes:
         weight = (jnp.arange(size) < active).astype(jnp.int32)
-        length = pass_length(size, 128)
-        rows, rounds = pass_order(jax.random.key(3), weight, length, 128, used)
+        length = epoch_length(size, 128)
+        rows, rounds = epoch_order(jax.random.key(3), weight, length, 128, used)
         orders.append((rows[: int(used)], rounds[: int(used)]))
     for other in orders[1:]:
         chex.assert_trees_all_equal(other, orders[0])

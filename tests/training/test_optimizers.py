@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.training import descent
-from hyperforget_jax.training.fitting import training_loss
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.fit import training_loss
 from hyperforget_jax.training.optimizers import check_optimizer
 from tests import toys
 
@@ -26,7 +26,7 @@ def loss_of(params, data=DATA):
     return jnp.mean(hf.losses.cross_entropy(logits, data.y))
 
 
-def test_optimisers_are_told_of_the_loss_they_are_asked_to_lower():
+def test_optimisers_get_the_loss_they_are_asked_to_lower():
     def init(params):
         return jnp.zeros(2)
 
@@ -39,13 +39,13 @@ def test_optimisers_are_told_of_the_loss_they_are_asked_to_lower():
         )
         return updates, jnp.array([value_fn(params) - value, same])
 
-    told = optax.GradientTransformationExtraArgs(init, tell)
-    state, losses = descent.descend(
+    wants = optax.GradientTransformationExtraArgs(init, tell)
+    state, losses = loop.run_steps(
         KEY,
         training_loss(CLASSIFIER),
-        descent.start(VARIABLES, told),
+        loop.init(VARIABLES, wants),
         (DATA,),
-        told,
+        wants,
         steps=1,
         batch_size=40,
     )
@@ -56,7 +56,7 @@ def test_optimisers_are_told_of_the_loss_they_are_asked_to_lower():
 
 def test_polyak_steps_are_as_long_as_the_loss_says():
     moved = fit(optax.polyak_sgd(), steps=1, start=VARIABLES)
-    # Sixteen of forty rows: which ones is told by a descent that moves by minus the
+    # Sixteen of forty rows: which ones is shown by a loop that moves by minus the
     # gradient.
     (small,) = (fit(optax.sgd(1.0), steps=1, start=VARIABLES),)
     gradient, change = (
@@ -72,10 +72,10 @@ def test_polyak_steps_are_as_long_as_the_loss_says():
     )
     factor = change @ gradient / (gradient @ gradient)
     np.testing.assert_allclose(change, factor * gradient, atol=1e-6)
-    batches = descent.descend(
+    batches = loop.run_steps(
         jax.random.split(KEY)[1],
         training_loss(CLASSIFIER),
-        descent.start(VARIABLES, optax.sgd(1.0)),
+        loop.init(VARIABLES, optax.sgd(1.0)),
         (DATA,),
         optax.sgd(1.0),
         steps=1,

@@ -90,7 +90,7 @@ def test_members_may_minimise_what_their_conditions_say():
     with pytest.raises(ValueError, match="conditions must be stacked"):
         train(members=2, objective=objective, conditions=scales)
     with pytest.raises(ValueError, match="augment goes unused"):
-        train(objective=objective, augment=lambda x, id, passed: x)
+        train(objective=objective, augment=lambda x, id, epoch: x)
 
 
 def test_segments_of_a_common_length_end_where_one_long_one_does():

@@ -1,4 +1,4 @@
-"""How many members of a population are at work at once, read off their program."""
+"""How many members of a population to compute at once, read off their program."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.extend.core import subjaxprs
 
-__all__ = ["members_at_once", "one_of"]
+__all__ = ["chunk_size", "shapes_of_one"]
 
 # What members at work may occupy, by an estimate from above. It bounds the memory, and
 # keeps large intermediates of many members from chasing each other out of the caches;
@@ -16,14 +16,14 @@ _BYTES = {"cpu": 256 * 2**20}
 _BYTES_ACCELERATOR = 4 * 2**30
 
 
-def members_at_once(
+def chunk_size(
     members: int,
     program: Callable[..., Any],
     *arguments: Any,
     held: int = 0,
     devices: int = 1,
 ) -> int:
-    """How many members' programs fit the memory budget, in groups of equal size.
+    """Compute how many members' programs fit the memory budget, in equal chunks.
 
     Under an outer ``vmap`` as many budgets are filled as that has members.
 
@@ -35,7 +35,7 @@ def members_at_once(
         devices: over which the members are spread.
 
     Returns:
-        The size of a group, a multiple of ``devices``; one a device, if a member alone
+        The size of a chunk, a multiple of ``devices``; one a device, if a member alone
         is beyond the budget.
     """
     scratch = _bytes_written(jax.make_jaxpr(program)(*arguments).jaxpr)
@@ -45,16 +45,15 @@ def members_at_once(
     return -(-balanced // devices) * devices
 
 
-def one_of(stacked: Any) -> tuple[int, Any]:
-    """How many members a stacked tree has, and the shapes and dtypes of one."""
-    one = jax.tree.map(
+def shapes_of_one(stacked: Any) -> Any:
+    """Give the shapes and dtypes of one of many stacked trees."""
+    return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked
     )
-    return jax.tree.leaves(stacked)[0].shape[0], one
 
 
 def _bytes_written(jaxpr) -> int:
-    """Bytes of every intermediate of a program: its scratch memory, from above."""
+    """Sum the bytes of every intermediate of a program: scratch memory, from above."""
     own = sum(
         math.prod(var.aval.shape) * 4 for eqn in jaxpr.eqns for var in eqn.outvars
     )

@@ -1,4 +1,4 @@
-"""Normalisation statistics made anew: the overwrite of what they remember."""
+"""Normalisation statistics made anew, since the old ones remember forgotten data."""
 
 import jax
 import optax
@@ -6,8 +6,8 @@ import optax
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.training import descent
-from hyperforget_jax.training.fitting import training_loss
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.fit import training_loss
 
 __all__ = ["refresh_statistics"]
 
@@ -21,7 +21,7 @@ def refresh_statistics(
     steps: int = 100,
     batch_size: int = 128,
 ) -> Variables:
-    """Replaces everything but ``params`` by what the given data leave there.
+    """Replace everything but ``params`` by what the given data leave there.
 
     Unlearners leave normalisation statistics alone, and these are means over the
     forgotten data too. Here they start from fresh ones and see minibatches of ``data``
@@ -47,14 +47,14 @@ def refresh_statistics(
     checks.check_variables_given(variables)
     num_classes = checks.check_classifier(classifier, variables, data.x)
     checks.check_examples(data, num_classes=num_classes)
-    key_init, key_pass = jax.random.split(key)
+    key_init, key_loop = jax.random.split(key)
     fresh = classifier.init(key_init, data.x)
     # What init does not make, such as an output mask, is no statistic.
-    begun = {**variables, **fresh, "params": variables["params"]}
-    return descent.run(
-        key_pass,
+    initial = {**variables, **fresh, "params": variables["params"]}
+    return loop.run(
+        key_loop,
         training_loss(classifier),
-        begun,
+        initial,
         (data,),
         optax.set_to_zero(),
         steps=steps,

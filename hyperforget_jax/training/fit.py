@@ -8,17 +8,17 @@ import optax
 from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.training import descent
+from hyperforget_jax.training import loop
 from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["Augment", "NonFiniteLossError", "fit", "training_loss"]
 
 Augment = Callable[[Array, Array, Array], Array]
-"""``(x [B, ...], id [B], passed [B]) -> x``, as ``hf.data.crop_and_flip`` makes it."""
+"""``(x [B, ...], id [B], epoch [B]) -> x``, as ``hf.data.crop_and_flip`` makes it."""
 
 
 class NonFiniteLossError(ArithmeticError):
-    """Training met a loss or an update that is not finite.
+    """A loss or an update of training is not finite.
 
     Attributes:
         step: the step at which it happened.
@@ -37,14 +37,14 @@ class NonFiniteLossError(ArithmeticError):
 
 def training_loss(
     classifier: Classifier, augment: Augment | None = None
-) -> descent.LossFn:
-    """Mean cross-entropy of a minibatch in training mode, as ``descend`` takes it."""
+) -> loop.LossFn:
+    """Make the loss of training: a minibatch's mean cross-entropy, in training mode."""
 
     def loss_fn(key, variables, batches):
         (batch,) = batches
         x, y, weight, id = batch.examples
         if augment is not None:
-            moved = augment(x, id, batch.passed)
+            moved = augment(x, id, batch.epoch)
             if getattr(moved, "shape", None) != x.shape:
                 raise ValueError(
                     f"augment must give inputs of shape {x.shape}, like those it is "
@@ -68,7 +68,7 @@ def fit(
     start: Variables | None = None,
     augment: Augment | None = None,
 ) -> Variables:
-    """Trains a classifier on the examples whose weight is not zero.
+    """Train a classifier on the examples whose weight is not zero.
 
     Pure and jittable: ``jax.jit(lambda key, data: hf.fit(key, classifier, data,
     optimizer, steps))`` compiles once and serves every weighting of the data. A
@@ -84,7 +84,7 @@ def fit(
         steps: how many minibatches, static.
         batch_size: rows a minibatch, static.
         start: variables to start from; by default ``classifier.init``'s.
-        augment: ``(x, id, passed) -> x``, as ``hf.data.crop_and_flip`` makes it.
+        augment: ``(x, id, epoch) -> x``, as ``hf.data.crop_and_flip`` makes it.
 
     Returns:
         The trained variables.
@@ -99,14 +99,14 @@ def fit(
     check_optimizer(optimizer)
     checks.check_sizes(steps=steps, batch_size=batch_size)
     if augment is not None:
-        checks.check_is_function("a function (x, id, passed) -> x", augment=augment)
+        checks.check_is_function("a function (x, id, epoch) -> x", augment=augment)
     checks.check_is_examples(data)
     num_classes = checks.check_classifier(classifier, start, data.x, name="start")
     checks.check_examples(data, num_classes=num_classes)
-    key_init, key_descend = jax.random.split(key)
+    key_init, key_loop = jax.random.split(key)
     variables = classifier.init(key_init, data.x) if start is None else start
-    variables, info = descent.run(
-        key_descend,
+    variables, info = loop.run(
+        key_loop,
         training_loss(classifier, augment),
         variables,
         (data,),

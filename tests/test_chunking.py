@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hyperforget_jax.memory import members_at_once
+from hyperforget_jax.chunking import chunk_size
 
 BUDGET = 256 * 2**20  # Of CPUs.
 
@@ -27,9 +27,9 @@ def test_every_intermediate_counts(wrap, side):
     two = BUDGET // (2 * 4 * side**2)
     # A call counts its result once more.
     three = BUDGET // (3 * 4 * side**2 + 16)
-    assert members_at_once(max(two, 1) + 1, program, shape(side, side)) <= max(two, 1)
+    assert chunk_size(max(two, 1) + 1, program, shape(side, side)) <= max(two, 1)
     everyone = max(three, 1)
-    assert members_at_once(everyone, program, shape(side, side)) == everyone
+    assert chunk_size(everyone, program, shape(side, side)) == everyone
 
 
 def test_what_a_member_holds_counts_too():
@@ -40,16 +40,16 @@ def test_what_a_member_holds_counts_too():
         (fit, 4096, -(-fit // 2)),
         (5, 0, 5),
     ):
-        found = members_at_once(members, jax.lax.sin, shape(1024), held=held)
+        found = chunk_size(members, jax.lax.sin, shape(1024), held=held)
         assert found == expected
 
 
 def test_groups_are_shared_out_to_devices():
     fit = 8 * BUDGET // 4097
     arguments = jax.lax.sin, shape(1024)
-    assert members_at_once(fit // 8 * 8, *arguments, devices=8) == fit // 8 * 8
-    assert members_at_once(13, *arguments, devices=8) == 16
+    assert chunk_size(fit // 8 * 8, *arguments, devices=8) == fit // 8 * 8
+    assert chunk_size(13, *arguments, devices=8) == 16
     # Each is larger than the budget: one a device.
     large = jax.lax.sin, shape(2**27)
-    assert members_at_once(13, *large) == 1
-    assert members_at_once(13, *large, devices=8) == 8
+    assert chunk_size(13, *large) == 1
+    assert chunk_size(13, *large, devices=8) == 8

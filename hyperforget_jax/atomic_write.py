@@ -1,4 +1,4 @@
-"""Files that are whole, or not there; where they are, and who is writing them."""
+"""Files that are whole, or not there: paths, locks, and writing in one step."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ import socket
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["local_path", "locked", "owned", "whole"]
+__all__ = ["local_path", "lock", "replace_file"]
 
 # "gs://bucket", and "gs:/bucket", which pathlib makes of it. One letter is a drive.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def local_path(name: str, path: Any) -> pathlib.Path:
-    """The path of a file or folder on this machine, absolute, ``~`` being the home.
+    """Make the path of a file or folder of this machine absolute, ``~`` being the home.
 
     Args:
         name: the argument that it came by, for messages.
@@ -47,29 +47,32 @@ def local_path(name: str, path: Any) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def locked(
-    name: str, path: str | os.PathLike[str], lock: str = "../.{name}.lock"
+def lock(
+    name: str, path: str | os.PathLike[str] | None, file: str = "../.{name}.lock"
 ) -> Iterator[None]:
-    """Holds a path for one writer; the next one is told who has it.
+    """Hold a path for one writer; the error that the next one gets says who has it.
 
     The lock belongs to the process: one that was killed holds nothing, whatever file
     it left behind. Where the file system has no locks, nothing is held.
 
     Args:
         name: the argument that the path came by, for messages.
-        path: what is to be written.
-        lock: the lock's file, as seen from the path, which is called ``{name}``; by
+        path: what is to be written; None for nothing, which nobody holds.
+        file: the lock's file, as seen from the path, which is called ``{name}``; by
             default beside it. Its folder is made if need be.
 
     Raises:
         BlockingIOError: another writer has it, in this process or another.
     """
+    if path is None:
+        yield
+        return
     path = local_path(name, path)
     # Not by the file system, to which a path that is not there has no "..".
-    place = pathlib.Path(os.path.normpath(path / lock.format(name=path.name)))
+    place = pathlib.Path(os.path.normpath(path / file.format(name=path.name)))
     place.parent.mkdir(parents=True, exist_ok=True)
-    file = _take(place)
-    if file is None:
+    held = _take(place)
+    if held is None:
         try:
             holder = place.read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
@@ -78,34 +81,17 @@ def locked(
             f"{name}={str(path)!r} is being written by another run"
             f"{f' ({holder})' if holder else ''}: wait for it, or choose another path."
         )
-    with file:
+    with held:
         try:
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            held.flush()
             yield
         finally:
             place.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def owned(
-    directory: str | os.PathLike[str] | None, lock: str = ".run.lock"
-) -> Iterator[None]:
-    """Holds the ``directory`` of a run, if it has one, as :func:`locked` does.
-
-    Args:
-        directory: the run's folder, or None.
-        lock: the lock's file, as seen from there.
-    """
-    if directory is None:
-        yield
-        return
-    with locked("directory", directory, lock):
-        yield
-
-
 def _take(lock: pathlib.Path) -> IO[str] | None:
-    """The lock's file, open and held; None where another has it."""
+    """Open and hold the lock's file; None where another has it."""
     # Not for Windows, like the syncs of folders elsewhere.
     import fcntl
 
@@ -129,10 +115,10 @@ def _take(lock: pathlib.Path) -> IO[str] | None:
 
 
 @contextlib.contextmanager
-def whole(
+def replace_file(
     path: str | os.PathLike[str], mode: str = "w", *, errors: str | None = None
 ) -> Iterator[IO[Any]]:
-    """Opens a file that takes its place in one step, when all of it is on the disk.
+    """Open a file that takes its place in one step, when all of it is on the disk.
 
     Until then, and after a failure, whatever was there before stays as it was, and
     nothing else is left behind. Text is UTF-8.

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import optax
+
 from hyperforget_jax import checks, losses
 from hyperforget_jax.base import (
     Access,
@@ -22,9 +24,17 @@ from hyperforget_jax.forgotten import (
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
-from hyperforget_jax.training.descent import DescentInfo
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.optimizers import check_optimizer
 
-__all__ = ["ModelInfo", "ModelState", "OptimisationInfo", "loss_on", "unprepared"]
+__all__ = [
+    "ModelInfo",
+    "ModelState",
+    "OptimisationInfo",
+    "loss_on",
+    "optimising",
+    "stateless",
+]
 
 
 class ModelState(NamedTuple):
@@ -69,14 +79,12 @@ class OptimisationInfo(NamedTuple):
     change: Change
 
 
-def unprepared(
+def stateless(
     classifier: Classifier,
     forget_fn: Callable[
-        [Array, Variables, ForgetRequest], tuple[Variables, DescentInfo | None]
+        [Array, Variables, ForgetRequest], tuple[Variables, loop.LoopInfo | None]
     ],
     access: Access,
-    *,
-    batch_size: int = 512,
 ) -> Unlearner:
     """Make an unlearner that prepares nothing but the memory of what it forgot.
 
@@ -84,8 +92,8 @@ def unprepared(
         classifier: the model.
         forget_fn: ``(key, variables, request) -> (variables, info)``.
         access: what ``forget_fn`` reads.
-        batch_size: rows at once, where the forget data are answered for ``info``.
     """
+    checks.check_is_classifier(classifier)
 
     def init(key: Array, variables: Variables, data: Examples) -> ModelState:
         checks.check_key(key)  # Nothing here is random.
@@ -101,9 +109,7 @@ def unprepared(
         request, refused = recall(state.forgotten, request)
         variables, details = forget_fn(key, state.variables, request)
         forget = request.forget if "forget" in access.unlearn else None
-        changed = change(
-            classifier, state.variables, variables, forget, batch_size=batch_size
-        )
+        changed = change(classifier, state.variables, variables, forget)
         info = (
             ModelInfo(refused, changed)
             if details is None
@@ -112,6 +118,53 @@ def unprepared(
         return ModelState(variables, remember(state.forgotten, request)), info
 
     return Unlearner(init, unlearn, access)
+
+
+def optimising(
+    classifier: Classifier,
+    loss: Callable[..., Array],
+    reads: tuple[str, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    batch_size: int,
+    notice: Callable[[Examples], None] = lambda forget: None,
+) -> Unlearner:
+    """Make an unlearner that takes optimiser steps on the model at hand.
+
+    Args:
+        classifier: the model.
+        loss: ``(variables, one minibatch for each of reads) -> scalar``.
+        reads: of ``"retain"`` and ``"forget"``, in the order of the minibatches.
+        optimizer: any optax optimiser.
+        steps: minibatches.
+        batch_size: rows a minibatch.
+        notice: what is to look at the forget data beforehand, such as a warning.
+    """
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
+    check_optimizer(optimizer)
+
+    def loss_fn(key, variables, batches):
+        del key  # Evaluation mode draws nothing.
+        return loss(variables, *(batch.examples for batch in batches)), variables
+
+    def forget_fn(key, variables, request):
+        if "forget" in reads:
+            notice(request.forget)
+        return loop.run(
+            key,
+            loss_fn,
+            variables,
+            tuple(getattr(request, half) for half in reads),
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            padded=tuple(half == "forget" for half in reads),
+        )
+
+    access = Access(unlearn=set(reads), remains="normalisation statistics")
+    return stateless(classifier, forget_fn, access)
 
 
 def loss_on(

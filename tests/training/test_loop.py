@@ -8,9 +8,9 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.training import descent
-from hyperforget_jax.training.fitting import training_loss
-from hyperforget_jax.training.minibatches import pass_order
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.fit import training_loss
+from hyperforget_jax.training.minibatches import epoch_order
 from tests import toys
 
 
@@ -20,9 +20,9 @@ def python_loop(key, classifier, variables, data, optimizer, steps, batch_size):
     length = -(-len(data.y) // batch_size)
     opt_state, losses = optimizer.init(variables["params"]), []
     for step in range(steps):
-        passed, within = divmod(step, length)
-        key_pass = jax.random.fold_in(jax.random.fold_in(key_draw, 0), passed)
-        rows = pass_order(key_pass, data.weight, length, batch_size)[0][within]
+        epoch, within = divmod(step, length)
+        key_epoch = jax.random.fold_in(jax.random.fold_in(key_draw, 0), epoch)
+        rows = epoch_order(key_epoch, data.weight, length, batch_size)[0][within]
 
         def loss(params, rows=rows, step=step, variables=variables):
             logits, new = classifier.apply_train(
@@ -45,7 +45,7 @@ def python_loop(key, classifier, variables, data, optimizer, steps, batch_size):
     return variables, jnp.stack(losses)
 
 
-class Descend(chex.TestCase):
+class Loop(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_equals_a_python_loop(self):
         data = toys.points().without(jnp.array([0, 5, 6]))
@@ -56,7 +56,7 @@ class Descend(chex.TestCase):
         optimizer = optax.sgd(0.05, momentum=0.9)
 
         def run(key, variables, data):
-            return descent.run(
+            return loop.run(
                 key,
                 training_loss(classifier),
                 variables,
@@ -77,13 +77,13 @@ class Descend(chex.TestCase):
 
 
 @pytest.mark.parametrize("cut", [1, 3, 8])
-def test_interrupted_descent_takes_the_same_steps(cut):
+def test_interrupted_training_takes_the_same_steps(cut):
     data, classifier = toys.points(), toys.perceptron()
     variables = classifier.init(jax.random.key(1), data.x)
     optimizer = optax.sgd(0.1, momentum=0.9)
 
     def go(state, first, steps):
-        return descent.descend(
+        return loop.run_steps(
             jax.random.key(5),
             training_loss(classifier),
             state,
@@ -94,9 +94,9 @@ def test_interrupted_descent_takes_the_same_steps(cut):
             first_step=first,
         )
 
-    begun = descent.start(variables, optimizer)
-    whole, losses = go(begun, 0, 9)
-    half, first_losses = go(begun, 0, cut)
+    initial = loop.init(variables, optimizer)
+    whole, losses = go(initial, 0, 9)
+    half, first_losses = go(initial, 0, cut)
     rest, last_losses = go(half, jnp.int32(cut), 9 - cut)
     chex.assert_trees_all_close(rest, whole, rtol=1e-5, atol=1e-6)
     chex.assert_trees_all_close(
@@ -127,7 +127,7 @@ def test_multiplicities_train_as_repeated_rows():
     weight = jnp.array([1, 0, 3, 1, 2, 1, 0, 1])
     repeated = np.repeat(np.arange(8), weight)
     rows = data.take(jnp.asarray(repeated))
-    # A batch that holds the whole pass: order within it does not matter.
+    # A batch that holds the whole epoch: order within it does not matter.
     options = dict(optimizer=optax.sgd(0.1), steps=1, batch_size=9)
     start = classifier.init(jax.random.key(0), data.x)
     key = jax.random.key(1)
@@ -146,7 +146,7 @@ def test_where_nothing_counts_no_row_is_read():
     gone = data._replace(weight=jnp.zeros_like(data.weight))
     nan = gone._replace(x=jnp.full_like(data.x, jnp.nan))
     answers = [
-        descent.run(
+        loop.run(
             jax.random.key(2),
             training_loss(classifier),
             variables,
@@ -166,7 +166,7 @@ def test_nothing_active_moves_nothing():
     data = data._replace(weight=jnp.zeros_like(data.weight))
     classifier = toys.perceptron()
     variables = classifier.init(jax.random.key(0), data.x)
-    after, info = descent.run(
+    after, info = loop.run(
         jax.random.key(1),
         training_loss(classifier),
         variables,
@@ -205,14 +205,14 @@ def test_one_trace_serves_every_weighting():
 
 
 def augmented(data):
-    """The (id, pass) of every row that six steps of ten augment."""
+    """The (id, epoch) of every row that six steps of ten augment."""
     seen = []
 
-    def augment(x, id, passed):
+    def augment(x, id, epoch):
         jax.debug.callback(
             lambda i, p: seen.extend(zip(i.tolist(), p.tolist(), strict=True)),
             id,
-            passed,
+            epoch,
         )
         return x
 
@@ -229,8 +229,8 @@ def augmented(data):
     return seen
 
 
-def test_augmentation_sees_ids_and_passes():
-    # Three passes of two minibatches: every example once in each.
+def test_augmentation_sees_ids_and_epochs():
+    # Three epochs of two minibatches: every example once in each.
     expected = [(i, p) for i in range(20) for p in range(3)]
     assert sorted(augmented(toys.points(20))) == expected
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax import checkpointing, files, hypernet, inheritance, report
+from hyperforget_jax import atomic_write, checkpointing, hypernet, inheritance, report
 from hyperforget_jax.data import cache
 from tests import toys
 
@@ -30,19 +30,19 @@ def test_local_paths(monkeypatch, tmp_path):
         ("/data/c:d", pathlib.Path("/data/c:d")),
         ("a:b/c", tmp_path / "a:b" / "c"),
     ]:
-        assert files.local_path("path", given) == expected
+        assert atomic_write.local_path("path", given) == expected
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"bytes", ["a"], 1.5])
 def test_what_is_no_path(wrong):
     with pytest.raises(TypeError, match=f"here must be a path.*{type(wrong).__name__}"):
-        files.local_path("here", wrong)
+        atomic_write.local_path("here", wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "a\0b"])
 def test_a_path_that_names_nothing(wrong):
     with pytest.raises(ValueError, match="here=.* is no path"):
-        files.local_path("here", wrong)
+        atomic_write.local_path("here", wrong)
 
 
 REMOTE = [
@@ -73,7 +73,7 @@ def test_remote_stores_are_refused_by_name(path, tmp_path, monkeypatch):
         lambda: hypernet.load_zoo(path),
         lambda: inheritance.load(path),
         lambda: report.read(path),
-        lambda: files.whole(path).__enter__(),
+        lambda: atomic_write.replace_file(path).__enter__(),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="is on a remote store.* mount the store"):
@@ -83,28 +83,28 @@ def test_remote_stores_are_refused_by_name(path, tmp_path, monkeypatch):
 
 def test_a_second_writer_is_told_who_has_it(tmp_path):
     path = tmp_path / "deep" / "v"
-    with files.locked("path", path):
+    with atomic_write.lock("path", path):
         message = f"path=.*v.* is being written by another run .process {os.getpid()}"
         with pytest.raises(BlockingIOError, match=message):
-            with files.locked("path", path):
+            with atomic_write.lock("path", path):
                 raise AssertionError("two at once")
-        with files.locked("path", tmp_path / "deep" / "w"):
+        with atomic_write.lock("path", tmp_path / "deep" / "w"):
             pass  # Neighbours are free.
         assert [each.name for each in path.parent.iterdir()] == [".v.lock"]
     assert list(path.parent.iterdir()) == []
-    with files.locked("path", path):
+    with atomic_write.lock("path", path):
         pass
 
 
 def test_a_failure_lets_go(tmp_path):
-    with pytest.raises(KeyError), files.locked("path", tmp_path / "v"):
+    with pytest.raises(KeyError), atomic_write.lock("path", tmp_path / "v"):
         raise KeyError
-    with files.locked("path", tmp_path / "v"):
+    with atomic_write.lock("path", tmp_path / "v"):
         pass
 
 
 def test_no_directory_is_nobodys():
-    with files.owned(None), files.owned(None):
+    with atomic_write.lock("path", None), atomic_write.lock("path", None):
         pass
 
 
@@ -115,7 +115,7 @@ def test_file_systems_without_locks(tmp_path, monkeypatch):
         raise OSError("no locks here")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with files.locked("path", tmp_path / "v"):
+    with atomic_write.lock("path", tmp_path / "v"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -124,8 +124,11 @@ _HOLD = """
 import sys, time, types
 package = sys.modules["hyperforget_jax"] = types.ModuleType("hyperforget_jax")
 package.__path__ = [sys.argv[1]]
-from hyperforget_jax import files
-with files.locked("path", sys.argv[2]), files.owned(sys.argv[3]):
+from hyperforget_jax import atomic_write
+with (
+    atomic_write.lock("path", sys.argv[2]),
+    atomic_write.lock("directory", sys.argv[3], ".run.lock"),
+):
     print("held", flush=True)
     time.sleep(100)
 """
@@ -134,7 +137,7 @@ with files.locked("path", sys.argv[2]), files.owned(sys.argv[3]):
 @pytest.fixture
 def held(tmp_path):
     """A process that writes ``v`` and runs in ``runs``."""
-    folder = pathlib.Path(files.__file__).parent
+    folder = pathlib.Path(atomic_write.__file__).parent
     paths = [str(tmp_path / "v"), str(tmp_path / "runs")]
     child = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(folder), *paths], stdout=subprocess.PIPE
