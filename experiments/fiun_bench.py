@@ -15,19 +15,26 @@ import study as studies
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
 
-RULES: dict[str, inheritance.Rule] = {
-    "fiun/published": inheritance.rule("published"),
-    "fiun/repaired": inheritance.rule("repaired"),
-    "fiun/folded": inheritance.rule("folded"),
+CONFIGS: dict[str, fisher.FIUnConfig] = {
+    # Rows of results keep the names that they were first given.
+    "fiun/published": fisher.PUBLISHED,
+    "fiun/repaired": fisher.REPAIRED,
+    "fiun/folded": fisher.HEAD_REASSIGN,
     # Without the layers before the head.
-    "ablation/repaired-head": inheritance.rule("repaired", scope="head"),
-    # Folded, and every layer before the head dampened as well.
-    "ablation/folded+deep": inheritance.rule(
-        "folded", scope="all", shares=True, match=True, only_columns=True
+    "ablation/repaired-head": fisher.FIUnConfig(scope="head"),
+    # The head reassigned, and every layer before it dampened as well.
+    "ablation/folded+deep": dataclasses.replace(
+        fisher.HEAD_REASSIGN,
+        **DEEP,
+        scope="all",
+        by_share=True,
+        match_trace=True,
+        columns_only=True,
     ),
-    # A fresh column behind the mask, and nothing folded.
-    "ablation/unfolded": inheritance.rule("folded", fold=0.0),
+    # A fresh column behind the mask, and nothing redistributed.
+    "ablation/unfolded": dataclasses.replace(fisher.HEAD_REASSIGN, redistribution=0.0),
 }
+NUMBERS = ("alpha", "strength", "deep_alpha", "deep_strength", "redistribution")
 RIVALS = ("logit_mask", "ascent", "finetune", "ssd")
 FORGET_ROWS = 256
 RELEARN_ROWS = 128

@@ -1,7 +1,7 @@
 """Networks that the studies of inheritance train: four settings, two regimes, requests.
 
-Every request has its own originals where the network depends on it, and its own gold
-standard: the same network retrained from the same keys without the forgotten rows.
+Every request has its own originals where the network depends on it, and its own
+retrained network: from the same keys, without the forgotten rows.
 """
 
 import dataclasses
@@ -136,7 +136,7 @@ class Case:
         scenario: ``"class"``, ``"classes"``, ``"two_roots"`` or ``"rows"``.
         name: what is asked for.
         request: made from the training examples of the study.
-        plans: by regime, and ``"gold"``.
+        plans: by regime, and ``"retrained"``.
         requests: by regime, then by root.
     """
 
@@ -147,23 +147,23 @@ class Case:
     requests: Mapping[str, Mapping[str, hf.ForgetRequest]]
 
     def roots_of(self, regime: str, node: str) -> list[str]:
-        """The roots whose requests reach a node: it, or ancestors of it."""
+        """Return the roots whose requests reach a node: it, or ancestors of it."""
         roots = list(self.requests[regime])
         graph = self.plans[regime].graph
         reach = graph.reach(roots)[graph.names.index(node)]
         return [root for root, reaches in zip(roots, reach, strict=True) if reaches]
 
     def concerns(self, regime: str, node: str) -> bool:
-        """Whether any request reaches the node."""
+        """Return whether any request reaches the node."""
         return bool(self.roots_of(regime, node))
 
     def classes_at(self, regime: str, node: str) -> np.ndarray:
-        """The classes that are asked of a node or of its ancestors, bool, ``[C]``."""
+        """Return the classes that are asked of a node or of its ancestors, bool, ``[C]``."""
         asked = [self.requests[regime][root] for root in self.roots_of(regime, node)]
         return np.any([each.classes for each in asked], axis=0)
 
     def rows_at(self, regime: str, node: str) -> np.ndarray:
-        """The forgotten rows that a node saw, or a root that reaches it."""
+        """Return the forgotten rows that a node saw, or a root that reaches it."""
         size = self.plans[regime].labels.size
         asked = [
             np.asarray(self.requests[regime][root].rows)
@@ -176,7 +176,7 @@ class Case:
 
 
 def plan_of(setting: str, preset: Preset, data: hf.Examples, sensitive=()):
-    """The network of a setting."""
+    """Make the network of a setting."""
     key = jax.random.key(11)
     if setting == "federated":
         return inheritance.federated_dag(key, data, sensitive=sensitive)
@@ -188,18 +188,18 @@ def plan_of(setting: str, preset: Preset, data: hf.Examples, sensitive=()):
 
 
 def case_of(scenario: str, name: str, request, direct: inheritance.Plan) -> Case:
-    """A request with its plans, and who is asked for what in each regime."""
+    """Make a request with its plans, and who is asked for what in each regime."""
     plans = {
         "direct": direct,
         "inherit": direct.inherited(request, _first_roots(direct, request)),
-        "gold": direct.without(request),
+        "retrained": direct.without(request),
     }
     requests = {regime: _by_root(plans[regime], request) for regime in REGIMES}
     return Case(scenario, name, request, plans, requests)
 
 
 def class_case(setting: str, preset: Preset, data, classes: tuple[int, ...]) -> Case:
-    """A request for whole classes."""
+    """Make a request for whole classes."""
     direct = plan_of(setting, preset, data, classes)
     request = hf.forget_classes(data, classes, num_classes=10)
     scenario = "class" if len(classes) == 1 else "classes"
@@ -207,7 +207,7 @@ def class_case(setting: str, preset: Preset, data, classes: tuple[int, ...]) -> 
 
 
 def rows_case(setting: str, preset: Preset, data: hf.Examples) -> Case:
-    """A request for a random fiftieth of the rows of all nodes that hold any."""
+    """Make a request for a random fiftieth of the rows of all nodes that hold any."""
     direct = plan_of(setting, preset, data)
     held = np.flatnonzero(direct.rows.any(axis=0))
     weight = np.zeros(data.y.shape[0], np.int32)
@@ -224,7 +224,7 @@ def rows_case(setting: str, preset: Preset, data: hf.Examples) -> Case:
 
 
 def two_roots_case(setting: str, preset: Preset, data: hf.Examples) -> Case | None:
-    """Two classes that one root brought in and two of another; None for a star."""
+    """Make a request for two classes that one root brought in and two of another; None for a star."""
     first, second = (0, 1), (2, 3)
     if setting == "transfer":
         return None
@@ -261,13 +261,13 @@ def _first_roots(plan, request) -> list[str]:
 def _by_root(plan, request) -> dict[str, hf.ForgetRequest]:
     """Each class is asked of those who first saw it; rows, of all who hold any.
 
-    What the first model knew of a class is much like what its heirs learnt of it; of
+    What the first model knew of a class is much like what its descendants learnt of it; of
     single rows that is not so, and whoever holds some must say what they are.
     """
     labels = np.flatnonzero(request.classes)
     if not labels.size:
         holders = plan.holders(request)
-        return {name: plan.request_at(request, name) for name in holders}
+        return plan.requests(request, holders)
     asked: dict[str, list[int]] = {}
     for label in labels:
         alone = hf.forget_classes(request.data, [int(label)], num_classes=10)
@@ -288,16 +288,19 @@ def train(
     cases: list[Case],
     keys: jax.Array,
     directory: Path | None,
-) -> list[dict[str, inheritance.Graph]]:
-    """The networks of all cases, at once: by case, by regime and ``"gold"``.
+) -> list[dict[str, Any]]:
+    """Train the networks of all cases at once.
 
     Plans that see the same rows are trained once.
+
+    Returns:
+        By case, stacked models ``[S, M, ...]`` by regime and of ``"retrained"``.
     """
     plans: dict[bytes, inheritance.Plan] = {}
     for case in cases:
         for plan in case.plans.values():
             plans.setdefault(plan.rows.tobytes(), plan)
-    graphs = inheritance.train_networks(
+    stacked = inheritance.train_networks(
         keys,
         classifier,
         data,
@@ -307,17 +310,10 @@ def train(
         batch_size=preset.batch_size,
         directory=directory,
     )
-    found = dict(zip(plans, graphs, strict=True))
+    found = {
+        rows: models["default"] for rows, models in zip(plans, stacked, strict=True)
+    }
     return [
         {name: found[plan.rows.tobytes()] for name, plan in case.plans.items()}
         for case in cases
     ]
-
-
-def skeleton(graph: inheritance.Graph) -> inheritance.Graph:
-    """The graph without what differs between requests: one compilation for all."""
-    nodes = tuple(
-        dataclasses.replace(node, classes=(0,), data="", revisions=())
-        for node in graph.nodes
-    )
-    return inheritance.Graph(graph.models, nodes, graph.edges)

@@ -319,7 +319,7 @@ SIZES = [
         ("steps", "batch_size"),
     ),
     (lambda **sizes: hf.ssd(CLASSIFIER, **sizes), ("batch_size",)),
-    (lambda **sizes: hf.fiun(CLASSIFIER, **sizes), ("batch_size",)),
+    (lambda **sizes: hf.fisher.FIUnConfig(**sizes), ("batch_size",)),
     (
         lambda **sizes: hf.pgu(CLASSIFIER, **sizes),
         ("rounds", "round_steps", "batch_size", "passes"),
@@ -408,7 +408,7 @@ def test_sizes_cannot_be_traced():
         lambda model: hf.retrain(model, OPTIMIZER, 2),
         lambda model: hf.dihyfo(model, built()),
         lambda model: hf.fit(KEY, model, DATA, OPTIMIZER, 2),
-        lambda model: inheritance.widen(model, [0], 4),
+        lambda model: hf.models.widen(model, [0], 4),
     ],
 )
 def test_what_is_no_classifier_is_refused_at_once(factory, given):

@@ -322,7 +322,7 @@ CALLS: dict[str, Any] = {
     "hypernet.load_hypernetwork": lambda: dict(
         path=stored("hypernetwork"), classifier=CLASSIFIER
     ),
-    "inheritance.save": lambda: dict(path=folder(), graph=None),
+    "inheritance.save": lambda: dict(path=folder(), graph=None, state=None),
     "inheritance.load": lambda: dict(path=stored("inheritance")),
     "subspace.load_store": lambda: dict(
         path=stored("gram-store"),

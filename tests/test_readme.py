@@ -82,12 +82,14 @@ def _state_is_kept(names, printed):
 
 def _graph_forgets(names, printed):
     assert "r1: classes 3 ('r1', 'r2', 'r3', 'r4')" in printed
-    test = names["splits"].test
-    for graph, low, high in (("graph", 0.6, 1), ("unlearned", 0, 0.05)):
-        variables = names[graph].variables("r4")
+    test, graph = names["splits"].test, names["graph"]
+    after = names["state"].variables
+    for models, low, high in ((names["models"], 0.6, 1), (after, 0, 0.05)):
+        variables = graph.take(models, "r4")
         assert low <= _answered(names["classifier"], variables, test, 3) <= high
-    loaded = hf.inheritance.load("runs/graph")
-    assert loaded.id("r4") == names["unlearned"].id("r4")
+    loaded, state, audit = hf.inheritance.load("runs/graph")
+    assert (loaded, audit) == (graph, names["audit"])
+    assert state.forgotten.classes[graph.names.index("r4"), 3]
 
 
 def _one_model_forgets(names, printed):

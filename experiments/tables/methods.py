@@ -12,8 +12,8 @@ from hyperforget_jax import hypernet
 from tables.writing import table
 
 _FIRST = ("fiun", "pgu", "dihyfo")
-_PRESETS = {"fiun": ("folded",)}
-"""Presets that read something else than the default does."""
+_CONFIGS = {"fiun": {"HEAD_REASSIGN": hf.fisher.HEAD_REASSIGN}}
+"""Configurations that read something else than the default does."""
 
 
 def public() -> dict[str, Callable[..., hf.Unlearner]]:
@@ -35,8 +35,8 @@ def access() -> str:
     for name, method in public().items():
         arguments = _arguments(name, method, classifier)
         unlearners[name] = method(**arguments)
-        for preset in _PRESETS.get(name, ()):
-            unlearners[f"{name}({preset})"] = method(**arguments, preset=preset)
+        for label, config in _CONFIGS.get(name, {}).items():
+            unlearners[f"{name}({label})"] = method(**arguments, config=config)
 
     def read(names) -> str:
         return ", ".join(sorted(names)) or "–"

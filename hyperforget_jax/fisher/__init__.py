@@ -1,22 +1,55 @@
-"""Diagonal Fisher information: measured, merged over models, and dampened by."""
+"""Diagonal Fisher information, and FIUn: its configuration, statistics and update."""
 
 from hyperforget_jax.fisher.dampening import dampen
 from hyperforget_jax.fisher.diagonal import ESTIMATORS, diagonal
-from hyperforget_jax.fisher.information import Fisher, check_comparable, check_values
-from hyperforget_jax.fisher.merging import MERGES, merge
-from hyperforget_jax.fisher.remainder import without
-from hyperforget_jax.trees import overlay, restrict
+from hyperforget_jax.fisher.fiun_config import (
+    HEAD_REASSIGN,
+    PRESETS,
+    PUBLISHED,
+    REPAIRED,
+    FIUnConfig,
+    check_effect,
+)
+from hyperforget_jax.fisher.forget_statistics import (
+    ForgetStatistics,
+    by_trace,
+    data_fisher,
+    forget_statistics,
+    merge_statistics,
+    on_scale,
+    trace,
+)
+from hyperforget_jax.fisher.information import (
+    Fisher,
+    check_comparable,
+    maximum,
+    subtract,
+    without,
+)
+from hyperforget_jax.fisher.update import UpdateInfo, update
 
 __all__ = [
     "ESTIMATORS",
+    "FIUnConfig",
     "Fisher",
-    "MERGES",
+    "ForgetStatistics",
+    "HEAD_REASSIGN",
+    "PRESETS",
+    "PUBLISHED",
+    "REPAIRED",
+    "UpdateInfo",
+    "by_trace",
     "check_comparable",
-    "check_values",
+    "check_effect",
     "dampen",
+    "data_fisher",
     "diagonal",
-    "merge",
-    "overlay",
-    "restrict",
+    "forget_statistics",
+    "maximum",
+    "merge_statistics",
+    "on_scale",
+    "subtract",
+    "trace",
+    "update",
     "without",
 ]

@@ -101,10 +101,11 @@ def diagonal(
         batch, there = _filled(data.take(rows))
         return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), measure(batch))
 
-    total, mass = compensated_sum(of_batch, batch_rows(num_rows, batch_size))
-    values = jax.tree.map(lambda leaf: leaf / jnp.where(mass > 0, mass, 1), total)
+    total, total_weight = compensated_sum(of_batch, batch_rows(num_rows, batch_size))
+    scale = jnp.where(total_weight > 0, total_weight, 1)
+    values = jax.tree.map(lambda leaf: leaf / scale, total)
     recorded = batch_size if estimator == "batch_gradient" else None
-    return Fisher(values, mass, estimator, labels, recorded)
+    return Fisher(values, total_weight, estimator, labels, recorded)
 
 
 def _filled(batch: Examples) -> tuple[Examples, Array]:

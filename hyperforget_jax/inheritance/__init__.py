@@ -1,15 +1,7 @@
-"""Models that inherit from each other: networks, their training, and unlearning."""
+"""Models that inherit from each other: graphs, their training, and unlearning."""
 
-from hyperforget_jax.inheritance.answerable import check_effect
-from hyperforget_jax.inheritance.graph import Graph
-from hyperforget_jax.inheritance.impressions import (
-    Impression,
-    impress,
-    measure,
-    merge_impressions,
-    on_scale,
-)
-from hyperforget_jax.inheritance.networks import (
+from hyperforget_jax.inheritance.audit import Record, record, revisions, verify
+from hyperforget_jax.inheritance.builders import (
     data_parallel,
     federated_averaging,
     federated_chain,
@@ -17,56 +9,42 @@ from hyperforget_jax.inheritance.networks import (
     incremental,
     transfer,
 )
-from hyperforget_jax.inheritance.nodes import KINDS, Edge, Models, Node, Record
-from hyperforget_jax.inheritance.picture import draw
-from hyperforget_jax.inheritance.plans import Plan
-from hyperforget_jax.inheritance.rules import PRESETS, Rule, rule
-from hyperforget_jax.inheritance.storage import load, save
-from hyperforget_jax.inheritance.training import train, train_networks
-from hyperforget_jax.inheritance.unlearning import (
-    forget,
-    register,
-    unlearn,
+from hyperforget_jax.inheritance.drawing import draw
+from hyperforget_jax.inheritance.graph import KINDS, Edge, Graph, Node
+from hyperforget_jax.inheritance.graph_fiun import (
+    GraphInfo,
+    GraphState,
+    Included,
+    fiun,
 )
-from hyperforget_jax.inheritance.updates import UpdateInfo, update
-from hyperforget_jax.inheritance.validation import check_roots
-from hyperforget_jax.models.head import Head, find_head, widen
+from hyperforget_jax.inheritance.plans import NetworkData, Plan
+from hyperforget_jax.inheritance.saving import load, save
+from hyperforget_jax.inheritance.train_graph import train, train_networks
 
 __all__ = [
     "Edge",
     "Graph",
-    "Head",
-    "Impression",
+    "GraphInfo",
+    "GraphState",
+    "Included",
     "KINDS",
-    "Models",
+    "NetworkData",
     "Node",
-    "PRESETS",
     "Plan",
     "Record",
-    "Rule",
-    "UpdateInfo",
-    "check_effect",
-    "check_roots",
     "data_parallel",
     "draw",
     "federated_averaging",
     "federated_chain",
     "federated_dag",
-    "find_head",
-    "forget",
-    "impress",
+    "fiun",
     "incremental",
     "load",
-    "measure",
-    "merge_impressions",
-    "on_scale",
-    "register",
-    "rule",
+    "record",
+    "revisions",
     "save",
     "train",
     "train_networks",
     "transfer",
-    "unlearn",
-    "update",
-    "widen",
+    "verify",
 ]

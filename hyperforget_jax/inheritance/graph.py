@@ -1,229 +1,246 @@
-"""Graphs of models that inherit from each other.
+"""Who inherits from whom: nodes, edges, and the graph they make. It holds no arrays.
 
-A graph is a pytree whose leaves are its models and whose structure is static: it
-passes through ``jit`` and ``vmap`` like any state, and asking it for its ancestors
-costs nothing under a trace.
+A graph is static: hashable, plain, and closed over by whatever answers for it. Models
+are stacked beside it, by architecture, in the order of its nodes.
 """
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import difflib
+import functools
+import math
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax.base import Variables
-from hyperforget_jax.inheritance import stacking, topology, validation
-from hyperforget_jax.inheritance.nodes import Edge, Models, Node, Record
+from hyperforget_jax import manifests, trees
 
-__all__ = ["Graph"]
+__all__ = ["KINDS", "Edge", "Graph", "Node", "check_models", "short_hash"]
+
+KINDS = ("average", "dispatch", "incremental", "transfer")
+"""How a child may come to its parents' knowledge."""
+
+_TOLERANCE = 1e-6
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Graph:
-    """Models, and who inherited from whom. Made by :meth:`Graph.create`.
-
-    The constructor checks nothing, because JAX calls it with whatever stands for
-    arrays.
+class Node:
+    """One model of a graph, as everything but numbers.
 
     Attributes:
-        models: stacked models by architecture; empty for a graph that is not trained.
-        nodes: one a model.
-        edges: from parent to child, without cycles.
-        audit: the requests that were answered, in order.
+        name: unique in its graph.
+        time: later than that of every parent.
+        classes: labels that it may predict: those known to it or to an ancestor.
+        data: what it was trained on, a digest or a word; empty if it only aggregates.
+        architecture: models of one architecture are stacked.
+        seed: what its training was drawn from.
     """
 
-    models: dict[str, Models]
-    nodes: tuple[Node, ...] = dataclasses.field(metadata={"static": True})
-    edges: tuple[Edge, ...] = dataclasses.field(metadata={"static": True})
-    audit: tuple[Record, ...] = dataclasses.field(default=(), metadata={"static": True})
+    name: str
+    time: int
+    classes: tuple[int, ...]
+    data: str = ""
+    architecture: str = "default"
+    seed: int = 0
 
-    @classmethod
-    def create(
-        cls,
-        nodes: Iterable[Node],
-        edges: Iterable[Edge] = (),
-        models: Mapping[str, Models] | None = None,
-        audit: Iterable[Record] = (),
-    ) -> "Graph":
-        """A graph that was checked.
+    def __post_init__(self):
+        # What was given as a list, or by NumPy, must be hashable and plain JSON.
+        for name in ("time", "seed"):
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
+        object.__setattr__(self, "classes", tuple(map(operator.index, self.classes)))
 
-        Args:
-            nodes: at least one; their order is that of the stacked models.
-            edges: from parent to child.
-            models: by architecture, leaves ``[M, ...]``; None or empty if the graph is
-                not trained yet.
-            audit: the requests that were answered, in order.
 
-        Raises:
-            TypeError: something that is no node, edge, record or models.
-            ValueError: a malformed graph, as ``validation`` and ``stacking`` tell them.
-        """
-        graph = cls(dict(models or {}), tuple(nodes), tuple(edges), tuple(audit))
-        validation.check_structure(graph.nodes, graph.edges)
-        validation.check_audit(graph.nodes, graph.audit)
-        stacking.check_models(graph.nodes, graph.edges, graph.models)
-        return graph
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """One inheritance.
 
-    def with_models(self, models: Mapping[str, Models]) -> "Graph":
-        """The same graph with other models, checked.
+    Attributes:
+        parent: the name of who hands down.
+        child: the name of who inherits.
+        kind: one of :data:`KINDS`: ``"average"`` of several parents, ``"dispatch"`` of
+            a copy, ``"incremental"`` training on new classes, or ``"transfer"`` to
+            other data.
+        weight: the share of the parent in the child's starting point. A child's
+            weights sum to one.
+        frozen: paths of parameters that the child does not train, or their beginnings:
+            ``"Dense_0"`` or ``"Dense_0/kernel"``.
+    """
 
-        Args:
-            models: by architecture, leaves ``[M, ...]``.
+    parent: str
+    child: str
+    kind: str = "dispatch"
+    weight: float = 1.0
+    frozen: tuple[str, ...] = ()
 
-        Raises:
-            TypeError, ValueError: as for :meth:`create`.
-        """
-        stacking.check_models(self.nodes, self.edges, models)
-        return dataclasses.replace(self, models=dict(models))
+    def __post_init__(self):
+        # Its letters would be taken one by one.
+        if isinstance(self.frozen, str):
+            raise TypeError(
+                f"frozen must be a sequence of strings, got the string "
+                f"{self.frozen!r}: write ({self.frozen!r},)."
+            )
+        object.__setattr__(self, "weight", float(self.weight))
+        object.__setattr__(self, "frozen", tuple(self.frozen))
 
-    def revised(
-        self,
-        models: Mapping[str, Models],
-        *,
-        roots: Sequence[str],
-        descendants: Sequence[str],
-        request: str,
-        method: str,
-    ) -> "Graph":
-        """The graph after a request: other models, and the audit that says why.
 
-        Args:
-            models: by architecture, leaves ``[M, ...]``.
-            roots: the nodes that the request was made to.
-            descendants: the nodes that were changed, each of which gets a revision.
-            request: what was to be forgotten.
-            method: what did it.
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """Models that inherit from each other, by name.
 
-        Raises:
-            TypeError, ValueError: as for :meth:`create`, or an unknown node.
-        """
-        for name in (*roots, *descendants):
-            self.node(name)
-        record = Record.create(
-            roots=tuple(roots),
-            descendants=tuple(descendants),
-            request=request,
-            method=method,
-            previous=self.audit[-1].id if self.audit else "",
-        )
-        nodes = tuple(
-            dataclasses.replace(node, revisions=(*node.revisions, record.id))
-            if node.name in record.descendants
-            else node
-            for node in self.nodes
-        )
-        graph = dataclasses.replace(self, nodes=nodes, audit=(*self.audit, record))
-        return graph.with_models(models)
+    Attributes:
+        nodes: one a model; their order is that of the stacked models.
+        edges: from parent to child, without cycles.
 
-    @property
+    Raises:
+        TypeError: something that is no node or no edge.
+        ValueError: no node; a name twice; a node without classes, or with negative or
+            repeated ones; an edge from or to nowhere, to itself, twice, or of unknown
+            kind; weights that are not positive or do not sum to one; a cycle; a child
+            that is not later than its parent; an average over architectures.
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...] = ()
+
+    def __post_init__(self):
+        for name, kind in (("nodes", Node), ("edges", Edge)):
+            given = tuple(getattr(self, name))
+            object.__setattr__(self, name, given)
+            for row, each in enumerate(given):
+                if not isinstance(each, kind):
+                    raise TypeError(
+                        f"{name}[{row}] must be of type {kind.__name__}, got "
+                        f"{type(each).__name__}."
+                    )
+        _check_nodes(self.nodes)
+        _check_edges(self)
+
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The nodes' names, in their order."""
         return tuple(node.name for node in self.nodes)
 
-    @property
+    @functools.cached_property
     def architectures(self) -> tuple[str, ...]:
         """The nodes' architectures, sorted."""
         return tuple(sorted({node.architecture for node in self.nodes}))
 
-    def node(self, name: str) -> Node:
-        """The node of that name.
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
 
-        Args:
-            name: a node's.
+    @functools.cached_property
+    def _networkx(self) -> Any:
+        # It takes long to import, which those alone should pay who inherit.
+        import networkx
+
+        graph = networkx.DiGraph()
+        for node in self.nodes:
+            fields = dataclasses.asdict(node)
+            graph.add_node(fields.pop("name"), **fields)
+        for edge in self.edges:
+            fields = dataclasses.asdict(edge)
+            graph.add_edge(fields.pop("parent"), fields.pop("child"), **fields)
+        return graph
+
+    @functools.cached_property
+    def _ancestors(self) -> dict[str, set[str]]:
+        import networkx
+
+        return {name: networkx.ancestors(self._networkx, name) for name in self.names}
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name.
 
         Raises:
             ValueError: no such node; names that are near are named.
         """
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise ValueError(validation.unknown("node", name, self.names))
+        if name not in self._by_name:
+            raise ValueError(_unknown("node", name, self.names))
+        return self._by_name[name]
 
-    def rows(self, architecture: str) -> tuple[str, ...]:
-        """The names of the models of one architecture, as they are stacked.
+    def check_names(self, argument: str, given: Sequence[str]) -> tuple[str, ...]:
+        """Return the given names, if all of them are nodes'.
 
         Args:
-            architecture: a node's.
+            argument: the argument's name, for the message.
+            given: what was given for it.
 
         Raises:
-            ValueError: no such architecture.
+            TypeError: a string instead of a sequence of them.
+            ValueError: an unknown name.
         """
-        if architecture not in self.architectures:
-            raise ValueError(
-                validation.unknown("architecture", architecture, self.architectures)
+        # Its letters would be taken for names.
+        if isinstance(given, str):
+            raise TypeError(
+                f"{argument} must be a sequence of names, got the string {given!r}: "
+                f"write [{given!r}]."
             )
+        for name in given:
+            if name not in self._by_name:
+                raise ValueError(f"{argument}: {_unknown('node', name, self.names)}")
+        return tuple(given)
+
+    def rows(self, architecture: str) -> tuple[str, ...]:
+        """Return the names of the models of one architecture, as they are stacked."""
+        if architecture not in self.architectures:
+            raise ValueError(_unknown("architecture", architecture, self.architectures))
         return tuple(
             node.name for node in self.nodes if node.architecture == architecture
         )
 
-    def variables(self, name: str) -> Variables:
-        """One node's variables, without the stacking axis.
+    def take(self, stacked: Any, name: str) -> Any:
+        """Return one node's part of what is stacked by architecture.
 
         Args:
+            stacked: by architecture, leaves ``[M, ...]``, such as ``state.variables``.
             name: a node's.
-
-        Raises:
-            ValueError: no such node, or the graph is not trained.
         """
-        return self._slice(name).variables
-
-    def fisher(self, name: str) -> Any:
-        """One node's Fisher information, without the stacking axis; None if not kept.
-
-        Args:
-            name: a node's.
-
-        Raises:
-            ValueError: no such node, or the graph is not trained.
-        """
-        return self._slice(name).fisher
+        architecture = self.node(name).architecture
+        row = self.rows(architecture).index(name)
+        return trees.take(stacked[architecture], row)
 
     def parents(self, name: str) -> tuple[Edge, ...]:
-        """The edges that lead to a node, in the order of the graph's edges.
-
-        Args:
-            name: a node's.
-        """
+        """Return the edges that lead to a node, in the order of the graph's edges."""
         self.node(name)
         return tuple(edge for edge in self.edges if edge.child == name)
 
+    @functools.cached_property
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """Generations: the first has no parents, and every other one parents before.
 
         A node stands as early as its parents let it; within a level nodes keep their
         order.
         """
-        return topology.levels(self.nodes, self.edges)
+        import networkx
+
+        order = {name: row for row, name in enumerate(self.names)}
+        return tuple(
+            tuple(sorted(level, key=order.__getitem__))
+            for level in networkx.topological_generations(self._networkx)
+        )
 
     def ancestors(self, name: str) -> tuple[str, ...]:
-        """Everyone a node inherits from, at any remove, in the order of the nodes.
-
-        Args:
-            name: a node's.
-        """
+        """Return everyone a node inherits from, at any remove, in the nodes' order."""
         self.node(name)
-        found = topology.ancestors(self.nodes, self.edges)[name]
-        return tuple(each for each in self.names if each in found)
+        return tuple(each for each in self.names if each in self._ancestors[name])
 
     def descendants(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Everyone who inherits from any of the nodes, in the order of the nodes.
+        """Return everyone who inherits from any of the nodes, in the nodes' order.
 
         A node is not its own descendant: one of ``names`` is there only if it inherits
         from another of them.
-
-        Args:
-            names: nodes'.
         """
-        wanted = set(validation.check_names("names", names, self.names))
-        found = topology.ancestors(self.nodes, self.edges)
-        return tuple(each for each in self.names if found[each] & wanted)
+        wanted = set(self.check_names("names", names))
+        return tuple(each for each in self.names if self._ancestors[each] & wanted)
 
     def reach(
         self, roots: Sequence[str], architecture: str | None = None
     ) -> np.ndarray:
-        """Which nodes stand on which roots.
+        """Return which nodes stand on which roots.
 
         Args:
             roots: J nodes' names.
@@ -233,37 +250,157 @@ class Graph:
         Returns:
             bool, ``[M, J]``: whether root j is node m, or an ancestor of it.
         """
-        roots = validation.check_names("roots", roots, self.names)
+        roots = self.check_names("roots", roots)
         rows = self.names if architecture is None else self.rows(architecture)
-        found = topology.ancestors(self.nodes, self.edges)
         return np.array(
-            [[root == row or root in found[row] for root in roots] for row in rows],
+            [
+                [root == row or root in self._ancestors[row] for root in roots]
+                for row in rows
+            ],
             bool,
         ).reshape(len(rows), len(roots))
 
-    def id(self, name: str) -> str:
-        """What a node is, with all that it inherited: 16 hexadecimal digits.
+    def ids(self, revisions: Mapping[str, Sequence[str]] | None = None):
+        """Compute an id of each node and all that it inherited, 16 hexadecimal digits.
 
         The SHA-256 of its fields and, for each edge that leads to it, of the parent's
         id, kind, weight and frozen paths. It does not depend on the order of nodes or
         of edges, and not on models.
 
         Args:
-            name: a node's.
+            revisions: by node, the ids of the records of requests that changed it, as
+                ``inheritance.revisions`` reads them off an audit.
         """
-        self.node(name)
-        return topology.ids(self.nodes, self.edges)[name]
+        found: dict[str, str] = {}
+        # Level by level, so that no chain is too long for the stack.
+        for name in (name for level in self.levels for name in level):
+            inherited = [
+                [found[edge.parent], edge.kind, edge.weight, edge.frozen]
+                for edge in self.parents(name)
+            ]
+            revised = (revisions or {}).get(name, ())
+            fields = {**dataclasses.asdict(self.node(name)), "revisions": revised}
+            found[name] = short_hash({"node": fields, "parents": sorted(inherited)})
+        return found
 
     def to_networkx(self) -> Any:
-        """A ``networkx.DiGraph`` of its own, with all fields as attributes."""
-        return topology.digraph(self.nodes, self.edges).copy()
+        """Return a ``networkx.DiGraph`` of its own, with all fields as attributes."""
+        return self._networkx.copy()
 
-    def _slice(self, name: str) -> Models:
-        architecture = self.node(name).architecture
-        if architecture not in self.models:
+
+def check_models(graph: Graph, stacked: Any, name: str = "variables") -> None:
+    """Raise unless something is stacked by architecture over a graph's nodes.
+
+    Args:
+        graph: the graph.
+        stacked: by architecture, leaves ``[M, ...]``.
+        name: the argument's name, for the message.
+
+    Raises:
+        TypeError: no dictionary.
+        ValueError: an architecture that is missing or unknown, or a leaf that is not
+            stacked over its nodes.
+    """
+    if not isinstance(stacked, dict):
+        raise TypeError(
+            f"{name} must be a dictionary by architecture of stacked models, got "
+            f"{type(stacked).__name__}."
+        )
+    for architecture in stacked:
+        if architecture not in graph.architectures:
+            missing = _unknown("architecture", architecture, graph.architectures)
+            raise ValueError(f"{name}: {missing}")
+    missing = sorted(set(graph.architectures) - set(stacked))
+    if missing:
+        raise ValueError(f"{name} has nothing for the architectures {missing}.")
+    for architecture, tree in stacked.items():
+        count = len(graph.rows(architecture))
+        for path, leaf in trees.by_path(tree).items():
+            if jnp.shape(leaf)[:1] != (count,):
+                raise ValueError(
+                    f"{name}[{architecture!r}] must be stacked over {count} nodes, "
+                    f"[{count}, ...]; the leaf {path!r} has shape {jnp.shape(leaf)}."
+                )
+
+
+def short_hash(contents: Any) -> str:
+    """Compute the first 16 hexadecimal digits of the SHA-256 of canonical JSON."""
+    return manifests.config_hash(contents)[:16]
+
+
+def _unknown(what: str, name: Any, names: Sequence[str]) -> str:
+    """What to say of a name that is not there: the near ones, or else all."""
+    near = difflib.get_close_matches(str(name), names)
+    if near:
+        return f"there is no {what} {name!r}; did you mean {' or '.join(near)}?"
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"there is no {what} {name!r}, but: {shown}."
+
+
+def _check_nodes(nodes: tuple[Node, ...]) -> None:
+    if not nodes:
+        raise ValueError("nodes is empty: a graph has at least one model.")
+    for name, count in collections.Counter(node.name for node in nodes).items():
+        if count > 1:
+            raise ValueError(f"duplicate id: {count} nodes are called {name!r}.")
+    for node in nodes:
+        if not node.classes:
+            raise ValueError(f"{node.name!r} has no classes: it could predict nothing.")
+        said = f"{node.name!r} has classes {list(node.classes)}: labels"
+        if min(node.classes) < 0:
+            raise ValueError(f"{said} are non-negative.")
+        if len(set(node.classes)) < len(node.classes):
+            raise ValueError(f"{said} must not repeat.")
+
+
+def _check_edges(graph: Graph) -> None:
+    import networkx
+
+    weights: dict[str, list[float]] = {}
+    pairs = set()
+    for edge in graph.edges:
+        where = f"{edge.parent} -> {edge.child}"
+        for role, name in (("parent", edge.parent), ("child", edge.child)):
+            if name not in graph.names:
+                said = _unknown("node", name, graph.names)
+                raise ValueError(f"unknown {role} of {where}: {said}")
+        if edge.parent == edge.child:
+            raise ValueError(f"{where} is an edge from a node to itself.")
+        if edge.kind not in KINDS:
             raise ValueError(
-                f"The graph holds no models of the architecture {architecture!r}: it "
-                "is not trained yet."
+                f"{where} has kind {edge.kind!r}; allowed: {', '.join(KINDS)}."
             )
-        row = self.rows(architecture).index(name)
-        return jax.tree.map(lambda leaf: leaf[row], self.models[architecture])
+        # Written so that NaN fails.
+        if not edge.weight > 0:
+            raise ValueError(
+                f"{where} has weight {edge.weight}, which is not positive."
+            )
+        if (edge.parent, edge.child) in pairs:
+            raise ValueError(f"duplicate edge: {where}.")
+        pairs.add((edge.parent, edge.child))
+        weights.setdefault(edge.child, []).append(edge.weight)
+    for child, shares in weights.items():
+        total = math.fsum(shares)
+        if not abs(total - 1) <= _TOLERANCE:
+            raise ValueError(
+                f"The weights of {child!r} must sum to one; those of its "
+                f"{len(shares)} parents sum to {total:g}."
+            )
+    try:
+        cycle = [edge[0] for edge in networkx.find_cycle(graph.to_networkx())]
+        raise ValueError(f"The graph has a cycle: {' -> '.join([*cycle, cycle[0]])}.")
+    except networkx.NetworkXNoCycle:
+        pass
+    for edge in graph.edges:
+        parent, child = graph.node(edge.parent), graph.node(edge.child)
+        if child.time <= parent.time:
+            raise ValueError(
+                f"{child.name!r} (time {child.time}) must be later than its parent "
+                f"{parent.name!r} (time {parent.time})."
+            )
+        if edge.kind == "average" and parent.architecture != child.architecture:
+            raise ValueError(
+                f"{parent.name} -> {child.name} averages over the architectures "
+                f"{parent.architecture!r} and {child.architecture!r}: mismatched trees "
+                "cannot be averaged."
+            )

@@ -1,17 +1,29 @@
-"""What a network of models is to be trained on: a graph, and the rows of each node."""
+"""What a network of models is trained on: a graph, and the rows of each node."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax import checks
-from hyperforget_jax.base import Examples, ForgetRequest
-from hyperforget_jax.inheritance.graph import Graph
-from hyperforget_jax.inheritance.nodes import Edge, Node, short_hash
+from hyperforget_jax.base import Array, Examples, ForgetRequest
+from hyperforget_jax.inheritance.graph import Edge, Graph, Node, short_hash
 
-__all__ = ["Plan"]
+__all__ = ["NetworkData", "Plan"]
+
+
+class NetworkData(NamedTuple):
+    """Training examples, and which of them stand behind each node.
+
+    Attributes:
+        examples: ``[N]``.
+        rows: row numbers by node, int32, ``[M, R]``; padding is N.
+    """
+
+    examples: Examples
+    rows: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,8 +31,7 @@ class Plan:
     """A network that is not trained yet. Made by the builders or :meth:`Plan.create`.
 
     Attributes:
-        graph: without models. A node's classes are those of its rows and of its
-            ancestors' rows.
+        graph: a node's classes are those of its rows and of its ancestors' rows.
         rows: which training examples each node sees, bool, ``[M, N]``; a node without
             any is the average of its parents.
         labels: the examples' classes, int32, ``[N]``.
@@ -39,7 +50,7 @@ class Plan:
         *,
         architectures: Mapping[str, str] | None = None,
     ) -> "Plan":
-        """A plan that was checked; times, classes and digests follow from the rest.
+        """Make a plan; times, classes and digests follow from the rest.
 
         Args:
             data: the training examples, ``[N]``; weightless rows are nobody's.
@@ -49,7 +60,7 @@ class Plan:
 
         Raises:
             ValueError: rows of another shape; a node that sees nothing and has no
-                parents; and as for :meth:`Graph.create`.
+                parents; and as for :class:`Graph`.
         """
         checks.check_is_examples(data)
         labels, weight = np.asarray(data.y), np.asarray(data.weight)
@@ -76,15 +87,15 @@ class Plan:
             for name, time in _times(rows, edges).items()
         ]
         # A graph first, because who knows what depends on who is whose ancestor.
-        graph = Graph.create(drafts, edges)
+        graph = Graph(drafts, edges)
         return cls(graph, table, labels)._described()
 
     def _described(self) -> "Plan":
-        """The plan with its nodes' classes and digests made anew from its rows."""
+        """Make the nodes' classes and digests anew from the rows."""
         graph, names = self.graph, self.graph.names
         place = {name: index for index, name in enumerate(names)}
         own = [set(self.labels[of_node].tolist()) for of_node in self.rows]
-        time = {n: t for t, level in enumerate(graph.levels()) for n in level}
+        time = {n: t for t, level in enumerate(graph.levels) for n in level}
         nodes = []
         for node, of_node in zip(graph.nodes, self.rows, strict=True):
             line = (node.name, *graph.ancestors(node.name))
@@ -100,23 +111,40 @@ class Plan:
                     node, time=time[node.name], classes=tuple(known), data=data
                 )
             )
-        graph = Graph.create(nodes, graph.edges)
+        graph = Graph(nodes, graph.edges)
         return dataclasses.replace(self, graph=graph)
 
     def rows_behind(self, name: str) -> np.ndarray:
-        """A node's rows, int64; of one without any, those that its parents stand for.
-
-        Args:
-            name: a node's.
-        """
+        """Return a node's rows, int64; if it has none, those behind its parents."""
         rows = np.flatnonzero(self.rows[self._place(name)])
         if rows.size:
             return rows
         edges = self.graph.parents(name)
         return np.unique(np.concatenate([self.rows_behind(e.parent) for e in edges]))
 
+    def data(self, examples: Examples) -> NetworkData:
+        """Return examples with the rows behind each node, for an unlearner's ``init``.
+
+        Args:
+            examples: the training examples of the plan, ``[N]``.
+
+        Raises:
+            ValueError: other examples.
+        """
+        self.check_data(examples)
+        rows = [self.rows_behind(name) for name in self.graph.names]
+        padded = np.full((len(rows), max(map(len, rows))), self.labels.size, np.int32)
+        for place, each in enumerate(rows):
+            padded[place, : len(each)] = each
+        return NetworkData(examples, jnp.asarray(padded))
+
+    def check_data(self, examples: Examples) -> None:
+        """Raise ValueError unless examples are those of the plan, by their labels."""
+        if not np.array_equal(self.labels, examples.y):
+            raise ValueError("data are not those of the plan: their labels differ.")
+
     def holders(self, request: ForgetRequest) -> tuple[str, ...]:
-        """The nodes that see any of the rows to be forgotten.
+        """Return the nodes that see any of the rows to be forgotten.
 
         Args:
             request: made from the data of the plan.
@@ -127,19 +155,31 @@ class Plan:
         )
 
     def roots(self, request: ForgetRequest) -> tuple[str, ...]:
-        """The initial models: holders that inherit from no other holder.
+        """Return the initial models: holders that inherit from no other holder.
 
         Args:
             request: made from the data of the plan.
         """
         holders = self.holders(request)
-        heirs = set(self.graph.descendants(holders)) if holders else set()
-        return tuple(name for name in holders if name not in heirs)
+        inherited = set(self.graph.descendants(holders)) if holders else set()
+        return tuple(name for name in holders if name not in inherited)
+
+    def requests(
+        self, request: ForgetRequest, nodes: Sequence[str] | None = None
+    ) -> dict[str, ForgetRequest]:
+        """Return a request's shares by node, by default at its roots.
+
+        Args:
+            request: made from the data of the plan.
+            nodes: who is asked.
+        """
+        asked = self.roots(request) if nodes is None else nodes
+        return {name: self.request_at(request, name) for name in asked}
 
     def request_at(
         self, request: ForgetRequest, name: str, *, capacity: int | None = None
     ) -> ForgetRequest:
-        """The share of a request that one node holds: its data and its forgotten rows.
+        """Return a node's share of a request: its own data and its forgotten rows.
 
         Args:
             request: made from the data of the plan.
@@ -169,7 +209,7 @@ class Plan:
         )
 
     def without(self, request: ForgetRequest) -> "Plan":
-        """The gold standard's plan: nobody sees the rows to be forgotten.
+        """Return the plan to retrain: nobody sees the rows to be forgotten.
 
         Args:
             request: made from the data of the plan.
@@ -179,7 +219,7 @@ class Plan:
     def inherited(
         self, request: ForgetRequest, keepers: Sequence[str] | None = None
     ) -> "Plan":
-        """The plan in which descendants merely inherit what is to be forgotten.
+        """Return the plan in which descendants merely inherit what is to be forgotten.
 
         Args:
             request: made from the data of the plan.

@@ -1,13 +1,12 @@
-"""FIUn on one model: what a whole graph would do, where root and heir are the same."""
+"""FIUn on one model: what a whole graph would do, where root and descendant are one."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from hyperforget_jax import checks, fisher
 from hyperforget_jax.base import (
     OUTPUT_MASK,
-    Access,
     Array,
     Classifier,
     Examples,
@@ -15,7 +14,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.fisher import Fisher
+from hyperforget_jax.fisher import Fisher, FIUnConfig
 from hyperforget_jax.forgotten import (
     Forgotten,
     check_known,
@@ -23,17 +22,9 @@ from hyperforget_jax.forgotten import (
     recall,
     remember,
 )
-from hyperforget_jax.inheritance import (
-    check_effect,
-    find_head,
-    impress,
-    measure,
-    on_scale,
-    rule,
-    update,
-)
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.models.head import find_head
 
 __all__ = ["FIUnInfo", "FIUnState", "fiun"]
 
@@ -43,8 +34,8 @@ class FIUnState(NamedTuple):
 
     Attributes:
         variables: the current model's variables.
-        fisher: diagonal Fisher of the training data that are left; None if the rule
-            dampens nothing.
+        fisher: diagonal Fisher of the training data that are left; None if nothing is
+            dampened.
         forgotten: what earlier requests forgot.
     """
 
@@ -68,48 +59,46 @@ class FIUnInfo(NamedTuple):
     change: Change
 
 
-def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Unlearner:
-    """Fisher unlearning of one model, by the rule that unlearns graphs of them.
+def fiun(classifier: Classifier, config: FIUnConfig = fisher.REPAIRED) -> Unlearner:
+    """Make one model forget by Fisher information.
 
-    - ``"published"``: the ratio of Fishers from minibatch gradients selects and scales
-      the parameters of the last layer, threshold and ``lambda`` one.
-    - ``"repaired"``: exact Fishers, the threshold a share of Fisher, a centred head of
-      which for class requests the requested columns alone are touched, and all layers.
-    - ``"folded"``, for class requests alone: the forgotten column of the head is added
-      to those of the classes that its examples resemble, in proportion to what the
-      model answers when the class is suppressed, and a fresh column takes its place,
-      masked as an unknown class is. No layer before the head is touched, and by
+    - ``hf.fisher.REPAIRED``, the default, since it answers requests for classes and for
+      rows: exact Fishers, the threshold a share of Fisher, a centred head of which for
+      class requests the requested columns alone are touched, and all layers.
+    - ``hf.fisher.PUBLISHED``: the ratio of Fishers from minibatch gradients selects and
+      scales the parameters of the last layer, threshold and ``lambda`` one.
+    - ``hf.fisher.HEAD_REASSIGN``, for class requests alone: the forgotten column of the
+      head is added to those of the classes that its examples resemble, in proportion to
+      what the model predicts when the class is suppressed, and a fresh column takes its
+      place, masked as an unknown class is. No layer before the head is touched, and by
       accuracy that cannot be told from masking a logit. It was nearer to retraining
       than the mask in outputs and in relearning, where dampening deeper layers was not.
 
-    A whole graph of models is :func:`hyperforget_jax.inheritance.unlearn`.
+    A whole graph of models is :func:`hyperforget_jax.inheritance.fiun`.
 
     Args:
         classifier: the model, with taps.
-        preset: one of the above.
-        **changes: any attribute of :class:`hyperforget_jax.inheritance.Rule`.
-
-    Raises:
-        ValueError, TypeError: as for :func:`hyperforget_jax.inheritance.rule`; a
-            request for rows under a rule that changes classes alone, where that can be
-            seen.
+        config: one of the above, ``FIUnConfig(alpha=0.1)`` for ``REPAIRED`` with a
+            change, or ``dataclasses.replace`` of another.
 
     References:
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
-        arXiv 2408.08493, 2024. ``repaired`` and ``folded`` are not in it.
+        arXiv 2408.08493, 2024. ``REPAIRED`` and ``HEAD_REASSIGN`` are not in it.
     """
     checks.check_is_classifier(classifier)
-    how = rule(preset, **changes)
+    checks.check_is(
+        FIUnConfig, "a hf.fisher.FIUnConfig, such as hf.fisher.REPAIRED", config=config
+    )
 
     def init(key: Array, variables: Variables, data: Examples) -> FIUnState:
         checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         head = find_head(classifier, variables, data.x)
-        if how.renew:
+        if config.reinitialise:
             variables = {OUTPUT_MASK: jnp.zeros(num_classes, bool), **variables}
         return FIUnState(
             variables,
-            measure(classifier, variables, data, how, head),
+            fisher.data_fisher(classifier, variables, data, config, head),
             nothing_forgotten(data, num_classes),
         )
 
@@ -117,33 +106,23 @@ def fiun(classifier: Classifier, preset: str = "repaired", **changes: Any) -> Un
         key = as_threefry(key)
         checks.check_is(FIUnState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
-        check_effect(how, request)
+        fisher.check_effect(config, request)
         check_known(state.forgotten, request)
         request, refused = recall(state.forgotten, request)
-        forget, variables = request.forget, state.variables
+        forget, variables, own = request.forget, state.variables, state.fisher
         head = find_head(classifier, variables, forget.x)
         fresh = classifier.init(key, forget.x)["params"]
-        found = impress(classifier, variables, request, how, head)
-        scaled = on_scale(found, state.fisher, how)
-        changed, info = update(variables, state.fisher, scaled, fresh, how, head)
-        left = state.fisher
-        if left is not None and found.fisher is not None:
-            left = fisher.without(left, found.fisher, forget.weight)
-        told = change(classifier, variables, changed, forget, batch_size=how.batch_size)
+        found = fisher.forget_statistics(classifier, variables, request, config, head)
+        scaled = fisher.on_scale(found, own, config)
+        changed, info = fisher.update(variables, own, scaled, fresh, config, head)
+        if own is not None and found.fisher is not None:
+            own = fisher.without(own, found.fisher, forget.weight)
+        moved = change(
+            classifier, variables, changed, forget, batch_size=config.batch_size
+        )
         forgotten = remember(state.forgotten, request)
-        return FIUnState(changed, left, forgotten), FIUnInfo(
-            info.dampened, refused, told
+        return FIUnState(changed, own, forgotten), FIUnInfo(
+            info.dampened, refused, moved
         )
 
-    dampens = how.scope != "none"
-    selects = how.only_columns or how.renew or how.centre or how.folds
-    access = Access(
-        init=frozenset({"retain", "forget"} if dampens else ()),
-        unlearn=frozenset({"forget", "classes"} if selects else {"forget"}),
-        remains=(
-            "the Fisher, less the forgotten share; normalisation statistics"
-            if dampens
-            else "all layers but the head; normalisation statistics"
-        ),
-    )
-    return Unlearner(init, unlearn, access)
+    return Unlearner(init, unlearn, config.access)

@@ -155,9 +155,9 @@ def ssd(
 def _warn_of_share(forget: Examples, whole: fisher.Fisher) -> None:
     if whole.estimator != "per_example":
         return
-    if not checks.is_concrete(forget.weight, whole.mass):
+    if not checks.is_concrete(forget.weight, whole.total_weight):
         return
-    share = np.asarray(forget.weight).sum() / max(float(whole.mass), 1)
+    share = np.asarray(forget.weight).sum() / max(float(whole.total_weight), 1)
     if 0 < share < _LEAST_SHARE:
         warnings.warn(
             f"hf.ssd: the defaults were chosen for one class of ten, and these "

@@ -4,6 +4,7 @@ from hyperforget_jax.models.adapters import from_functions, from_linen, from_nnx
 from hyperforget_jax.models.allcnn import AllCNN
 from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.dense import dense
+from hyperforget_jax.models.head import widen
 from hyperforget_jax.models.networks import MLP, GptCNN
 from hyperforget_jax.models.predictions import logits, population_logits
 from hyperforget_jax.models.resnet import ResNet18
@@ -27,4 +28,5 @@ __all__ = [
     "population_logits",
     "untapped_layers",
     "warn_of_untapped",
+    "widen",
 ]

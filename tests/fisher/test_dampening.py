@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax import trees
 from hyperforget_jax.models.head import centre_head
 from tests import toys
 
@@ -161,7 +162,7 @@ TWICE = {"alpha": 0.5, "strength": 0.5}
 
 def alike(scope=None):
     """Two Fishers of the tree's parameters, or of those in scope."""
-    part = TREE if scope is None else hf.fisher.restrict(TREE, scope)
+    part = TREE if scope is None else trees.restrict(TREE, scope)
     return [
         fisher(
             jax.tree.map(lambda leaf: np.float32(RANDOM.uniform(size=leaf.shape)), p)

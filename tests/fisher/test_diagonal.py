@@ -10,6 +10,7 @@ import pytest
 import scipy.special
 
 import hyperforget_jax as hf
+from hyperforget_jax import trees
 from tests import toys
 
 # Sums of forty float32 squares in another order.
@@ -212,11 +213,14 @@ def test_a_fisher_says_how_it_was_made():
         "given",
         None,
     )
-    assert exact.mass == jnp.sum(data.weight) and exact.mass.dtype == jnp.float32
+    assert (
+        exact.total_weight == jnp.sum(data.weight)
+        and exact.total_weight.dtype == jnp.float32
+    )
     # The second of three minibatches is empty.
     gap = data._replace(weight=data.weight.at[16:32].set(0))
     batched = made(gap, estimator="batch_gradient", batch_size=16)
-    assert (batched.estimator, batched.batch_size, batched.mass) == (
+    assert (batched.estimator, batched.batch_size, batched.total_weight) == (
         "batch_gradient",
         16,
         2,
@@ -231,7 +235,7 @@ def test_a_scope_gives_that_part_of_the_whole(estimator):
     whole = jitted(batch_size=16, estimator=estimator)(variables, data)
     scope = ("Dense_0/bias", "Dense_1")
     got = jitted(batch_size=16, estimator=estimator, scope=scope)(variables, data)
-    CLOSE(got, hf.fisher.restrict(whole, scope))
+    CLOSE(got, trees.restrict(whole, scope))
 
 
 def test_many_small_terms_do_not_drift():

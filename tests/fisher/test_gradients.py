@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax import trees
 from tests import toys
 
 ROWS = 10
@@ -215,7 +216,7 @@ class HeadTest(chex.TestCase):
                         batch_size=4,
                     )
                 )(variables, data)
-                CLOSE(got.values, hf.fisher.restrict(expected[labels], (head,)))
+                CLOSE(got.values, trees.restrict(expected[labels], (head,)))
 
 
 def test_the_head_alone_needs_no_backward_pass():
@@ -293,7 +294,7 @@ def test_masked_classes_have_no_gradient():
             assert (got["Dense_1"]["kernel"][:, 1] == 0).all()
             assert (got["Dense_1"]["bias"][1] == 0).all()
         CLOSE(whole, expected[labels])
-        CLOSE(part, hf.fisher.restrict(expected[labels], head))
+        CLOSE(part, trees.restrict(expected[labels], head))
 
 
 def test_many_models_are_a_vmap():

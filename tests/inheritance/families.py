@@ -1,5 +1,6 @@
 """A trained family with two roots: one fitted perceptron, disturbed for every node."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import optax
 
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
-from hyperforget_jax.inheritance import Edge, Models, Plan
+from hyperforget_jax.inheritance import Edge, Plan
 
 NUM_CLASSES, FEATURES, NODES = 6, 7, 8
 # Of the two roots: what each is asked to forget.
@@ -28,7 +29,7 @@ UNREACHED = ("apart", "stranger")
 
 @functools.cache
 def family():
-    """``(data, classifier, plan, graph)``; every node sees 5 rows of each class."""
+    """``(data, classifier, plan, models)``; every node sees 5 rows of each class."""
     random = np.random.default_rng(3)
     order = np.arange(NUM_CLASSES * NODES * 5)
     y = order % NUM_CLASSES
@@ -48,26 +49,28 @@ def family():
         ),
         fitted,
     )
-    graph = plan.graph.with_models({"default": Models(stacked)})
-    return data, classifier, plan, graph
+    return data, classifier, plan, {"default": stacked}
 
 
-@functools.cache
-def rule(preset, **changes):
+def config(preset, **changes):
     own = {
         "published": {"batch_size": 8},
         # A perceptron that errs nowhere has little Fisher: the thresholds are low.
         "repaired": {"batch_size": 16, "alpha": 0.02, "deep_alpha": 0.2},
-        "folded": {},
+        "head_reassign": {},
     }
-    return inheritance.rule(preset, **{**own[preset], **changes})
+    changes = {**own[preset], **changes}
+    return dataclasses.replace(hf.fisher.PRESETS[preset], **changes)
 
 
 @functools.cache
-def registered(preset):
-    """The graph with the Fishers that a preset needs."""
-    data, classifier, plan, graph = family()
-    return inheritance.register(graph, classifier, data, plan, rule(preset))
+def prepared(preset, **changes):
+    """``(unlearner, state, jitted unlearn)``."""
+    data, classifier, plan, models = family()
+    how = config(preset, **changes)
+    unlearner = inheritance.fiun(plan.graph, classifier, how)
+    state = jax.jit(unlearner.init)(jax.random.key(1), models, plan.data(data))
+    return unlearner, state, jax.jit(unlearner.unlearn)
 
 
 @functools.cache
@@ -91,10 +94,11 @@ def logits(variables, x):
     return np.where(mask, -1e4, out)
 
 
-def accuracy(graph, name, classes):
+def accuracy(state, name, classes):
     """Of one node on all rows of some classes."""
-    data = family()[0]
+    data, _, plan, _ = family()
     y = np.asarray(data.y)
     chosen = np.isin(y, classes)
-    found = logits(graph.variables(name), np.asarray(data.x))[chosen].argmax(axis=1)
+    variables = plan.graph.take(state.variables, name)
+    found = logits(variables, np.asarray(data.x))[chosen].argmax(axis=1)
     return (found == y[chosen]).mean()

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.inheritance import Edge, Graph, Models, Node
+from hyperforget_jax.forgotten import Forgotten
+from hyperforget_jax.inheritance import Edge, Graph, GraphState, Included, Node
 
 NODES = (
     Node("start", 0, (0, 1, 2), data="all", seed=3),
@@ -23,7 +24,7 @@ EDGES = (
 )
 
 
-def models(fisher: bool = False) -> dict[str, Models]:
+def models():
     """Four models of one architecture and one of another, all leaves different."""
     out = {}
     for row, (name, count, width) in enumerate(
@@ -31,20 +32,30 @@ def models(fisher: bool = False) -> dict[str, Models]:
     ):
         kernel = row + jnp.arange(float(count * width)).reshape(count, width)
         params = {"Dense_0": {"kernel": kernel}, "Dense_1": {"bias": -kernel[:, :1]}}
-        information = Fisher(
-            jax.tree.map(jnp.square, params),
-            jnp.arange(1.0, count + 1),
-            estimator="batch_gradient" if row == 1 else "per_example",
-            labels="given",
-            batch_size=32 if row == 1 else None,
-        )
-        variables = {"params": params, "batch_stats": {}}
-        out[name] = Models(variables, information if fisher else None)
+        out[name] = {"params": params, "batch_stats": {}}
     return out
 
 
-def diamond(fisher: bool = False) -> Graph:
-    return Graph.create(NODES, EDGES, models(fisher))
+def state(fisher: bool = False) -> GraphState:
+    """A state of the diamond's, with different Fishers or without."""
+    variables, own, included = models(), None, None
+    if fisher:
+        own = {
+            name: Fisher(
+                jax.tree.map(jnp.square, stacked["params"]),
+                jnp.arange(1.0, len(DIAMOND.rows(name)) + 1),
+                estimator="batch_gradient" if name == "default" else "per_example",
+                labels="given",
+                batch_size=32 if name == "default" else None,
+            )
+            for name, stacked in variables.items()
+        }
+        included = Included(jnp.eye(5, 7) > 0, jnp.ones((5, 3)))
+    forgotten = Forgotten(jnp.arange(7), jnp.eye(5, 7) > 0, jnp.eye(5, 3) > 0)
+    return GraphState(variables, own, included, forgotten)
+
+
+DIAMOND = Graph(NODES, EDGES)
 
 
 @st.composite
@@ -59,4 +70,4 @@ def dags(draw) -> Graph:
         for i, j in draw(st.permutations(chosen))
     ]
     nodes = [Node(f"n{i}", 2 * i, (i, i + 1), seed=i) for i in range(count)]
-    return Graph.create(draw(st.permutations(nodes)), edges)
+    return Graph(draw(st.permutations(nodes)), edges)

@@ -53,7 +53,6 @@ def test_classes_times_and_digests_follow():
     assert nodes["late"].classes == (0, 1, 2, 3)
     assert nodes["mean"].data == ""
     assert len({nodes[name].data for name in ("a", "b", "late")}) == 3
-    assert plan.graph.models == {}
     same = example()
     assert same.graph.nodes == plan.graph.nodes
     np.testing.assert_array_equal(plan.labels, Y)
@@ -95,14 +94,14 @@ def test_holders_roots_and_classes_by_definition(graph, data):
         assert set(np.flatnonzero(before)) == seen[name]
 
 
-def test_nobody_sees_the_rows_in_the_gold_standards_plan():
+def test_nobody_sees_the_rows_in_the_retrained_plan():
     plan = example()
     request = hf.forget_classes(DATA, [0])
-    gold = plan.without(request)
-    assert not gold.rows[:, Y == 0].any()
-    np.testing.assert_array_equal(gold.rows[:, Y != 0], plan.rows[:, Y != 0])
-    assert gold.holders(request) == gold.roots(request) == ()
-    classes = {node.name: node.classes for node in gold.graph.nodes}
+    retrained = plan.without(request)
+    assert not retrained.rows[:, Y == 0].any()
+    np.testing.assert_array_equal(retrained.rows[:, Y != 0], plan.rows[:, Y != 0])
+    assert retrained.holders(request) == retrained.roots(request) == ()
+    classes = {node.name: node.classes for node in retrained.graph.nodes}
     assert classes == {
         "late": (1, 2, 3),
         "a": (1,),
@@ -110,9 +109,9 @@ def test_nobody_sees_the_rows_in_the_gold_standards_plan():
         "b": (2,),
     }
     # What never saw the rows is the same node, and so is what has no rows.
-    assert gold.graph.node("late").data == plan.graph.node("late").data
-    assert gold.graph.node("a").data != plan.graph.node("a").data
-    assert gold.graph.edges == plan.graph.edges
+    assert retrained.graph.node("late").data == plan.graph.node("late").data
+    assert retrained.graph.node("a").data != plan.graph.node("a").data
+    assert retrained.graph.edges == plan.graph.edges
     assert plan.rows[:, Y == 0].any()
 
 
@@ -143,6 +142,8 @@ def test_a_nodes_share_of_a_request():
     assert plan.request_at(request, "b", capacity=9).rows.shape == (9,)
     with pytest.raises(ValueError, match="capacity=2 is too small for the 3 rows"):
         plan.request_at(request, "b", capacity=2)
+    assert tuple(plan.requests(request, ["a", "b"])) == ("a", "b")
+    chex.assert_trees_all_equal(plan.requests(request, ["b"])["b"], share)
     held = share.forget
     assert sorted(held.id[held.weight > 0].tolist()) == [1, 5, 9]
     assert np.asarray(share.rows)[np.asarray(share.rows) < 40].tolist() == [1, 5, 9]

@@ -1,11 +1,13 @@
 """Every method, once: the conformance and guarantee tests run down this table."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
 
 import hyperforget_jax as hf
-from hyperforget_jax import hypernet
+from hyperforget_jax import fisher, hypernet, inheritance, trees
 from tests import toys
 
 
@@ -34,10 +36,55 @@ PROBE = toys.points(seed=8, first_id=100)
 VARIANTS = (
     "ascent_plain",
     "fiun_published",
-    "fiun_folded",
+    "fiun_head_reassign",
+    "graph_head_reassign",
     "pgu_published",
     "ssd_batch",
 )
+
+FIUN = fisher.FIUnConfig(alpha=0.2, batch_size=16)
+HEAD_REASSIGN = dataclasses.replace(fisher.HEAD_REASSIGN, batch_size=16)
+
+
+def _graph(classifier, config):
+    """FIUn on three models, of whom the first is asked and the second inherits.
+
+    The answer to a request is that of an unlearner of one model, so that one table
+    holds both.
+    """
+    names, every = ("root", "child", "apart"), tuple(range(toys.NUM_CLASSES))
+    graph = inheritance.Graph(
+        [inheritance.Node(name, time, every) for time, name in enumerate(names)],
+        [inheritance.Edge("root", "child")],
+    )
+    unlearner = inheritance.fiun(graph, classifier, config)
+    # All rows stand behind the root, and some behind the others; padding is 40.
+    rows = jnp.stack([jnp.arange(40), *(jnp.arange(40) + by for by in (10, 30))])
+
+    def init(key, variables, data):
+        def stack(leaf):
+            return jnp.stack([leaf, 1.05 * leaf, 0.95 * leaf]).astype(leaf.dtype)
+
+        stacked = {"default": jax.tree.map(stack, variables)}
+        given = inheritance.NetworkData(data, jnp.minimum(rows, 40))
+        return unlearner.init(key, stacked, given)
+
+    def unlearn(key, state, request):
+        return unlearner.unlearn(key, state, {"root": request})
+
+    return hf.Unlearner(init, unlearn, unlearner.access)
+
+
+GRAPHS = {
+    "graph_fiun": lambda c: _graph(c, FIUN),
+    "graph_head_reassign": lambda c: _graph(c, HEAD_REASSIGN),
+}
+
+
+def one_model(method, variables):
+    """The variables of the model that is asked."""
+    return trees.take(variables["default"], 0) if method in GRAPHS else variables
+
 
 METHODS = {
     "identity": hf.identity,
@@ -51,9 +98,11 @@ METHODS = {
         c, objective="cross_entropy", steps=4, batch_size=8
     ),
     "neggrad_plus": lambda c: hf.neggrad_plus(c, steps=4, batch_size=8),
-    "fiun": lambda c: hf.fiun(c, alpha=0.2, batch_size=16),
-    "fiun_published": lambda c: hf.fiun(c, "published", batch_size=16),
-    "fiun_folded": lambda c: hf.fiun(c, "folded", batch_size=16),
+    "fiun": lambda c: hf.fiun(c, FIUN),
+    "fiun_published": lambda c: hf.fiun(
+        c, dataclasses.replace(fisher.PUBLISHED, batch_size=16)
+    ),
+    "fiun_head_reassign": lambda c: hf.fiun(c, HEAD_REASSIGN),
     # Steps small enough that rounding does not decide where forty rows end up.
     "pgu": lambda c, probe=PROBE: hf.pgu(
         c, probe=probe, learning_rate=1.0, rounds=2, round_steps=2

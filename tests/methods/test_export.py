@@ -8,7 +8,7 @@ from jax import export
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import METHODS
+from tests.methods.table import GRAPHS, METHODS
 
 
 def register(tree):
@@ -26,11 +26,11 @@ def _register(node):
     return False
 
 
-@pytest.mark.parametrize("method", ["ssd", "pgu"])
+@pytest.mark.parametrize("method", ["ssd", "pgu", "graph_fiun"])
 def test_an_exported_request_handler_answers_as_the_method_does(method):
     data, classifier = toys.points(), toys.perceptron()
     variables = jax.jit(classifier.init)(jax.random.key(0), data.x)
-    unlearner = METHODS[method](classifier)
+    unlearner = {**METHODS, **GRAPHS}[method](classifier)
     state = jax.jit(unlearner.init)(jax.random.key(1), variables, data)
     unlearn = jax.jit(unlearner.unlearn)
 

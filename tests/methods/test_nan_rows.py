@@ -11,7 +11,8 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax import fisher, inheritance
+from hyperforget_jax import fisher
+from hyperforget_jax.models.head import find_head
 from hyperforget_jax.base import Array
 from tests import toys
 from tests.methods.table import METHODS
@@ -176,8 +177,8 @@ def test_nan_of_a_row_that_counts_is_not_hidden():
 def test_statistics_of_forgotten_classes():
     """Of those that a graph hands on, and of what reaches a model from others."""
     classifier, variables, data = world("layernorm")
-    head = inheritance.find_head(classifier, variables, data.x)
-    rule = inheritance.rule("repaired", batch_size=8)
+    head = find_head(classifier, variables, data.x)
+    config = fisher.FIUnConfig(batch_size=8)
 
     @jax.jit
     def taken(data):
@@ -186,7 +187,7 @@ def test_statistics_of_forgotten_classes():
             jnp.arange(0, 30, dtype=jnp.int32),
             jnp.array([True, True, False, False]),
         )
-        return inheritance.impress(classifier, variables, request, rule, head)
+        return fisher.forget_statistics(classifier, variables, request, config, head)
 
     rows = np.concatenate([NEVER, GONE])
     expected = taken(filled(data, rows, None))
@@ -194,16 +195,18 @@ def test_statistics_of_forgotten_classes():
 
     nothing = jax.tree.map(
         lambda leaf: jnp.full_like(leaf, jnp.nan),
-        expected._replace(classes=None, mass=None),
+        expected._replace(classes=None, total_weight=None),
     )
-    broken = nothing._replace(classes=expected.classes, mass=expected.mass)
+    broken = nothing._replace(
+        classes=expected.classes, total_weight=expected.total_weight
+    )
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), expected, broken)
     reach = jnp.array([[True, False], [False, True]])
-    merged = inheritance.merge_impressions(both, reach, rule)
+    merged = fisher.merge_statistics(both, reach)
     first = jax.tree.map(lambda leaf: leaf[0], merged)
     chex.assert_trees_all_close(first, expected, rtol=1e-6)
     # And the broken root's own descendant is not spared.
-    assert jnp.isnan(merged.answers[1]).any()
+    assert jnp.isnan(merged.predictions[1]).any()
 
 
 def test_class_scores_and_accuracies():

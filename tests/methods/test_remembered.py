@@ -12,10 +12,12 @@ import pytest
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import METHODS
+from tests.methods.table import GRAPHS, METHODS
+
+ROWS = {**METHODS, **GRAPHS}
 
 READS_RETAINED = ("retrain", "finetune", "neggrad_plus")
-REMEMBERS = (*READS_RETAINED, "ascent", "ssd", "fiun", "fiun_folded")
+REMEMBERS = (*READS_RETAINED, "ascent", "ssd", "fiun", "fiun_head_reassign", "graph_fiun")
 KEYS = jax.random.split(jax.random.key(2), 3)
 FIRST, SECOND = [0, 5, 9], [12, 30]
 
@@ -26,7 +28,7 @@ def world(method):
     variables = hf.fit(
         jax.random.key(0), classifier, data, optax.adam(3e-2), 40, batch_size=16
     )
-    unlearner = METHODS[method](classifier)
+    unlearner = ROWS[method](classifier)
     state = unlearner.init(KEYS[0], variables, data)
     return data, unlearner, jax.jit(unlearner.unlearn), state
 
@@ -34,8 +36,8 @@ def world(method):
 @pytest.mark.parametrize("method", REMEMBERS)
 def test_full_data_answer_as_data_without_the_forgotten(method):
     data, _, unlearn, state = world(method)
-    rows = [[1], [2]] if method == "fiun_folded" else [FIRST, SECOND]
-    make = hf.forget_classes if method == "fiun_folded" else hf.forget_rows
+    rows = [[1], [2]] if method == "fiun_head_reassign" else [FIRST, SECOND]
+    make = hf.forget_classes if method == "fiun_head_reassign" else hf.forget_rows
     first = make(data, rows[0])
     state, _ = unlearn(KEYS[1], state, first)
     by_hand = unlearn(KEYS[2], state, make(data, rows[1]))
@@ -77,7 +79,7 @@ def test_rows_are_known_by_their_ids_in_any_order(method):
     np.testing.assert_array_equal(state.forgotten.gone, known)
 
 
-@pytest.mark.parametrize("method", ["neggrad_plus", "ssd", "fiun"])
+@pytest.mark.parametrize("method", ["neggrad_plus", "ssd", "fiun", "graph_fiun"])
 def test_under_scan_and_vmap(method):
     """The very requests of a loop, none of whose data were made to forget."""
     data, unlearner, unlearn, start = world(method)
@@ -100,6 +102,8 @@ def test_under_scan_and_vmap(method):
     # Adam divides by small numbers, and programs round as they like.
     chex.assert_trees_all_close(last, state, atol=2e-4, rtol=1e-4)
     np.testing.assert_array_equal(last.forgotten.gone, state.forgotten.gone)
+    if method in GRAPHS:
+        return  # Many graphs at once: see tests/inheritance/test_graph_fiun.py.
 
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
     keys = jax.random.split(KEYS[0], 2)
@@ -126,7 +130,7 @@ def test_rows_that_init_was_not_given_are_refused(method):
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ROWS)
 def test_padding_decides_nothing(method):
     data, _, unlearn, state = world(method)
     answers = [
@@ -138,7 +142,7 @@ def test_padding_decides_nothing(method):
     chex.assert_trees_all_close(*variables, atol=5e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ROWS)
 @pytest.mark.parametrize("is_jitted", [False, True])
 def test_requests_that_bring_only_their_own_examples(method, is_jitted):
     data, unlearner, unlearn, state = world(method)

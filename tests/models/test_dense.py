@@ -127,8 +127,8 @@ def test_methods_answer_as_for_the_same_model_of_flax(method):
 def test_the_head_alone_is_enough_for_fiun_and_pgu_warns_of_the_rest():
     data, variables = world()
     classifier = hf.from_functions(init, head_alone, description="own")
-    for preset in ("published", "repaired", "folded"):
-        hf.fiun(classifier, preset).init(KEY, variables, data)
+    for config in hf.fisher.PRESETS.values():
+        hf.fiun(classifier, config).init(KEY, variables, data)
     with pytest.warns(UserWarning, match="hf.pgu will not move Dense_0/kernel: .* own"):
         unlearner = hf.pgu(classifier, rounds=2)
         state = unlearner.init(KEY, variables, data)

@@ -9,7 +9,7 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
-from hyperforget_jax.inheritance import networks
+from hyperforget_jax.inheritance import builders
 from tests import toys
 
 KEY = jax.random.key(4)
@@ -35,17 +35,17 @@ def assert_disjoint(plan, names):
 )
 def test_shards_are_disjoint_and_cover_what_counts(sizes, gone):
     data = DATA.without(jnp.array(gone, jnp.int32))
-    table = networks.shards(KEY, data, sizes)
+    table = builders.shards(KEY, data, sizes)
     count = 240 - len(gone)
     np.testing.assert_array_equal(table.sum(axis=0), ~np.isin(range(240), gone))
     expected = count * np.array(sizes) / np.sum(sizes)
     assert np.abs(table.sum(axis=1) - expected).max() <= 1
-    np.testing.assert_array_equal(table, networks.shards(KEY, data, sizes))
+    np.testing.assert_array_equal(table, builders.shards(KEY, data, sizes))
 
 
 def test_shards_are_drawn():
     first, second = (
-        networks.shards(jax.random.key(seed), DATA, [1, 1]) for seed in (0, 1)
+        builders.shards(jax.random.key(seed), DATA, [1, 1]) for seed in (0, 1)
     )
     assert (first != second).any()
     # As good as any draw: no shard is a run of rows.
@@ -55,14 +55,14 @@ def test_shards_are_drawn():
 def test_shards_that_cannot_be_drawn_are_refused():
     for sizes in ([], [1, 0], [1, -2]):
         with pytest.raises(ValueError, match="sizes must be positive"):
-            networks.shards(KEY, DATA, sizes)
+            builders.shards(KEY, DATA, sizes)
     with pytest.raises(ValueError, match="4 examples are too few for 5 shards"):
-        networks.shards(KEY, DATA.without(jnp.arange(4, 240)), [1] * 5)
+        builders.shards(KEY, DATA.without(jnp.arange(4, 240)), [1] * 5)
 
 
 def test_the_small_federated_graph():
     plan = inheritance.federated_dag(KEY, DATA, sensitive=[1, 3])
-    assert plan.graph.levels() == (("d", "s"), ("r1",), ("r2",), ("r3", "r4"))
+    assert plan.graph.levels == (("d", "s"), ("r1",), ("r2",), ("r3", "r4"))
     half, whole = ("average", 0.5), ("dispatch", 1.0)
     assert edges(plan) == {
         ("d", "r1"): half,
@@ -93,7 +93,7 @@ def test_federated_averaging():
     names = ("server0", "client0.1", "client1.1", "client2.1", "server1")
     names += ("client0.2", "client1.2", "client2.2", "server2")
     assert plan.graph.names == names
-    assert plan.graph.levels() == (
+    assert plan.graph.levels == (
         names[:1],
         names[1:4],
         names[4:5],
@@ -126,7 +126,7 @@ def test_federated_averaging():
 
 def test_the_deep_federated_graph():
     plan = inheritance.federated_chain(KEY, DATA, length=25)
-    assert len(plan.graph.nodes) == 50 and len(plan.graph.levels()) == 26
+    assert len(plan.graph.nodes) == 50 and len(plan.graph.levels) == 26
     np.testing.assert_array_equal(plan.rows.sum(axis=0), 1)
     assert set(plan.rows.sum(axis=1)) <= {4, 5}
     shown = edges(plan)
@@ -143,7 +143,7 @@ def test_the_deep_federated_graph():
 
 def test_data_parallel_training():
     plan = inheritance.data_parallel(KEY, DATA, workers=3, rounds=2)
-    assert plan.graph.levels() == (
+    assert plan.graph.levels == (
         ("u1", "u2", "u3"),
         ("u0",),
         ("v1", "v2", "v3"),
@@ -165,7 +165,7 @@ def test_classes_are_added_one_by_one():
     plan = inheritance.incremental(KEY, DATA, length=4, first_classes=1, num_classes=4)
     known = [plan.graph.node(f"u{step}").classes for step in range(4)]
     assert known == [(0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)]
-    assert plan.graph.levels() == (("u0",), ("u1",), ("u2",), ("u3",))
+    assert plan.graph.levels == (("u0",), ("u1",), ("u2",), ("u3",))
     assert {e.kind for e in plan.graph.edges} == {"incremental"}
     assert plan.rows.sum(axis=0).max() == 1
     # The last class came last, and whoever is asked to forget it is its root.
@@ -178,7 +178,7 @@ def test_a_long_incremental_chain():
     y = np.random.default_rng(0).permutation(1800) % 10
     data = data._replace(y=jnp.asarray(y, jnp.int32))
     plan = inheritance.incremental(KEY, data, length=30)
-    assert len(plan.graph.levels()) == 30
+    assert len(plan.graph.levels) == 30
     known = [plan.graph.node(f"u{step}").classes for step in range(30)]
     assert known[0] == tuple(range(7)) and known[-1] == tuple(range(10))
     assert all(set(a) <= set(b) for a, b in zip(known, known[1:], strict=False))
@@ -197,7 +197,7 @@ def test_a_long_incremental_chain():
 
 def test_a_transfer_learning_star():
     plan = inheritance.transfer(KEY, DATA, children=2, frozen=["Dense_0"])
-    assert plan.graph.levels() == (("u0",), ("t1", "t2"))
+    assert plan.graph.levels == (("u0",), ("t1", "t2"))
     np.testing.assert_array_equal(plan.rows.sum(axis=0), 1)
     assert plan.rows.sum(axis=1).tolist() == [120, 60, 60]
     for edge in plan.graph.edges:

@@ -43,7 +43,7 @@ class WithoutTest(chex.TestCase):
         )
         # (10 * 4 - 4 * 2) / 6 and (10 * 1 - 4 * 0.5) / 6.
         np.testing.assert_allclose(got.values["w"], [32 / 6, 8 / 6], rtol=1e-6)
-        assert got.mass == 6 and got.mass.dtype == jnp.float32
+        assert got.total_weight == 6 and got.total_weight.dtype == jnp.float32
 
     @chex.variants(with_jit=True, without_jit=True)
     def test_what_would_be_negative_is_zero(self):
@@ -60,7 +60,7 @@ class WithoutTest(chex.TestCase):
             got = self.variant(hf.fisher.without)(
                 whole, made([2.0, 1.0], 10), jnp.array(weight)
             )
-            assert got.mass == 0 and got.values["w"].tolist() == [0, 0]
+            assert got.total_weight == 0 and got.values["w"].tolist() == [0, 0]
 
 
 @hypothesis.given(rows=rows, scale=st.integers(1, 3))
@@ -73,7 +73,7 @@ def test_equals_the_fisher_of_the_rest(rows, scale):
     share = exact(forget)
     rest = exact(data._replace(weight=jnp.where(gone, 0, weight)))
     got = without(exact(data), share, forget.weight)
-    assert got.mass == rest.mass == np.sum(np.asarray(weight)[~gone])
+    assert got.total_weight == rest.total_weight == np.sum(np.asarray(weight)[~gone])
     # A difference of float32 sums: errors are relative to the whole, not to the rest.
     atol = 1e-5 * float(jnp.max(exact(data).values["Dense_0"]["kernel"]))
     chex.assert_trees_all_close(got.values, rest.values, rtol=1e-4, atol=atol)
@@ -83,7 +83,7 @@ def test_whole_minibatches_are_taken_out_exactly():
     head, tail = DATA.take(jnp.arange(8)), DATA.take(jnp.arange(8, 40))
     share = batched(head)
     got = without(batched(DATA), share, head.weight)
-    assert got.mass == 4 and got.batch_size == 8
+    assert got.total_weight == 4 and got.batch_size == 8
     # A fifth of a float32 sum is taken away.
     chex.assert_trees_all_close(got, batched(tail), rtol=1e-4, atol=1e-8)
 
@@ -116,7 +116,7 @@ def test_minibatches_are_counted_by_rows_and_not_by_weight(weight, gone):
     share, _ = by_numpy(weight, gone)
     got = without(batched(data), batched(forget), forget.weight)
     left = count - np.count_nonzero(weight[gone]) / 8
-    assert got.mass == left >= 0
+    assert got.total_weight == left >= 0
     expected = jax.tree.map(
         lambda d, f: np.maximum(d * count - f * (count - left), 0) / max(left, 1 / 8),
         whole,
@@ -132,7 +132,7 @@ def test_minibatches_are_counted_by_rows_and_not_by_weight(weight, gone):
 def test_less_than_a_minibatch_counts_as_a_share_of_one():
     whole, share = batched(DATA), batched(DATA.take(jnp.arange(8)))
     got = without(whole, share, jnp.array([0, 3, 0, 1]))
-    assert got.mass == 4.75
+    assert got.total_weight == 4.75
     expected = jax.tree.map(
         lambda d, f: np.maximum(5 * np.float64(d) - 0.25 * np.float64(f), 0) / 4.75,
         whole.values,

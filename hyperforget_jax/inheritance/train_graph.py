@@ -1,4 +1,4 @@
-"""Training a network: level by level, the models of one level as one population."""
+"""Train a network: level by level, the models of one level as one population."""
 
 import dataclasses
 import functools
@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hyperforget_jax import checks, fisher, trees
+from hyperforget_jax import checks, trees
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Examples, Variables
-from hyperforget_jax.inheritance.graph import Graph
-from hyperforget_jax.inheritance.nodes import Edge, Models, Node
+from hyperforget_jax.inheritance.graph import Edge, Graph, Node
+from hyperforget_jax.inheritance.graph_fiun import by_architecture
 from hyperforget_jax.inheritance.plans import Plan
-from hyperforget_jax.inheritance.stacking import check_frozen
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.models.head import find_head, hand_down
 from hyperforget_jax.training import fit_population
@@ -33,31 +32,50 @@ def train(
     plan: Plan,
     optimizer: optax.GradientTransformation,
     steps: int,
-    **options: Any,
-) -> Graph:
-    """Trains one network: :func:`train_networks` of one plan and one key.
+    *,
+    batch_size: int = 64,
+    columns: Mapping[str, Sequence[int]] | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+    mesh: jax.sharding.Mesh | None = None,
+) -> tuple[Graph, dict[str, Variables]]:
+    """Train one network: :func:`train_networks` of one plan and one key.
 
     Args:
         key: a typed key, consumed.
-        classifier: the model, or one by architecture.
+        classifier: as for :func:`train_networks`, like all that follow.
         data: the training examples of the plan, ``[N]``.
         plan: who sees what and inherits from whom.
         optimizer: any optax optimiser; begun anew at every node.
         steps: minibatches a node.
-        **options: as for :func:`train_networks`.
+        batch_size: rows a minibatch.
+        columns: by architecture, the class of each column of its head.
+        directory: where to keep the state of the run.
+        progress: whether to show a progress bar a level.
+        mesh: with a ``population`` axis.
 
     Returns:
-        The graph, with models.
+        The graph, its nodes with the seed they were drawn from, and stacked models by
+        architecture, leaves ``[M, ...]``.
     """
     checks.check_key(key)
-    (graph,) = train_networks(
-        key[None], classifier, data, [plan], optimizer, steps, **options
+    (stacked,) = train_networks(
+        key[None],
+        classifier,
+        data,
+        [plan],
+        optimizer,
+        steps,
+        batch_size=batch_size,
+        columns=columns,
+        directory=directory,
+        progress=progress,
+        mesh=mesh,
     )
     # Other draws make other models, and other ids.
     seed = zlib.crc32(np.asarray(jax.random.key_data(key)).tobytes())
-    nodes = tuple(dataclasses.replace(node, seed=seed) for node in graph.nodes)
-    graph = dataclasses.replace(graph, nodes=nodes)
-    return jax.tree.map(lambda leaf: leaf[0], graph)
+    nodes = tuple(dataclasses.replace(node, seed=seed) for node in plan.graph.nodes)
+    return dataclasses.replace(plan.graph, nodes=nodes), trees.take(stacked, 0)
 
 
 def train_networks(
@@ -73,8 +91,8 @@ def train_networks(
     directory: str | Path | None = None,
     progress: bool = True,
     mesh: jax.sharding.Mesh | None = None,
-) -> list[Graph]:
-    """Trains networks of one shape: level by level, all seeds and all plans at once.
+) -> list[dict[str, Variables]]:
+    """Train networks of one shape: level by level, all seeds and all plans at once.
 
     A node starts from the weighted mean of its parents' variables, normalisation
     statistics included, or afresh if it has none; a node without rows is that mean.
@@ -84,7 +102,7 @@ def train_networks(
     handed down, and of the head the columns of the same classes; the rest is fresh.
 
     A node is drawn from its seed's key and its name alone, whatever the plan: a network
-    and its gold standard differ in their rows only.
+    and its retrained counterpart differ in their rows only.
 
     Args:
         keys: typed keys, ``[S]``, one a seed.
@@ -102,7 +120,7 @@ def train_networks(
         mesh: with a ``population`` axis, as for ``fit_population``.
 
     Returns:
-        A graph for each plan, leaves of its models ``[S, M, ...]``.
+        For each plan stacked models by architecture, leaves ``[S, M, ...]``.
 
     Raises:
         TypeError, ValueError: plans of other shapes or other data, an architecture
@@ -118,7 +136,7 @@ def train_networks(
     )
     _check_inheritance(graph, classifiers, columns, data)
     trained: dict[str, Variables] = {}
-    for level, names in enumerate(graph.levels()):
+    for level, names in enumerate(graph.levels):
         for group in _groups(graph, names):
             members = [
                 (plan, seed, name)
@@ -173,23 +191,18 @@ def train_networks(
                 starts = jax.tree.map(np.asarray, population.variables)
             trained |= _split(starts, group, len(plans), keys.shape[0])
 
-    def models_of(plan: int) -> dict[str, Models]:
+    def models_of(plan: int) -> dict[str, Variables]:
         return {
-            architecture: Models(
-                jax.tree.map(
-                    lambda *leaves: jnp.asarray(
-                        np.stack([leaf[plan] for leaf in leaves], axis=1)
-                    ),
-                    *[trained[name] for name in graph.rows(architecture)],
-                )
+            architecture: jax.tree.map(
+                lambda *leaves: jnp.asarray(
+                    np.stack([leaf[plan] for leaf in leaves], axis=1)
+                ),
+                *[trained[name] for name in graph.rows(architecture)],
             )
             for architecture in graph.architectures
         }
 
-    return [
-        Graph(models_of(index), plan.graph.nodes, plan.graph.edges)
-        for index, plan in enumerate(plans)
-    ]
+    return [models_of(index) for index in range(len(plans))]
 
 
 def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
@@ -203,8 +216,7 @@ def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
             raise ValueError(
                 "plans must have the same nodes and edges: train others by themselves."
             )
-        if not np.array_equal(plan.labels, data.y):
-            raise ValueError("data are not those of the plan: their labels differ.")
+        plan.check_data(data)
         blank = plan.rows.any(axis=1) != first.rows.any(axis=1)
         if blank.any():
             name = first.graph.names[int(blank.argmax())]
@@ -231,7 +243,7 @@ def _check_inheritance(graph, classifiers, columns, data) -> None:
         of_parent, of_child = (
             graph.node(name).architecture for name in (edge.parent, edge.child)
         )
-        check_frozen(edge, shapes[of_child])
+        _check_frozen(edge, shapes[of_child])
         if of_parent != of_child and not {of_parent, of_child} <= set(columns or {}):
             raise ValueError(
                 f"{edge.parent} -> {edge.child} goes from the architecture "
@@ -324,9 +336,9 @@ def weighted_sum(edges: Sequence[Edge], variables: Sequence[Variables]) -> Varia
     return jax.tree.map(mean, *variables)
 
 
-def _concatenate(trees: Sequence[Variables]) -> Variables:
+def _concatenate(parts: Sequence[Variables]) -> Variables:
     # The masks that came along are put right afterwards.
-    bare = [{k: v for k, v in tree.items() if k != OUTPUT_MASK} for tree in trees]
+    bare = [{k: v for k, v in tree.items() if k != OUTPUT_MASK} for tree in parts]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *bare)
 
 
@@ -338,11 +350,8 @@ def _training(optimizer: optax.GradientTransformation, frozen: tuple[str, ...]):
         return optimizer
 
     def label(params):
-        still = fisher.overlay(
-            jax.tree.map(lambda _: "trained", params),
-            jax.tree.map(lambda _: "frozen", fisher.restrict(params, frozen)),
-        )
-        return still
+        still = jax.tree.map(lambda _: "frozen", trees.restrict(params, frozen))
+        return trees.overlay(jax.tree.map(lambda _: "trained", params), still)
 
     return optax.multi_transform(
         {"trained": optimizer, "frozen": optax.set_to_zero()}, label
@@ -358,17 +367,11 @@ def _evaluating(classifier: Classifier) -> Classifier:
     return classifier._replace(apply_train=apply_train)
 
 
-def by_architecture(
-    graph: Graph, classifier: Classifier | Mapping[str, Classifier]
-) -> Mapping[str, Classifier]:
-    """The classifiers by architecture.
-
-    Raises:
-        ValueError: an architecture without classifier.
-    """
-    if isinstance(classifier, Classifier):
-        return dict.fromkeys(graph.architectures, classifier)
-    missing = sorted(set(graph.architectures) - set(classifier))
-    if missing:
-        raise ValueError(f"classifier has nothing for the architectures {missing}.")
-    return classifier
+def _check_frozen(edge: Edge, variables: Any) -> None:
+    paths = trees.leaf_paths(variables["params"])
+    for frozen in edge.frozen:
+        if not any(trees.leads_to(frozen, path) for path in paths):
+            raise ValueError(
+                f"{edge.parent} -> {edge.child} freezes {frozen!r}, which {edge.child} "
+                f"does not have; its parameters are {', '.join(paths)}."
+            )

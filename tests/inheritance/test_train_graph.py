@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax import inheritance
+from hyperforget_jax import inheritance, trees
 from hyperforget_jax.inheritance import Edge, Plan
 from hyperforget_jax.models.head import centre_head
 from tests import toys
@@ -41,13 +41,9 @@ def train_networks(plans, classifier, keys=KEYS[:1], data=DATA, **options):
     )
 
 
-def seed(graph, index):
-    return jax.tree.map(lambda leaf: leaf[index], graph)
-
-
 @functools.cache
 def world():
-    """A network with BatchNorm and its gold standard, two seeds.
+    """A network with BatchNorm and the same retrained, two seeds.
 
     ``d`` and ``s`` never see class 1; ``r`` goes on from their mean, ``still`` from
     ``d`` with a frozen backbone, and nobody trains ``mean``.
@@ -94,14 +90,14 @@ def key_of(index, name):
 
 
 def assert_trained_alone(which, index, name, start):
-    _, plans, graphs = world()
+    _, plans, models = world()
     plan = plans[which]
     known = plan.graph.node(name).classes
     start = {**start, "output_mask": ~jnp.isin(jnp.arange(4), jnp.array(known))}
     weight = jnp.asarray(plan.rows[plan.graph.names.index(name)], jnp.int32)
     # Batched products sum in another order, and 15 steps carry that on.
     chex.assert_trees_all_close(
-        seed(graphs[which], index).variables(name),
+        plan.graph.take(trees.take(models[which], index), name),
         alone()(key_of(index, name), start, weight),
         rtol=1e-3,
         atol=2e-5,
@@ -115,10 +111,16 @@ def test_a_node_without_parents_is_a_fit_of_its_own():
         assert_trained_alone(which, index, name, start)
 
 
-def mean_of(graph, *parents):
+def of(which, index, name):
+    """One node's variables of one plan and seed."""
+    _, plans, models = world()
+    return plans[which].graph.take(trees.take(models[which], index), name)
+
+
+def mean_of(which, index, *parents):
     """A quarter of the first and three of the second, without their masks."""
     bare = [
-        {k: v for k, v in graph.variables(p).items() if k != "output_mask"}
+        {k: v for k, v in of(which, index, p).items() if k != "output_mask"}
         for p in parents
     ]
     assert (bare[0]["batch_stats"]["BatchNorm_0"]["mean"] != 0).any()
@@ -128,66 +130,55 @@ def mean_of(graph, *parents):
 @pytest.mark.parametrize(("which", "index"), [(0, 0), (0, 1), (1, 0)])
 def test_a_child_goes_on_from_the_mean_of_its_parents(which, index):
     """Normalisation statistics are averaged like weights."""
-    graph = seed(world()[2][which], index)
-    assert_trained_alone(which, index, "r", mean_of(graph, "d", "s"))
+    assert_trained_alone(which, index, "r", mean_of(which, index, "d", "s"))
 
 
 def test_a_node_without_rows_is_the_mean_of_its_parents():
-    for graphs in world()[2]:
-        graph = seed(graphs, 1)
-        found = dict(graph.variables("mean"))
-        assert graph.node("mean").data == ""
+    for which, plan in enumerate(world()[1]):
+        found = dict(of(which, 1, "mean"))
+        assert plan.graph.node("mean").data == ""
         np.testing.assert_array_equal(
-            found.pop("output_mask"), graph.variables("r")["output_mask"]
+            found.pop("output_mask"), of(which, 1, "r")["output_mask"]
         )
         # Two products and a sum.
-        chex.assert_trees_all_close(
-            found, mean_of(graph, "d", "r"), rtol=1e-6, atol=1e-7
-        )
+        expected = mean_of(which, 1, "d", "r")
+        chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_a_node_is_drawn_from_its_name_whatever_the_plan():
-    _, plans, (original, gold) = world()
+    _, plans, (original, _) = world()
     for index in range(2):
-        one, other = seed(original, index), seed(gold, index)
-        for name in one.names:
-            pair = [graph.variables(name) for graph in (one, other)]
+        for name in plans[0].graph.names:
+            pair = [of(which, index, name) for which in (0, 1)]
             assert jax.tree.structure(pair[0]) == jax.tree.structure(pair[1])
             same = jax.tree.map(lambda a, b: bool((a == b).all()), *pair)
             # d and s never saw the class, and inherit from nobody.
             assert all(jax.tree.leaves(same)) == (name in ("d", "s"))
-    kernel = original.models["default"].variables["params"]["Dense_0"]["kernel"]
+    kernel = original["default"]["params"]["Dense_0"]["kernel"]
     assert kernel.shape[:2] == (2, 5) and (kernel[0] != kernel[1]).any()
-    assert gold.nodes == plans[1].graph.nodes
 
 
 def test_heads_are_masked_to_the_known_classes():
-    classifier, _, (original, gold) = world()
+    classifier, plans, _ = world()
     apply = jax.jit(classifier.apply)
-    for graph in (seed(original, 0), seed(gold, 0)):
-        for name in graph.names:
-            variables = graph.variables(name)
+    for which, plan in enumerate(plans):
+        for name in plan.graph.names:
+            variables = of(which, 0, name)
             known = np.flatnonzero(~np.asarray(variables["output_mask"])).tolist()
-            assert tuple(known) == graph.node(name).classes
+            assert tuple(known) == plan.graph.node(name).classes
             found = np.asarray(apply(variables, DATA.x)).argmax(axis=1)
             assert set(found.tolist()) <= set(known)
-    assert gold.node("r").classes == gold.node("mean").classes == (0, 2, 3)
+    original, retrained = (plan.graph for plan in plans)
+    assert retrained.node("r").classes == retrained.node("mean").classes == (0, 2, 3)
     assert original.node("d").classes == (0, 2, 3)
     assert original.node("mean").classes == (0, 1, 2, 3)
 
 
 def test_what_is_frozen_does_not_move_by_a_bit():
-    graph = seed(world()[2][0], 0)
-    parent, child = graph.variables("d"), graph.variables("still")
+    parent, child = of(0, 0, "d"), of(0, 0, "still")
     chex.assert_trees_all_equal(child["batch_stats"], parent["batch_stats"])
-    moved = {
-        "/".join(str(key.key) for key in path): bool((a != b).any())
-        for (path, a), b in zip(
-            jax.tree.leaves_with_path(child["params"]),
-            jax.tree.leaves(parent["params"]),
-            strict=True,
-        )
-    }
+    before, after = (trees.by_path(each["params"]) for each in (parent, child))
+    moved = {path: bool((after[path] != leaf).any()) for path, leaf in before.items()}
     assert moved == {
         "Dense_0/kernel": False,
         "Dense_0/bias": False,
@@ -204,18 +195,18 @@ COLUMNS = {"wide": (0, 1, 2, 3), "narrow": (3, 1, 0)}
 
 @functools.cache
 def heads_of_two_widths():
-    """A wide root and a narrow child, with Fishers."""
+    """``(classifiers, plan, graph, models, config)``: a wide root, a narrow child."""
     narrow = hf.from_linen(hf.models.MLP((5,), 3))
     classifiers = {
         "wide": toys.perceptron(),
-        "narrow": inheritance.widen(narrow, COLUMNS["narrow"], 4),
+        "narrow": hf.models.widen(narrow, COLUMNS["narrow"], 4),
     }
     place = np.random.default_rng(0).permutation(160) % 2
     seen = {"u0": place == 0, "t1": (place == 1) & (Y != 2)}
     edges = [Edge("u0", "t1", "transfer", frozen=("Dense_0",))]
     kinds = {"u0": "wide", "t1": "narrow"}
     plan = Plan.create(DATA, seen, edges, architectures=kinds)
-    graph = inheritance.train(
+    graph, models = inheritance.train(
         KEYS[0],
         classifiers,
         DATA,
@@ -226,13 +217,8 @@ def heads_of_two_widths():
         progress=False,
         columns=COLUMNS,
     )
-    rule = inheritance.rule("repaired", batch_size=BATCH, alpha=0.02)
-    return (
-        classifiers,
-        plan,
-        rule,
-        inheritance.register(graph, classifiers, DATA, plan, rule, columns=COLUMNS),
-    )
+    config = hf.fisher.FIUnConfig(batch_size=BATCH, alpha=0.02)
+    return classifiers, plan, graph, models, config
 
 
 def accuracy(classifier, variables, classes):
@@ -248,8 +234,9 @@ def likelihood(classifier, variables, label):
 
 
 def test_heads_of_different_width_are_handed_down_by_class():
-    classifiers, _, _, graph = heads_of_two_widths()
-    parent, child = graph.variables("u0"), graph.variables("t1")
+    classifiers, _, graph, models, _ = heads_of_two_widths()
+    parent, child = (graph.take(models, name) for name in ("u0", "t1"))
+    assert {node.seed for node in graph.nodes} != {0}
     assert child["params"]["Dense_1"]["kernel"].shape == (5, 3)
     chex.assert_trees_all_equal(child["params"]["Dense_0"], parent["params"]["Dense_0"])
     assert child["output_mask"].shape == (4,)
@@ -267,41 +254,47 @@ def test_heads_of_different_width_are_handed_down_by_class():
 
 
 def test_a_graph_of_heads_of_different_width_forgets_at_every_node():
-    classifiers, plan, rule, graph = heads_of_two_widths()
-    request = hf.forget_classes(DATA, [1])
-    assert plan.roots(request) == ("u0",)
-    asked = {"u0": plan.request_at(request, "u0")}
-    after, infos = inheritance.unlearn(
-        KEYS[1], graph, classifiers, asked, rule, columns=COLUMNS
-    )
+    classifiers, plan, graph, models, config = heads_of_two_widths()
+    asked = plan.requests(hf.forget_classes(DATA, [1]))
+    assert tuple(asked) == ("u0",)
+
+    def answered(config):
+        unlearner = inheritance.fiun(graph, classifiers, config, columns=COLUMNS)
+        state = jax.jit(unlearner.init)(KEYS[1], models, plan.data(DATA))
+        return state, *jax.jit(unlearner.unlearn)(KEYS[1], state, asked)
+
+    before, after, info = answered(config)
     for name in ("u0", "t1"):
         model = classifiers[graph.node(name).architecture]
-        before = likelihood(model, graph.variables(name), 1)
-        assert before > 0.9
+        known = likelihood(model, graph.take(models, name), 1)
+        assert known > 0.9
         # A toy that errs nowhere is not forgotten as digits are, but it does forget.
-        assert likelihood(model, after.variables(name), 1) < before
-    assert (infos["narrow"].dampened > 0).all() and (infos["wide"].dampened > 0).all()
+        assert likelihood(model, graph.take(after.variables, name), 1) < known
+        held = [
+            graph.take(state.fisher, name).total_weight for state in (before, after)
+        ]
+        assert held[0] - held[1] == plan.rows[graph.names.index(name), Y == 1].sum()
+    assert all((of.dampened > 0).all() for of in info.update.values())
     # Of the narrow head the column of class 1, which is its second, and no other.
     old, new = (
         centre_head(
-            graph.variables("t1")["params"], "Dense_1", jnp.array([True, False, True])
+            graph.take(models, "t1")["params"],
+            "Dense_1",
+            jnp.array([True, False, True]),
         ),
-        after.variables("t1")["params"],
+        graph.take(after.variables, "t1")["params"],
     )
     change = np.abs(new["Dense_1"]["kernel"] - old["Dense_1"]["kernel"])
     # Centring alone is done twice in float32.
     np.testing.assert_array_equal(change.max(axis=0) > 1e-5, [False, True, False])
 
-    folded = inheritance.rule("folded")
-    after, _ = inheritance.unlearn(
-        KEYS[1], graph, classifiers, asked, folded, columns=COLUMNS
-    )
-    for name, kept in (("u0", [0, 2, 3]), ("t1", [0, 3])):
+    _, after, _ = answered(hf.fisher.HEAD_REASSIGN)
+    for place, (name, kept) in enumerate((("u0", [0, 2, 3]), ("t1", [0, 3]))):
         model = classifiers[graph.node(name).architecture]
-        assert accuracy(model, graph.variables(name), [1]) > 0.9
-        assert accuracy(model, after.variables(name), [1]) == 0
-        assert accuracy(model, after.variables(name), kept) > 0.9
-        assert 1 not in after.node(name).classes
+        assert accuracy(model, graph.take(models, name), [1]) > 0.9
+        assert accuracy(model, graph.take(after.variables, name), [1]) == 0
+        assert accuracy(model, graph.take(after.variables, name), kept) > 0.9
+        assert after.forgotten.classes[place].tolist() == [False, True, False, False]
 
 
 def test_a_stopped_run_is_gone_on_with_to_the_bit(tmp_path):

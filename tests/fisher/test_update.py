@@ -1,4 +1,4 @@
-"""Rules: presets, what they refuse, and what folding and renewing mean."""
+"""FIUn's config and presets; redistributing and reinitialising columns."""
 
 import dataclasses
 import functools
@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax import inheritance
-from hyperforget_jax.inheritance import Head, Impression, Rule, rule, update
+from hyperforget_jax.fisher import (
+    HEAD_REASSIGN,
+    PRESETS,
+    PUBLISHED,
+    REPAIRED,
+    FIUnConfig,
+    ForgetStatistics,
+    update,
+)
+from hyperforget_jax.models.head import Head
 
 HEAD = Head("Dense_0", (0, 1, 2, 3))
 RANDOM = np.random.default_rng(2)
@@ -49,7 +57,11 @@ def centred_among(left):
     )
 
 
-def impression(level, sign=1.0, asked=(1,)):
+def reassign(**changes):
+    return dataclasses.replace(HEAD_REASSIGN, **changes)
+
+
+def statistics(level, sign=1.0, asked=(1,)):
     """What a root says of class 1: its features are those that the class looks for."""
     kernel, bias = centred()
     classes = np.isin(np.arange(4), asked)
@@ -60,7 +72,7 @@ def impression(level, sign=1.0, asked=(1,)):
     levels[1] = level
     mass = np.where(classes, 6.0, 0.0)
     parts = (mass, answers, features, levels)
-    return Impression(
+    return ForgetStatistics(
         None, jnp.asarray(classes), *(jnp.asarray(part, jnp.float32) for part in parts)
     )
 
@@ -71,36 +83,38 @@ def known(sign=1.0):
     return sign * kernel[:, 1] @ kernel[:, 1] + bias[1]
 
 
-apply = jax.jit(lambda found, how: update(VARIABLES, None, found, FRESH, how, HEAD))
+@functools.partial(jax.jit, static_argnums=1)
+def apply(found, config):
+    return update(VARIABLES, None, found, FRESH, config, HEAD)
 
 
 def test_presets_are_what_they_are_said_to_be():
-    assert rule() == rule("folded") == inheritance.PRESETS["folded"]
-    published = rule("published")
-    assert published.estimator == "batch_gradient" and published.scope == "head"
-    assert published.alpha == published.strength == 1
-    assert not (published.shares or published.match or published.centre)
-    preset = inheritance.PRESETS["repaired"]
-    repaired = rule("repaired", alpha=0.9, merge="sum")
-    assert repaired == dataclasses.replace(preset, alpha=0.9, merge="sum") != preset
-    assert repaired.scope == "all" and repaired.only_columns and not repaired.renew
-    assert rule("folded").renew and rule("folded").scope == "none"
+    assert REPAIRED == FIUnConfig() and set(PRESETS.values()) == {
+        PUBLISHED,
+        REPAIRED,
+        HEAD_REASSIGN,
+    }
+    assert PUBLISHED.estimator == "batch_gradient" and PUBLISHED.scope == "head"
+    assert PUBLISHED.alpha == PUBLISHED.strength == 1
+    assert not (PUBLISHED.by_share or PUBLISHED.match_trace or PUBLISHED.centre_head)
+    assert REPAIRED.scope == "all" and REPAIRED.columns_only
+    assert not REPAIRED.reinitialise and not REPAIRED.redistributes
+    assert HEAD_REASSIGN.reinitialise and HEAD_REASSIGN.scope == "none"
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"preset": "fixed"}, ValueError, "preset must be one of .*'published'.*'fix"),
         ({"scope": "tail"}, ValueError, "scope must be one of .*got 'tail'"),
         ({"estimator": "exact"}, ValueError, "estimator must be one of .*got 'exact'"),
-        ({"merge": "min"}, ValueError, "merge must be one of .*got 'min'"),
-        ({"fold": -0.1}, ValueError, "fold must not be negative, got fold=-0.1"),
-        ({"fold": float("nan")}, ValueError, "fold must not be negative"),
+        ({"redistribution": -0.1}, ValueError, "must not be negative.*=-0.1"),
+        ({"redistribution": float("nan")}, ValueError, "must not be negative"),
         ({"beta": 1}, TypeError, "beta"),
+        ({"scope": "none"}, ValueError, "does nothing: scope='none'"),
         (
-            {"preset": "repaired", "estimator": "batch_gradient"},
+            {"estimator": "batch_gradient"},
             ValueError,
-            "shares=True needs estimator='per_example'",
+            "by_share=True needs estimator='per_example'",
         ),
         *[
             ({name: value}, ValueError, f"{name} must be positive, got {name}={value}")
@@ -112,39 +126,26 @@ def test_presets_are_what_they_are_said_to_be():
     ],
     ids=str,
 )
-def test_malformed_rules_are_refused(options, error, message):
+def test_malformed_configs_are_refused(options, error, message):
     with pytest.raises(error, match=message):
-        rule(**options)
-
-
-def test_numbers_are_leaves_and_choices_are_not():
-    made = rule("repaired", alpha=0.125, fold=0.5)
-    numbers = ("alpha", "strength", "deep_alpha", "deep_strength", "fold")
-    for name in numbers:
-        doubled = jax.tree.map(lambda leaf: 2 * leaf, made)
-        assert getattr(doubled, name) == 2 * getattr(made, name)
-    assert jax.tree.structure(rule("repaired")) == jax.tree.structure(
-        rule("repaired", alpha=2.0, strength=0.1)
-    )
-    assert jax.tree.structure(rule("repaired")) != jax.tree.structure(
-        rule("repaired", scope="head")
-    )
-    assert isinstance(jax.tree.map(lambda leaf: 2 * leaf, rule()), Rule)
+        FIUnConfig(**options)
 
 
 def test_a_sweep_over_numbers_is_a_vmap():
-    found = impression(known())
-    folds = jnp.array([0.1, 0.3, 2.0])
+    found = statistics(known())
+    amounts = jnp.array([0.1, 0.3, 2.0])
 
-    def answer(fold):
-        return apply(found, rule("folded", fold=fold, renew=False))
+    @jax.jit
+    def answer(amount):
+        config = reassign(redistribution=amount, reinitialise=False)
+        return update(VARIABLES, None, found, FRESH, config, HEAD)
 
-    together = jax.vmap(answer)(folds)
-    for place, fold in enumerate(folds):
+    together = jax.vmap(answer)(amounts)
+    for place, amount in enumerate(amounts):
         # Batched products sum in another order.
         chex.assert_trees_all_close(
             jax.tree.map(lambda leaf, at=place: leaf[at], together),
-            answer(fold),
+            answer(amount),
             rtol=1e-5,
             atol=1e-6,
         )
@@ -153,11 +154,11 @@ def test_a_sweep_over_numbers_is_a_vmap():
 
 
 @pytest.mark.parametrize("share", [1.0, 0.4, 1.7])
-def test_folding_adds_the_column_to_those_that_are_resembled(share):
+def test_redistribution_adds_the_column_to_those_that_are_resembled(share):
     """NumPy, from the definition; ``share`` is how well the root knew the class."""
     kernel, bias = centred()
     changed, info = apply(
-        impression(known() / share), rule("folded", fold=0.3, renew=False)
+        statistics(known() / share), reassign(redistribution=0.3, reinitialise=False)
     )
     held = min(share, 1)
     # The requested class is not answered, and what is left sums to one already.
@@ -175,8 +176,8 @@ def test_folding_adds_the_column_to_those_that_are_resembled(share):
 def test_answers_are_shared_among_classes_that_stay():
     """Class 2 is asked for too: what resembled it goes to the others in proportion."""
     kernel, base = centred()[0], centred_among([0, 3])[0]
-    found = impression(known(), asked=(1, 2))
-    changed, _ = apply(found, rule("folded", fold=1.0, renew=False))
+    found = statistics(known(), asked=(1, 2))
+    changed, _ = apply(found, reassign(redistribution=1.0, reinitialise=False))
     answers = np.array([0.2, 0.0, 0.0, 0.1]) / 0.3
     np.testing.assert_allclose(
         changed["params"]["Dense_0"]["kernel"],
@@ -187,19 +188,21 @@ def test_answers_are_shared_among_classes_that_stay():
 
 
 @pytest.mark.parametrize(("level", "sign"), [(3.0, -1.0), (-2.0, 1.0), (0.0, 1.0)])
-def test_nothing_is_folded_where_the_class_is_not_held(level, sign):
+def test_nothing_is_redistributed_where_the_class_is_not_held(level, sign):
     """A negative logit at the model, or a root that did not know the class itself."""
     assert sign > 0 or known(sign) < 0
     kernel, bias = centred_among([0, 2, 3])
-    changed, info = apply(impression(level, sign), rule("folded", fold=9, renew=False))
+    changed, info = apply(
+        statistics(level, sign), reassign(redistribution=9, reinitialise=False)
+    )
     assert not info.held.any()
     got = changed["params"]["Dense_0"]
     np.testing.assert_allclose(got["kernel"], kernel, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(got["bias"], bias, rtol=1e-5, atol=1e-6)
 
 
-def test_renewing_alone_is_a_mask_with_a_fresh_column_behind():
-    changed, _ = apply(impression(known()), rule("folded", fold=0.0))
+def test_reinitialising_alone_is_a_mask_with_a_fresh_column_behind():
+    changed, _ = apply(statistics(known()), reassign(redistribution=0.0))
     assert changed["output_mask"].tolist() == [False, True, False, False]
     x = jnp.float32(RANDOM.normal(size=(30, 5)))
     masked = {**VARIABLES, "output_mask": changed["output_mask"]}
@@ -220,7 +223,7 @@ def test_renewing_alone_is_a_mask_with_a_fresh_column_behind():
 def test_masks_that_were_there_stay_and_inputs_are_not_altered():
     before = {**VARIABLES, "output_mask": np.array([False, False, False, True])}
     copy = jax.tree.map(np.array, before)
-    changed, _ = update(before, None, impression(known()), FRESH, rule(), HEAD)
+    changed, _ = update(before, None, statistics(known()), FRESH, HEAD_REASSIGN, HEAD)
     assert changed["output_mask"].tolist() == [False, True, False, True]
     chex.assert_trees_all_equal(before, copy)
 
@@ -229,7 +232,7 @@ def test_fresh_columns_are_drawn_from_the_key():
     data = hf.data.examples(
         np.float32(RANDOM.normal(size=(40, 5))), np.int32(np.arange(40) % 4)
     )
-    unlearner = hf.fiun(MODEL, "folded")
+    unlearner = hf.fiun(MODEL, HEAD_REASSIGN)
     state = unlearner.init(jax.random.key(0), VARIABLES, data)
     answer = jax.jit(unlearner.unlearn)
     request = hf.forget_classes(data, [1])

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hyperforget_jax as hf
 from hyperforget_jax import checkpointing
-from hyperforget_jax.inheritance import Graph, Models, Node, load, save
-from tests.inheritance.graphs import EDGES, NODES, diamond
+from hyperforget_jax.inheritance import load, record, revisions, save
+from tests.inheritance.graphs import DIAMOND, EDGES, NODES, state
 
 
 def assert_same(left, right):
@@ -22,42 +23,25 @@ def assert_same(left, right):
 
 @pytest.mark.parametrize("fisher", [False, True])
 def test_a_graph_comes_back_to_the_bit(tmp_path, fisher):
-    graph = diamond(fisher)
-    graph = graph.revised(
-        jax.tree.map(lambda leaf: leaf / 3, graph.models),
-        roots=["left"],
-        descendants=["left", "merged"],
-        request="classes 1",
-        method="thirds",
-    )
-    manifest = save(tmp_path / "g", graph)
+    before = state(fisher)
+    thirds = jax.tree.map(lambda leaf: jnp.bfloat16(leaf / 3), before.variables)
+    before = before._replace(variables=thirds)
+    request = {"left": hf.forget_labels([1], num_classes=3)}
+    audit = record((), DIAMOND, request, hf.fisher.HEAD_REASSIGN)
+    manifest = save(tmp_path / "g", DIAMOND, before, audit)
     assert manifest.kind == "inheritance"
-    back = load(tmp_path / "g")
-    assert_same(back, graph)
-    assert all(back.id(name) == graph.id(name) for name in graph.names)
-
-
-def test_a_graph_that_is_not_trained_comes_back(tmp_path):
-    graph = Graph.create(NODES, EDGES)
-    save(tmp_path / "g", graph)
-    assert_same(load(tmp_path / "g"), graph)
-
-
-def test_dtypes_and_plain_trees_come_back(tmp_path):
-    variables = {"params": {"w": jnp.ones((1, 3), jnp.bfloat16) / 3}, "seen": {}}
-    graph = Graph.create(
-        [Node("a", 0, [0])], models={"default": Models(variables, {"w": jnp.ones(1)})}
-    )
-    save(tmp_path / "g", graph)
-    assert_same(load(tmp_path / "g"), graph)
+    graph, after, found = load(tmp_path / "g")
+    assert (graph, found) == (DIAMOND, audit)
+    assert_same(after, before)
+    assert graph.ids(revisions(found)) == DIAMOND.ids(revisions(audit))
 
 
 def test_an_older_graph_is_replaced_only_if_asked(tmp_path):
-    save(tmp_path / "g", diamond())
+    save(tmp_path / "g", DIAMOND, state())
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        save(tmp_path / "g", diamond(True))
-    save(tmp_path / "g", diamond(True), overwrite=True)
-    assert_same(load(tmp_path / "g"), diamond(True))
+        save(tmp_path / "g", DIAMOND, state(True))
+    save(tmp_path / "g", DIAMOND, state(True), overwrite=True)
+    assert_same(load(tmp_path / "g")[1], state(True))
 
 
 def test_other_checkpoints_are_refused(tmp_path):
@@ -68,26 +52,23 @@ def test_other_checkpoints_are_refused(tmp_path):
         load(tmp_path / "nothing")
 
 
-def test_a_fisher_that_would_not_come_back_is_refused(tmp_path):
-    graph = Graph.create(
-        [Node("a", 0, [0])],
-        models={"default": Models({"params": {}}, (jnp.ones(1),))},
-    )
-    with pytest.raises(TypeError, match=r"models\['default'\].fisher .* got tuple"):
-        save(tmp_path / "g", graph)
+def test_what_is_no_state_of_the_graph_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="state must be a state of inheritance.fiun"):
+        save(tmp_path / "g", DIAMOND, state().variables)
+    with pytest.raises(ValueError, match="state.variables has nothing for"):
+        save(tmp_path / "g", DIAMOND, state()._replace(variables={}))
     assert not (tmp_path / "g").exists()
 
 
 def _saved_with(path, **changes):
     """A checkpoint whose configuration is not the one that belongs to its graph."""
-    save(path, Graph.create(NODES, EDGES))
+    save(path, DIAMOND, state())
     config = {**checkpointing.read_manifest(path).config, **changes}
-    checkpointing.save(path, {}, kind="inheritance", config=config, overwrite=True)
+    checkpointing.save(path, state(), kind="inheritance", config=config, overwrite=True)
 
 
 def test_ids_that_do_not_match_are_refused(tmp_path):
-    graph = Graph.create(NODES, EDGES)
-    ids = {name: graph.id(name) for name in graph.names}
+    ids = DIAMOND.ids()
     _saved_with(tmp_path / "ids", ids={**ids, "right": "0" * 16})
     with pytest.raises(ValueError, match="node 'right' has the id .* saved as 0000"):
         load(tmp_path / "ids")

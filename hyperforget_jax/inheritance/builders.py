@@ -10,7 +10,7 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Examples
-from hyperforget_jax.inheritance.nodes import Edge
+from hyperforget_jax.inheritance.graph import Edge
 from hyperforget_jax.inheritance.plans import Plan
 
 __all__ = [
