@@ -15,10 +15,9 @@ import optax
 from recipes import Recipe
 
 import hyperforget_jax as hf
-from hyperforget_jax import inheritance
+from hyperforget_jax import inheritance, trees
 
 SETTINGS: dict[str, Any] = {
-    "rule": "repaired",
     "clients": 3,
     "rounds": 2,
     "rows": 6_000,
@@ -33,21 +32,19 @@ def network_pictures(
     classes: tuple[int, ...],
     directory: Path,
     *,
-    rule: str,
     clients: int,
     rounds: int,
     rows: int,
     steps: int,
     weight_decay: float,
 ) -> list[tuple[str, str, bytes]]:
-    """Pictures of a network before and after a request: title, caption and PNG.
+    """Draw a network before and after a request: title, caption and PNG.
 
     Args:
         recipe: of the classifiers.
         splits: training rows are shared out, test rows judge.
         classes: to be forgotten.
         directory: where the network is kept, to go on from if the run is stopped.
-        rule: how :func:`hyperforget_jax.inheritance.unlearn` answers.
         clients: how many average their models.
         rounds: how often.
         rows: how many training rows are shared out at most.
@@ -62,8 +59,9 @@ def network_pictures(
     )
     request = hf.forget_classes(data, classes)
     schedule = optax.cosine_decay_schedule(recipe.learning_rate, steps)
-    graph, retrained = (
-        jax.tree.map(lambda leaf: leaf[0], each)
+    graph = plan.graph
+    models, retrained = (
+        trees.take(each, 0)
         for each in inheritance.train_networks(
             key_train[None],
             classifier,
@@ -75,20 +73,21 @@ def network_pictures(
             directory=directory,
         )
     )
-    how = inheritance.rule(rule)
-    graph = inheritance.register(graph, classifier, data, plan, how)
-    asked = {root: plan.request_at(request, root) for root in plan.roots(request)}
-    unlearned, _ = inheritance.unlearn(key_unlearn, graph, classifier, asked, how)
+    unlearner = inheritance.fiun(graph, classifier)
+    state = unlearner.init(key_unlearn, models, plan.data(data))
+    asked = plan.requests(request)
+    state, _ = jax.jit(unlearner.unlearn)(key_unlearn, state, asked)
 
     forget, retain = request.split(splits.test)
-    before, after, gold = (
+    before, after, reference = (
         (_accuracies(classifier, each, forget), _accuracies(classifier, each, retain))
-        for each in (graph, unlearned, retrained)
+        for each in (models, state.variables, retrained)
     )
     figure = inheritance.draw(
-        unlearned,
+        graph,
         dict(zip(graph.names, before[0], strict=True)),
         dict(zip(graph.names, after[0], strict=True)),
+        roots=tuple(asked),
     )
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150)
@@ -97,25 +96,23 @@ def network_pictures(
     caption = (
         f"{clients} clients share {data.y.shape[0]:,} training rows, {held:,} of them "
         f"of {named}, and average their models {rounds} times. Nodes are models, with "
-        f"their accuracy on test rows of {named}. hf.inheritance.unlearn (rule "
-        f"{rule!r}) is asked at {', '.join(asked)}, reads the forgotten rows that are "
-        f"there, and changes all {len(graph.names)} models at once. Accuracy on "
+        f"their accuracy on test rows of {named}. hf.inheritance.fiun is asked at "
+        f"{', '.join(asked)}, reads the forgotten rows that are there, and changes "
+        f"all {len(graph.names)} models at once. Accuracy on "
         f"{named}, mean over models (highest): {_mean(before[0], max)} before, "
-        f"{_mean(after[0], max)} after, {_mean(gold[0], max)} in the same network "
+        f"{_mean(after[0], max)} after, {_mean(reference[0], max)} in the same network "
         f"retrained without it. On other classes, mean (lowest): "
-        f"{_mean(before[1], min)}, {_mean(after[1], min)}, {_mean(gold[1], min)}. One "
-        "network, one seed: an illustration."
+        f"{_mean(before[1], min)}, {_mean(after[1], min)}, "
+        f"{_mean(reference[1], min)}. One network, one seed: an illustration."
     )
     return [("A federated network, before and after", caption, image.getvalue())]
 
 
-def _accuracies(classifier, graph, examples) -> np.ndarray:
+def _accuracies(classifier, models, examples) -> np.ndarray:
     """Of every node, in the order of their names, ``[M]``."""
-    (models,) = graph.models.values()
+    (stacked,) = models.values()
     there = np.flatnonzero(examples.weight)
-    logits = hf.models.population_logits(
-        classifier, models.variables, examples.x[there]
-    )
+    logits = hf.models.population_logits(classifier, stacked, examples.x[there])
     right = np.argmax(logits, -1) == np.asarray(examples.y)[None, there]
     return np.asarray(right).mean(-1)
 

@@ -1,4 +1,4 @@
-"""Makes whole networks of models forget, beside the same networks retrained.
+"""Make whole networks of models forget, beside the same networks retrained.
 
     python experiments/fiun.py --preset digits --out runs/fiun-digits
 
@@ -23,13 +23,12 @@ import networks
 import study as studies
 import tyro
 from fiun_bench import (
-    RIVALS,
-    RULES,
+    BASELINES,
+    CONFIGS,
     Bench,
     answer,
     by_seed,
     measure,
-    over_nodes,
     summary,
 )
 from rich.console import Console
@@ -50,7 +49,7 @@ class FIUn:
     preset: str = "digits"
     """Data, classifier and recipe: digits, mnist, cifar10_small or cifar10."""
     seeds: int = 5
-    """Training seeds, of the networks and of their gold standards."""
+    """Training seeds, of the networks and of their retrained counterparts."""
     settings: tuple[str, ...] = (*networks.SETTINGS, *DEPTHS)
     """The networks."""
     resume: bool = False
@@ -60,7 +59,7 @@ class FIUn:
 
 
 def cases_of(setting: str, bench: Bench) -> list[networks.Case]:
-    """The requests of a setting."""
+    """Return the requests of a setting."""
     preset, data = bench.preset, bench.data
     made = [
         networks.class_case(setting, preset, data, (label,)) for label in preset.classes
@@ -74,38 +73,52 @@ def cases_of(setting: str, bench: Bench) -> list[networks.Case]:
 
 
 def methods_of(scenario: str) -> tuple[str, ...]:
-    """The methods that can answer a scenario."""
+    """Return the methods that can answer a scenario."""
     if scenario == "rows":
         return ("ascent", "finetune", "ssd", "fiun/published", "fiun/repaired")
-    return (*RIVALS, *RULES)
+    return (*BASELINES, *CONFIGS)
 
 
 def run_setting(bench, setting: str, out: Path, console: Console) -> list[dict]:
-    """All rows of a setting."""
+    """Train and measure a setting; return all its rows."""
     cases = cases_of(setting, bench)
     console.log(f"{setting}: training {len(cases)} cases, {bench.seeds} seeds")
-    graphs = networks.train(
+    trained = networks.train(
         bench.preset, bench.classifier, bench.data, cases, bench.keys, out / setting
     )
     gathered: dict[tuple, list] = defaultdict(list)
-    for case, by_name in zip(cases, graphs, strict=True):
+    for case, models in zip(cases, trained, strict=True):
         for regime in networks.REGIMES:
-            begun = time.perf_counter()
-            graph = by_name[regime]
-            answers = answer(bench, case, regime, graph, methods_of(case.scenario))
-            found = measure(bench, case, regime, graph, by_name["gold"], answers)
+            start = time.perf_counter()
+            found = run_cell(bench, case, regime, models, methods_of(case.scenario))
             for (method, node), metrics in found.items():
                 gathered[case.scenario, regime, method, node].append(metrics)
             if (case.name, regime) == ("3", "direct"):
-                draw(graph, case, found, out / f"{setting}.png")
+                draw(case, found, out / f"{setting}.png")
             console.log(
-                f"{setting} {case.name} {regime}: {time.perf_counter() - begun:.0f} s"
+                f"{setting} {case.name} {regime}: {time.perf_counter() - start:.0f} s"
             )
-    return _rows(bench, setting, gathered, {"class": graphs[0]["gold"].names})
+    names = cases[0].plans["retrained"].graph.names
+    return _rows(bench, setting, gathered, {"class": names})
 
 
-def draw(graph, case, found, path: Path) -> None:
-    """The network before and after the request, by forget accuracy, mean over seeds."""
+def run_cell(bench, case, regime: str, models, methods, *, relearn=True):
+    """Answer one request in one regime, and measure every node."""
+    answers = answer(bench, case, regime, models[regime], methods)
+    return measure(
+        bench,
+        case,
+        regime,
+        models[regime],
+        models["retrained"],
+        answers,
+        relearn=relearn,
+    )
+
+
+def draw(case, found, path: Path) -> None:
+    """Draw the network before and after, by forget accuracy, mean over seeds."""
+    graph = case.plans["direct"].graph
 
     def of(method):
         return {
@@ -137,7 +150,8 @@ def _rows(bench, setting, gathered, shown_in: Mapping[str, Container]) -> list[d
     for (scenario, regime, method), nodes in networks_of.items():
         named = shown_in.get(scenario, ())
         shown = {n: summary(of_node) for n, of_node in nodes.items() if n in named}
-        shown["all"] = over_nodes(nodes)
+        # All nodes of the network together.
+        shown["all"] = summary([each for of_node in nodes.values() for each in of_node])
         for node, metrics in shown.items():
             rows.append(
                 hf.report.results_row(
@@ -156,10 +170,8 @@ def _rows(bench, setting, gathered, shown_in: Mapping[str, Container]) -> list[d
 
 
 def _access(classifier, method: str) -> hf.Access:
-    if method in RULES:
-        return hf.fiun(
-            classifier, "folded" if RULES[method].folds else "repaired"
-        ).access
+    if method in CONFIGS:
+        return CONFIGS[method].access
     if method in ("original", "retrain", "ceiling"):
         reads = () if method == "original" else ("retain",)
         return hf.Access(unlearn=frozenset(reads))
@@ -167,7 +179,7 @@ def _access(classifier, method: str) -> hf.Access:
 
 
 def run_depth(bench, setting: str, out: Path, console: Console) -> list[dict]:
-    """A deep network, one class: does forgetting wear off with depth?"""
+    """Run a deep network and one class: does forgetting wear off with depth?"""
     data, key = bench.data, jax.random.key(11)
     if setting == "incremental_30":
         plan = inheritance.incremental(key, data, length=30)
@@ -178,22 +190,20 @@ def run_depth(bench, setting: str, out: Path, console: Console) -> list[dict]:
     request = hf.forget_classes(data, [3], num_classes=10)
     case = networks.case_of("depth", "3", request, plan)
     console.log(f"{setting}: training {len(plan.graph.names)} nodes")
-    (graphs,) = networks.train(
+    (models,) = networks.train(
         bench.preset, bench.classifier, data, [case], bench.keys, out / setting
     )
     gathered = {}
     for regime in networks.REGIMES:
-        methods = ("logit_mask", *RULES)
-        answers = answer(bench, case, regime, graphs[regime], methods)
-        found = measure(bench, case, regime, graphs[regime], graphs["gold"], answers)
+        found = run_cell(bench, case, regime, models, ("logit_mask", *CONFIGS))
         for (method, node), metrics in found.items():
             gathered["depth", regime, method, node] = [metrics]
     return _rows(bench, setting, gathered, {"depth": shown})
 
 
 def main(config: FIUn) -> None:
-    """Runs the study and writes what it found."""
-    console, begun = Console(), time.perf_counter()
+    """Run the study and write what it found."""
+    console, start_of_run = Console(), time.perf_counter()
     unknown = sorted(set(config.settings) - {*networks.SETTINGS, *DEPTHS})
     if unknown:
         allowed = [*networks.SETTINGS, *DEPTHS]
@@ -212,10 +222,10 @@ def main(config: FIUn) -> None:
                 "seeds": config.seeds,
                 "settings": config.settings,
                 "recipe": preset.record(),
-                "rules": {
-                    name: dataclasses.asdict(rule) for name, rule in RULES.items()
+                "configs": {
+                    name: dataclasses.asdict(each) for name, each in CONFIGS.items()
                 },
-                "rivals": {name: studies.METHODS[name].hyper for name in RIVALS},
+                "baselines": {name: studies.METHODS[name].hyper for name in BASELINES},
             }
         )
     )
@@ -241,7 +251,7 @@ def main(config: FIUn) -> None:
         rows,
         preset=config.preset,
         config=record,
-        seconds=max(spent, time.perf_counter() - begun),
+        seconds=max(spent, time.perf_counter() - start_of_run),
         repository=Path(__file__).parent,
     )
     hf.report.write(config.out / "results.json", document)

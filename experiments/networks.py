@@ -153,12 +153,8 @@ class Case:
         reach = graph.reach(roots)[graph.names.index(node)]
         return [root for root, reaches in zip(roots, reach, strict=True) if reaches]
 
-    def concerns(self, regime: str, node: str) -> bool:
-        """Return whether any request reaches the node."""
-        return bool(self.roots_of(regime, node))
-
     def classes_at(self, regime: str, node: str) -> np.ndarray:
-        """Return the classes that are asked of a node or of its ancestors, bool, ``[C]``."""
+        """Return the classes asked of a node or of its ancestors, bool, ``[C]``."""
         asked = [self.requests[regime][root] for root in self.roots_of(regime, node)]
         return np.any([each.classes for each in asked], axis=0)
 
@@ -224,7 +220,7 @@ def rows_case(setting: str, preset: Preset, data: hf.Examples) -> Case:
 
 
 def two_roots_case(setting: str, preset: Preset, data: hf.Examples) -> Case | None:
-    """Make a request for two classes that one root brought in and two of another; None for a star."""
+    """Request two classes of one root and two of another; None for a star."""
     first, second = (0, 1), (2, 3)
     if setting == "transfer":
         return None
@@ -261,8 +257,8 @@ def _first_roots(plan, request) -> list[str]:
 def _by_root(plan, request) -> dict[str, hf.ForgetRequest]:
     """Each class is asked of those who first saw it; rows, of all who hold any.
 
-    What the first model knew of a class is much like what its descendants learnt of it; of
-    single rows that is not so, and whoever holds some must say what they are.
+    What the first model knew of a class is much like what its descendants learnt of it;
+    of single rows that is not so, and whoever holds some must say what they are.
     """
     labels = np.flatnonzero(request.classes)
     if not labels.size:
@@ -317,3 +313,11 @@ def train(
         {name: found[plan.rows.tobytes()] for name, plan in case.plans.items()}
         for case in cases
     ]
+
+
+def bare(graph: inheritance.Graph) -> inheritance.Graph:
+    """Return the graph less what differs between requests, for one compilation."""
+    return inheritance.Graph(
+        [dataclasses.replace(node, classes=(0,), data="") for node in graph.nodes],
+        graph.edges,
+    )

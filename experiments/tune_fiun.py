@@ -1,13 +1,13 @@
-"""Chooses the presets of Fisher unlearning, on probe rows and seeds no table uses.
+"""Choose the presets of Fisher unlearning, on probe rows and seeds no table uses.
 
     python experiments/tune_fiun.py --out runs/tune-fiun
 
 Every grid point answers all ten class requests in both regimes of the federated and the
 transfer-learning networks. ``repaired`` is scored by (1 - forget) * retain, least over
 requests and nodes and mean over seeds, since one bad class is what users meet;
-``folded`` by its divergence from the gold standard of the same
-seed, which also decides between points of ``repaired`` that tie to three digits; then
-the first in the grid, whose first is the largest.
+``folded``, which is ``HEAD_REASSIGN``, by its divergence from the retrained network of
+the same seed, which also decides between points of ``repaired`` that tie to three
+digits; then the first in the grid, whose first is the largest.
 """
 
 import dataclasses
@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.table import Table
 
 import hyperforget_jax as hf
-from hyperforget_jax import inheritance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +49,13 @@ GRIDS: dict[str, dict[str, tuple]] = {
         "strength": (3e-2, 3e-3),
         "deep_alpha": (0.9, 0.7, 0.5),
     },
-    "folded": {"fold": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
+    "folded": {"redistribution": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
 }
 
 
 def main(config: Tune) -> None:
-    """Runs the grids and writes every point, the best first."""
-    console, begun = Console(), time.perf_counter()
+    """Run the grids and write every point, the best first."""
+    console, start = Console(), time.perf_counter()
     preset = networks.PRESETS[config.preset]
     record = json.loads(
         json.dumps(
@@ -83,7 +82,7 @@ def main(config: Tune) -> None:
             networks.class_case(setting, preset, bench.data, (label,))
             for label in preset.classes
         ]
-        graphs = networks.train(
+        trained = networks.train(
             preset,
             bench.classifier,
             bench.data,
@@ -91,20 +90,21 @@ def main(config: Tune) -> None:
             bench.keys,
             config.out / setting,
         )
-        for case, by_name in zip(cases, graphs, strict=True):
+        for case, models in zip(cases, trained, strict=True):
             for regime in networks.REGIMES:
                 console.log(f"{setting} {case.name} {regime}")
                 for name, of_grid in points.items():
-                    rules = {
-                        f"{name}/{place}": inheritance.rule(name, **point)
+                    base = fiun_bench.CONFIGS[f"fiun/{name}"]
+                    configs = {
+                        f"{name}/{place}": dataclasses.replace(base, **point)
                         for place, point in enumerate(of_grid)
                     }
-                    graph, gold = by_name[regime], by_name["gold"]
+                    given, retrained = models[regime], models["retrained"]
                     answers = fiun_bench.answer(
-                        bench, case, regime, graph, tuple(rules), rules
+                        bench, case, regime, given, tuple(configs), configs
                     )
                     metrics = fiun_bench.measure(
-                        bench, case, regime, graph, gold, answers, relearn=False
+                        bench, case, regime, given, retrained, answers, relearn=False
                     )
                     for (method, _), of_node in metrics.items():
                         if method.startswith(name):
@@ -154,7 +154,7 @@ def main(config: Tune) -> None:
         rows,
         preset=config.preset,
         config=record,
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - start,
         repository=Path(__file__).parent,
     )
     hf.report.write(config.out / "results.json", document, references=False)

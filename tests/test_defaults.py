@@ -1,5 +1,6 @@
 """The methods' defaults are what the committed tuning chose."""
 
+import dataclasses
 import pathlib
 
 import chex

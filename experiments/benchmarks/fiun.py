@@ -1,4 +1,4 @@
-"""How fast a thousand models forget one class together, and what it would cost else.
+"""Time how fast a thousand models forget one class together, and what else it costs.
 
     python experiments/benchmarks/fiun.py --out runs/fiun-benchmark
 
@@ -7,13 +7,14 @@ own, and grandchildren. Root and children are trained for real. A grandchild is 
 parent with every parameter moved by a seeded thousandth of itself, and has its parent's
 Fisher: what the numbers are is nothing to the clock.
 
-One request, that the root forgets a class, is answered by ``inheritance.unlearn``: the
-root's impression, one stacked update of all models, checks and audit. Its rivals:
+One request, that the root forgets a class, is answered by ``inheritance.fiun``: the
+root's statistics, one stacked update of all models and Fishers, and the audit. Its
+rivals:
 
 - ``retraining``: all models trained again. Measured on the children, as one vmapped
   population, and extrapolated: levels that wait for each other would be slower.
-- ``loop``: the same impression, then a jitted update a model, model after model. The
-  models are unstacked beforehand, and are not stacked again.
+- ``loop``: the same statistics, then a jitted update a model, model after model. The
+  models are unstacked beforehand, are not stacked again, and their Fishers stay.
 - ``measuring``: no Fishers were cached. All models' are measured from their own data
   when the request comes, and then the same is done. Measured on some models, and
   extrapolated.
@@ -44,10 +45,16 @@ from rich.console import Console
 from rich.table import Table
 
 import hyperforget_jax as hf
-from hyperforget_jax import inheritance
+from hyperforget_jax import fisher, inheritance, trees
+from hyperforget_jax.models.head import find_head
 
 ROOT, CHILDREN, ARCHITECTURE = "root", 20, "default"
-RULES = ("repaired", "folded", "published")
+# By the names of the committed record.
+CONFIGS = {
+    "repaired": fisher.REPAIRED,
+    "folded": fisher.HEAD_REASSIGN,
+    "published": fisher.PUBLISHED,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Trained(NamedTuple):
         optimizer: theirs too.
         data: training examples, ``[N]``.
         plan: who sees what; disjoint shards of one size.
-        graph: with models, without Fishers.
+        models: stacked.
         request: the root's.
     """
 
@@ -101,7 +108,7 @@ class Trained(NamedTuple):
     optimizer: optax.GradientTransformation
     data: hf.Examples
     plan: inheritance.Plan
-    graph: inheritance.Graph
+    models: dict[str, Any]
     request: hf.ForgetRequest
 
 
@@ -109,8 +116,7 @@ class Contest(NamedTuple):
     """What takes turns under one rule.
 
     Attributes:
-        ours: answers the request by ``inheritance.unlearn``, with its checks and its
-            audit.
+        ours: answers the request by ``inheritance.fiun``, and writes the audit.
         rivals: by name, each followed by what its time is to be multiplied with.
         compile_seconds: of each.
         graph_gib: size of models and Fishers.
@@ -123,13 +129,13 @@ class Contest(NamedTuple):
 
 
 def main(config: Benchmark) -> None:
-    """Measures, prints and writes."""
+    """Measure, print and write."""
     if config.models <= CHILDREN:
         raise SystemExit(f"--models must be more than {CHILDREN}, got {config.models}.")
-    console, begun = Console(), time.perf_counter()
+    console, start = Console(), time.perf_counter()
     # First of all: a process is said to have held what its parent held when it began.
     memory = {}
-    for name in RULES:
+    for name in CONFIGS:
         console.log(f"{name}: memory of {config.models} models")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             memory[name] = pool.apply(peak_memory, (config, name))
@@ -138,9 +144,9 @@ def main(config: Benchmark) -> None:
     console.log("compiling")
     retraining = functools.partial(retrain, config, trained)
     _, retrain_compile = timing.first_call(retraining)
-    contests = {name: contest(config, trained, name) for name in RULES}
+    contests = {name: contest(config, trained, name) for name in CONFIGS}
 
-    seconds = {name: {} for name in RULES}
+    seconds = {name: {} for name in CONFIGS}
     for repeat in range(config.repeats):
         console.log(f"repeat {repeat + 1} of {config.repeats}")
         retrained = timing.seconds_of(retraining) * config.models / CHILDREN
@@ -167,14 +173,14 @@ def main(config: Benchmark) -> None:
         preset=config.preset,
         config=dataclasses.asdict(config)
         | {"recipe": RECIPES[config.preset]._asdict()},
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - start,
         repository=Path(__file__).parent,
     )
     hf.report.write(config.out / "results.json", document, references=False)
 
 
 def train(config: Benchmark) -> Trained:
-    """Trains the root and its children."""
+    """Train the root and its children."""
     recipe = RECIPES[config.preset]
     data = hf.data.load(config.preset).train
     order = np.random.default_rng(config.seed).permutation(data.y.shape[0])
@@ -186,7 +192,7 @@ def train(config: Benchmark) -> Trained:
     plan = inheritance.Plan.create(data, rows, edges)
     classifier = hf.from_linen(hf.models.MLP(recipe.hidden))
     optimizer = optax.adam(recipe.learning_rate)
-    graph = inheritance.train(
+    _, models = inheritance.train(
         jax.random.key(config.seed),
         classifier,
         data,
@@ -198,64 +204,76 @@ def train(config: Benchmark) -> Trained:
     )
     asked = hf.forget_classes(data, (config.forget,))
     request = plan.request_at(asked, ROOT)
-    return Trained(classifier, optimizer, data, plan, graph, request)
+    return Trained(classifier, optimizer, data, plan, models, request)
 
 
-def grow(trained: Trained, rule: inheritance.Rule, models: int) -> inheritance.Graph:
-    """The tree with as many models, and with the Fishers that the rule needs."""
-    few = inheritance.register(
-        trained.graph, trained.classifier, trained.data, trained.plan, rule
-    )
+class Tree(NamedTuple):
+    """The tree, and what answers for it: jitted ``unlearn``, and the state."""
+
+    graph: inheritance.Graph
+    unlearn: Callable[..., Any]
+    state: inheritance.GraphState
+
+
+def grow(trained: Trained, config: fisher.FIUnConfig, models: int) -> Tree:
+    """Grow the tree to as many models, with the Fishers that the config needs."""
+    plan, key = trained.plan, jax.random.key(0)
+    few = inheritance.fiun(plan.graph, trained.classifier, config)
+    state = jax.jit(few.init)(key, trained.models, plan.data(trained.data))
     sources = _sources(models)
-    nodes, edges = [*few.nodes], [*few.edges]
+    nodes, edges = [*plan.graph.nodes], [*plan.graph.edges]
     for index in range(len(nodes), models):
-        parent = few.nodes[sources[index]]
+        parent = nodes[sources[index]]
         name = f"grandchild{index}"
         nodes.append(dataclasses.replace(parent, name=name, time=parent.time + 1))
         edges.append(inheritance.Edge(parent.name, name, "transfer"))
-    stacked = few.models[ARCHITECTURE]
-    grown = inheritance.Models(
-        _moved(stacked.variables, jnp.asarray(sources)),
-        jax.tree.map(lambda leaf: leaf[sources], stacked.fisher),
+    graph = inheritance.Graph(nodes, edges)
+    copied = jax.tree.map(lambda leaf: leaf[sources], (state.fisher, state.included))
+    gone, classes = (leaf[sources] for leaf in state.forgotten[1:])
+    grown = inheritance.GraphState(
+        {ARCHITECTURE: _moved(state.variables[ARCHITECTURE], jnp.asarray(sources))},
+        *copied,
+        state.forgotten._replace(gone=gone, classes=classes),
     )
-    grown = jax.block_until_ready(grown)
-    return inheritance.Graph.create(nodes, edges, {ARCHITECTURE: grown})
+    unlearner = inheritance.fiun(graph, trained.classifier, config)
+    return Tree(graph, jax.jit(unlearner.unlearn), jax.block_until_ready(grown))
 
 
 def contest(config: Benchmark, trained: Trained, name: str) -> Contest:
-    """Compiles what is to take turns, and checks that it gives the same models."""
-    rule, key = inheritance.rule(name), jax.random.key(config.seed)
-    graph, requests = grow(trained, rule, config.models), {ROOT: trained.request}
+    """Compile what is to take turns, and check that it gives the same models."""
+    how, key = CONFIGS[name], jax.random.key(config.seed)
+    tree, requests = grow(trained, how, config.models), {ROOT: trained.request}
 
     def ours():
-        revised, infos = inheritance.unlearn(
-            key, graph, trained.classifier, requests, rule
-        )
-        return revised.models, infos
+        state, info = tree.unlearn(key, tree.state, requests)
+        inheritance.record((), tree.graph, requests, how)
+        return state, info
 
-    loop = _loop(trained, graph, rule, key)
-    (models, _), ours_first = timing.first_call(ours)
+    loop = _loop(trained, tree.state, how, key)
+    (state, _), ours_first = timing.first_call(ours)
     seconds = {"ours": ours_first}
     alone, seconds["loop"] = timing.first_call(loop)
     for row in (0, config.models // 2, config.models - 1):
-        _check_same(
-            jax.tree.map(lambda leaf, row=row: leaf[row], models[ARCHITECTURE]),
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5),
+            trees.take(state.variables[ARCHITECTURE], row),
             alone[row],
         )
     rivals: dict[str, tuple[Callable[[], Any], float]] = {"loop": (loop, 1.0)}
-    if graph.models[ARCHITECTURE].fisher is not None:
+    if how.dampens:
         number = min(config.measured, config.models)
-        measure = _measuring(trained, graph, rule, number)
+        measure = _measuring(trained, tree, how, number)
         _, seconds["measuring"] = timing.first_call(measure)
         rivals["measuring"] = measure, config.models / number
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(graph.models)) / 2**30
+    held = (tree.state.variables, tree.state.fisher)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(held)) / 2**30
     return Contest(ours, rivals, seconds, size)
 
 
 def retrain(config: Benchmark, trained: Trained) -> Any:
-    """Trains the children again, without what is to be forgotten."""
+    """Train the children again, without what is to be forgotten."""
     recipe = RECIPES[config.preset]
-    root = trained.graph.variables(ROOT)
+    root = trained.plan.graph.take(trained.models, ROOT)
     starts = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (CHILDREN, *leaf.shape)), root
     )
@@ -275,65 +293,54 @@ def retrain(config: Benchmark, trained: Trained) -> Any:
 
 
 def peak_memory(config: Benchmark, name: str) -> dict[str, float]:
-    """The most this process has held, in GiB: after building, and after the request."""
-    trained, rule = train(config), inheritance.rule(name)
-    graph, requests = grow(trained, rule, config.models), {ROOT: trained.request}
+    """Return the most GiB this process held: after building, and after the request."""
+    trained = train(config)
+    tree = grow(trained, CONFIGS[name], config.models)
     built = _held()
     key = jax.random.key(config.seed)
-    revised, _ = inheritance.unlearn(key, graph, trained.classifier, requests, rule)
-    jax.block_until_ready(revised)
+    answer = tree.unlearn(key, tree.state, {ROOT: trained.request})
+    jax.block_until_ready(answer)
     return {"peak_gib_before": built, "peak_gib": _held()}
 
 
-def _loop(trained, graph, rule, key) -> Callable[[], list[Any]]:
+def _loop(trained, state, config, key) -> Callable[[], list[Any]]:
     """The rival that changes one model after the other."""
-    stacked, classifier = graph.models[ARCHITECTURE], trained.classifier
-    count = len(graph.nodes)
-    alone = [
-        jax.tree.map(lambda leaf, row=row: leaf[row], stacked) for row in range(count)
-    ]
-    # What `forget` draws from, so that the answers can be compared.
+    classifier, x = trained.classifier, trained.data.x
+    stacked = state.variables[ARCHITECTURE]
+    own = None if state.fisher is None else state.fisher[ARCHITECTURE]
+    count = state.forgotten.gone.shape[0]
+    alone = [trees.take((stacked, own), row) for row in range(count)]
+    # What the graph draws from, so that the answers can be compared.
     keys = list(jax.random.split(jax.random.fold_in(key, 0), count))
-    x = trained.data.x
-    head = inheritance.find_head(classifier, alone[0].variables, x)
+    head = find_head(classifier, alone[0][0], x)
 
     @jax.jit
-    def impress(models, request, rule):
-        found = inheritance.impress(classifier, models.variables, request, rule, head)
-        return inheritance.on_scale(found, models.fisher, rule)
+    def statistics(variables, own, request):
+        found = fisher.forget_statistics(classifier, variables, request, config, head)
+        return fisher.on_scale(found, own, config)
 
     @jax.jit
-    def change(key, models, impression, rule):
+    def change(key, variables, own, found):
         fresh = classifier.init(key, x)["params"]
-        return inheritance.update(
-            models.variables, models.fisher, impression, fresh, rule, head
-        )[0]
+        return fisher.update(variables, own, found, fresh, config, head)[0]
 
     def loop():
-        impression = impress(alone[0], trained.request, rule)
-        return [
-            change(key, models, impression, rule)
-            for key, models in zip(keys, alone, strict=True)
-        ]
+        found = statistics(*alone[0], trained.request)
+        return [change(key, *one, found) for key, one in zip(keys, alone, strict=True)]
 
     return loop
 
 
-def _measuring(trained, graph, rule, number: int) -> Callable[[], Any]:
+def _measuring(trained, tree: Tree, config, number: int) -> Callable[[], Any]:
     """The rival that measures Fishers when the request comes, on some of the models."""
-    few = inheritance.Graph.create(
-        graph.nodes[:number],
-        [edge for edge in graph.edges if edge.child in graph.names[:number]],
-        jax.tree.map(lambda leaf: leaf[:number], graph.models),
-    )
-    rows = dict(zip(few.names, trained.plan.rows[_sources(number)], strict=True))
-    plan = inheritance.Plan.create(trained.data, rows, few.edges)
-
-    def measure():
-        found = inheritance.register(few, trained.classifier, trained.data, plan, rule)
-        return found.models
-
-    return measure
+    nodes = tree.graph.nodes[:number]
+    names = {node.name for node in nodes}
+    few = inheritance.Graph(nodes, [e for e in tree.graph.edges if e.child in names])
+    models = jax.tree.map(lambda leaf: leaf[:number], tree.state.variables)
+    data = trained.plan.data(trained.data)
+    data = data._replace(rows=data.rows[_sources(number)])
+    init = jax.jit(inheritance.fiun(few, trained.classifier, config).init)
+    return lambda: init(jax.random.key(0), models, data).fisher
 
 
 def _sources(models: int) -> np.ndarray:
@@ -359,15 +366,6 @@ def _moved(variables, sources):
 
     # One after the other, so that the draws of all are never there at once.
     return jax.lax.map(one, (jnp.arange(sources.shape[0]), sources))
-
-
-def _check_same(models: inheritance.Models, variables: Any) -> None:
-    def check(ours, theirs):
-        np.testing.assert_allclose(
-            np.asarray(ours), np.asarray(theirs), rtol=1e-3, atol=1e-5
-        )
-
-    jax.tree.map(check, models.variables, variables)
 
 
 def _held() -> float:
@@ -429,7 +427,7 @@ def _rows(
                 model="mlp-" + "-".join(map(str, recipe.hidden)),
                 scenario="speed",
                 request=f"class {config.forget}",
-                access=hf.fiun(hf.from_linen(hf.models.MLP(())), rule).access,
+                access=CONFIGS[rule].access,
                 seconds={
                     "init": 0.0,
                     "unlearn": float(np.mean(seconds["ours"])),

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperforget_jax import files
+from hyperforget_jax import atomic_write
 from hyperforget_jax.inheritance.graph import KINDS, Graph
 
 __all__ = ["draw"]
@@ -82,7 +82,7 @@ def draw(
         figure.suptitle(title or "", fontsize=11)
         if path is not None:
             kind = pathlib.Path(path).suffix.removeprefix(".") or "png"
-            with files.whole(path, "wb") as file:
+            with atomic_write.replace_file(path, "wb") as file:
                 figure.savefig(file, format=kind, dpi=150)
     return figure
 

@@ -315,8 +315,8 @@ def test_other_things_are_no_nodes():
         ),
         (
             lambda m: {**m, "default": jax.tree.map(lambda x: x[:1], m["default"])},
-            r"variables\['default'\] must be stacked over 4 nodes, \[4, ...\]; the leaf "
-            r"'params/Dense_0/kernel' has shape \(1, 3\)",
+            r"variables\['default'\] must be stacked over 4 nodes, \[4, ...\]; the "
+            r"leaf 'params/Dense_0/kernel' has shape \(1, 3\)",
         ),
     ],
 )

@@ -12,8 +12,8 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import fisher
-from hyperforget_jax.models.head import find_head
 from hyperforget_jax.base import Array
+from hyperforget_jax.models.head import find_head
 from tests import toys
 from tests.methods.table import METHODS
 

@@ -17,7 +17,14 @@ from tests.methods.table import GRAPHS, METHODS
 ROWS = {**METHODS, **GRAPHS}
 
 READS_RETAINED = ("retrain", "finetune", "neggrad_plus")
-REMEMBERS = (*READS_RETAINED, "ascent", "ssd", "fiun", "fiun_head_reassign", "graph_fiun")
+REMEMBERS = (
+    *READS_RETAINED,
+    "ascent",
+    "ssd",
+    "fiun",
+    "fiun_head_reassign",
+    "graph_fiun",
+)
 KEYS = jax.random.split(jax.random.key(2), 3)
 FIRST, SECOND = [0, 5, 9], [12, 30]
 
