@@ -9,23 +9,25 @@ each class that is to go, as the samples come out of the noise.
 """
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
-import dihyfo_world as worlds
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 import study as studies
 import tyro
-from dihyfo_measures import CLASSES, maker, member, params_of
-from dihyfo_presets import PRESETS
+from dihyfo_artifacts import Artifacts, flat, last
+from dihyfo_metrics import CLASSES, sample
+from dihyfo_presets import PRESETS, VARIANTS
 from matplotlib import animation
 from sklearn.decomposition import PCA
 
 import hyperforget_jax as hf
-from hyperforget_jax import diffusion, hypernet
+from hyperforget_jax import diffusion, hypernet, trees
 
 SHOWN = (0, 3, 7)  # Of which classes the way is drawn.
 STEPS, SAMPLES = 20, 6
@@ -44,43 +46,37 @@ class Pictures:
 
 
 def main(config: Pictures) -> None:
-    """Draws the picture and the film."""
+    """Draw the picture and the film."""
     record = json.loads((config.folder / "config.json").read_text())
     preset = PRESETS[record["preset"]]
     study = studies.Study(
         "dihyfo", preset.recipe, record["seeds"], config.folder / "models"
     )
-    world = worlds.World(preset, config.folder, study.splits, study.classifier)
-    network = world.trained("dihyfo_2", 0)
+    artifacts = Artifacts(preset, config.folder, study.splits, study.classifier)
+    trained = artifacts.trained("dihyfo_2", VARIANTS["dihyfo_2"])
     document = hf.report.read(config.folder / "results.json", references=False)
     figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
     _prompts(axes[0], document["rows"])
-    _grid(figure, axes[1], study, network)
-    _ways(axes[2], study, world, network)
+    _grid(figure, axes[1], study, trained)
+    _ways(axes[2], study, artifacts, trained)
     figure.savefig(config.out, dpi=110)
-    _film(config.film, study, network)
+    _film(config.film, study, trained)
 
 
 def _prompts(axis, rows) -> None:
     for row in rows:
-        factors = row["factors"]
+        factors, metrics = row["factors"], row["metrics"]
         chosen = row["scenario"] == "prompts" and row["method"] == "dihyfo_2"
         if not chosen or factors["network"] != 0:
             continue
-        label = int(row["request"].removeprefix("class "))
-        asked, came = (
-            np.array(
-                [
-                    row["metrics"][f"{name}_{place}"]["values"]
-                    for place in range(
-                        sum(n.startswith("came") for n in row["metrics"])
-                    )
-                ]
-            )
+        label = row["request"].removeprefix("class ")
+        count = sum(name.startswith("came_") for name in metrics)
+        asked, achieved = (
+            [metrics[f"{name}_{place}"]["values"] for place in range(count)]
             for name in ("asked", "came")
         )
-        axis.plot(asked, came, ".", color=f"C{label}", markersize=3)
-        axis.plot([], [], ".", color=f"C{label}", label=str(label))
+        axis.plot(asked, achieved, ".", color=f"C{label}", markersize=3)
+        axis.plot([], [], ".", color=f"C{label}", label=label)
     top = max(axis.get_xlim()[1], axis.get_ylim()[1])
     axis.plot([0, top], [0, top], color="black", linewidth=0.8)
     axis.legend(title="class", ncols=2, fontsize=7, loc="upper left")
@@ -91,12 +87,14 @@ def _prompts(axis, rows) -> None:
     )
 
 
-def _grid(figure, axis, study, network) -> None:
-    make = maker(network, hypernet.Sampler(), 1)
+def _grid(figure, axis, study, trained) -> None:
     grid = np.zeros((10, 10))
+    draw = functools.partial(
+        sample, *trained, hypernet.Sampler(), 1, jax.random.key(40)
+    )
     for label, classes in enumerate(CLASSES):
         samples = [
-            make(jax.random.key(40), member(seed, params_of(study)), classes)
+            draw(trees.take(study.originals["params"], seed), classes)
             for seed in range(study.seeds)
         ]
         params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *samples)
@@ -119,33 +117,20 @@ def _grid(figure, axis, study, network) -> None:
     )
 
 
-def _ways(axis, study, world, network) -> None:
-    """From noise to change, each class in its colour, from one model."""
-    zoo, learnt = world.anchored(), network.learnt
-    begin = jax.tree.map(lambda leaf: leaf[zoo.start], zoo.starts["params"])
-    changes = worlds.flat(
-        jax.tree.map(
-            lambda end, start: end[:, -1] - start, zoo.variables["params"], begin
-        )
-    )
-    flat = PCA(2, random_state=0).fit(changes[:2000])
-    anchor = jax.tree.map(lambda leaf: leaf[0], study.originals["params"])
+def _ways(axis, study, artifacts, trained) -> None:
+    """Draw ways from noise to change, each class in its colour, from one model."""
+    zoo = artifacts.edit_zoo()
+    begin = trees.take(zoo.starts["params"], zoo.start)
+    changes = flat(jax.tree.map(np.subtract, last(zoo), begin))
+    plane = PCA(2, random_state=0).fit(changes[:2000])
+    source = trees.take(study.originals["params"], 0)
     single = zoo.masks.sum(1) == 1
     for place, label in enumerate(SHOWN):
-        runs = single & zoo.masks[:, label]
-        shown = flat.transform(changes[runs])
+        shown = plane.transform(changes[single & zoo.masks[:, label]])
         axis.plot(*shown.T, ".", color=f"C{place}", alpha=0.15, markersize=3)
-        classes = jnp.arange(10) == label
-        way = jax.vmap(_way, (0, None, None, None))(
-            jax.random.split(jax.random.key(41 + label), SAMPLES),
-            network,
-            anchor,
-            classes,
-        )
-        scaled = hypernet.scale_up(way, learnt.spread)
-        for sample in range(SAMPLES):
-            own = jax.tree.map(lambda leaf, at=sample: leaf[at], scaled)
-            points = flat.transform(worlds.flat(own))
+        for key in jax.random.split(jax.random.key(41 + label), SAMPLES):
+            way = _way(*trained, key, source, CLASSES[label])
+            points = plane.transform(flat(optax.tree.mul(way, trained.params.spread)))
             axis.plot(*points.T, color=f"C{place}", linewidth=0.8)
             axis.plot(*points[-1], "o", color=f"C{place}", markersize=4)
         axis.plot([], [], "o", color=f"C{place}", label=f"forget {label}")
@@ -157,43 +142,41 @@ def _ways(axis, study, world, network) -> None:
     )
 
 
-def _way(key, network, anchor, classes):
-    """What becomes of noise, and at last the sample: ``[STEPS + 1, ...]``."""
-    learnt = network.learnt
-    loss = hypernet.profile(learnt.profiles, classes)
-    prompt = hypernet.features(network.recipe.prompt, loss, classes)
-
-    def denoise(noised, t):
-        return hypernet.estimate(network, learnt, noised, anchor, t, prompt)
-
+@functools.partial(jax.jit, static_argnums=0)
+def _way(network, params, key, source, classes):
+    """Denoise from noise to the sample; return all steps, ``[STEPS + 1, ...]``."""
+    loss = hypernet.profile(params.profiles, classes)
+    prompt = hypernet.features(network.config.prompt, loss, classes)
     like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), anchor
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), source
     )
-    schedule = diffusion.schedule(network.recipe.schedule)
-    went = diffusion.trajectory(key, denoise, like, schedule, steps=STEPS)
+    steps = diffusion.trajectory(
+        key,
+        lambda noised, t: network.estimate(params, noised, source, t, prompt),
+        like,
+        network.schedule,
+        steps=STEPS,
+    )
     return jax.tree.map(
-        lambda before, end: jnp.concatenate([before, end[-1:]]), went.x_t, went.x0
+        lambda before, end: jnp.concatenate([before, end[-1:]]), steps.x_t, steps.x0
     )
 
 
-def _film(path, study, network) -> None:
-    """One model, one sample for each class that is to go."""
-    anchor = jax.tree.map(lambda leaf: leaf[0], study.originals["params"])
-
-    def model(x_t):
-        change = hypernet.scale_up(x_t, network.learnt.spread)
-        return {"params": jax.tree.map(jnp.add, anchor, change)}
-
-    @jax.jit
-    def frames(key, classes):
-        models = jax.vmap(model)(_way(key, network, anchor, classes))
-        return hypernet.population_scores(
-            study.classifier, models, study.splits.test
-        ).accuracy
-
-    keys = jax.random.split(jax.random.key(60), 10)
-    every = zip(keys, np.eye(10, dtype=bool), strict=True)
-    grids = np.stack([frames(key, classes) for key, classes in every])
+def _film(path, study, trained) -> None:
+    """Draw one model, one sample for each class that is to go."""
+    source = trees.take(study.originals["params"], 0)
+    grids = []
+    for key, classes in zip(
+        jax.random.split(jax.random.key(60), 10), CLASSES, strict=True
+    ):
+        way = _way(*trained, key, source, classes)
+        change = optax.tree.mul(way, trained.params.spread)
+        params = jax.tree.map(lambda own, new: own[None] + new, source, change)
+        scores = hypernet.score_all(
+            study.classifier, {"params": params}, study.splits.test
+        )
+        grids.append(scores.accuracy)
+    grids = np.stack(grids)
     figure, axis = plt.subplots(figsize=(3.6, 3.4), layout="constrained")
     shown = axis.imshow(grids[:, 0], vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(shown, ax=axis, shrink=0.8, label="accuracy, test")

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import dihyfo_artifacts
+import dihyfo_presets
 import federated
-import hypernetworks
 import recipes
 import study as studies
 import tyro
@@ -52,8 +53,8 @@ def main(config: Quickstart) -> None:
     except ValueError as error:
         raise SystemExit(f"--forget: {error}") from error
     recipe = recipes.RECIPES[config.preset]
-    zoo = hypernetworks.PRESETS[config.preset]
-    own = {"dihyfo": hypernetworks.record(zoo)}
+    zoo = dihyfo_presets.QUICKSTART[config.preset]
+    own = {"dihyfo": zoo.quickstart_record()}
     record = studies.record_of(config, recipe, own)
     if config.network:
         record |= {"federated": federated.SETTINGS}
@@ -73,7 +74,7 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
     methods, seconds = {}, {}
     for name in config.methods:
         if name == "dihyfo":
-            methods[name], seconds = hypernetworks.made(study, zoo)
+            methods[name], seconds = dihyfo_artifacts.quickstart(study, zoo)
         else:
             methods[name] = studies.METHODS[name]
     study.forget_classes(config.forget, methods)

@@ -1,6 +1,7 @@
 """What people bring: accepted where it can be used, else refused with the remedy."""
 
 import collections
+import dataclasses
 
 import flax
 import flax.linen as nn
@@ -257,11 +258,11 @@ def test_weights_that_just_fit_are_taken():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-COURSE = hypernet.Course(steps=2)
+CONFIG = hypernet.TrainConfig(steps=2)
 
 
 def built():
-    return hypernet.build(CLASSIFIER, DATA.x, hypernet.Recipe(width=8, heads=2))
+    return hypernet.build(CLASSIFIER, DATA.x, hypernet.HypernetConfig(width=8, heads=2))
 
 
 def populate(**sizes):
@@ -283,11 +284,11 @@ def relearned(**sizes):
 
 
 def zoo(**sizes):
-    training = hypernet.Training(OPTIMIZER, 2, 8)
+    training = hypernet.FitConfig(OPTIMIZER, 2, 8)
     held_out = toys.points(seed=8, first_id=100)
     options = dict(masks=[[0], [1]], starts=2, start=training, forget=training)
     options |= dict(checkpoint_steps=(), progress=False) | sizes
-    return hypernet.anchored_zoo(KEY, CLASSIFIER, DATA, held_out, **options)
+    return hypernet.edit_zoo(KEY, CLASSIFIER, DATA, held_out, **options)
 
 
 def learnt(segment_steps=2, **sizes):
@@ -297,7 +298,7 @@ def learnt(segment_steps=2, **sizes):
         CLASSIFIER,
         None,
         DATA,
-        COURSE._replace(**sizes),
+        dataclasses.replace(CONFIG, **sizes),
         segment_steps=segment_steps,
     )
 
@@ -325,7 +326,7 @@ SIZES = [
         ("rounds", "round_steps", "batch_size", "passes"),
     ),
     (
-        lambda **sizes: hf.dihyfo(CLASSIFIER, built(), **sizes),
+        lambda **sizes: hf.dihyfo(CLASSIFIER, built(), None, **sizes),
         ("steps", "best_of"),
     ),
     (measured, ("batch_size",)),
@@ -334,7 +335,7 @@ SIZES = [
         ("passes", "batch_size"),
     ),
     (relearned, ("cap", "batch_size")),
-    (zoo, ("oracles", "starts")),
+    (zoo, ("teachers", "starts")),
     (learnt, ("segment_steps", "steps", "batch_size", "functional_rows")),
     (
         lambda **sizes: inheritance.federated_averaging(KEY, DATA, **sizes),
@@ -406,7 +407,7 @@ def test_sizes_cannot_be_traced():
         hf.pgu,
         hf.ssd,
         lambda model: hf.retrain(model, OPTIMIZER, 2),
-        lambda model: hf.dihyfo(model, built()),
+        lambda model: hf.dihyfo(model, built(), None),
         lambda model: hf.fit(KEY, model, DATA, OPTIMIZER, 2),
         lambda model: hf.models.widen(model, [0], 4),
     ],

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax import hypernet
+from hyperforget_jax import hypernet, trees
 from tests import scripts, toys
 from tests.hypernet import worlds as small
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def modules():
-    names = "presets", "world", "measures", "scenarios"
+    names = "presets", "artifacts", "metrics"
     main, *parts = scripts.load("dihyfo", *(f"dihyfo_{name}" for name in names))
     return types.SimpleNamespace(main=main, **dict(zip(names, parts, strict=True)))
 
@@ -38,53 +38,53 @@ def test_alignment_is_that_of_gpt(modules):
     mean = 7 / 3
     total = (1 - mean) ** 2 + (2 - mean) ** 2 + (4 - mean) ** 2
     expected = 1 - 2 / total
-    np.testing.assert_allclose(modules.measures.alignment(asked, came), expected)
-    assert modules.measures.alignment(asked, asked) == 1
+    np.testing.assert_allclose(modules.metrics.alignment(asked, came), expected)
+    assert modules.metrics.alignment(asked, asked) == 1
 
 
 def test_novelty_of_a_copy_is_zero(modules):
     ends = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
-    apart = modules.measures.nearest_other(ends)
+    apart = modules.metrics.nearest_other(ends)
     assert apart == 5
     copy = {"w": jnp.array([[3.0, 4.0]])}
-    assert modules.measures.novelty(copy, ends, apart)["nearest_distance"] == 0
+    assert modules.metrics.novelty(copy, ends, apart)["nearest_distance"] == 0
     other = {"w": jnp.array([[3.0, 14.0]])}
-    found = modules.measures.novelty(other, ends, apart)
+    found = modules.metrics.novelty(other, ends, apart)
     np.testing.assert_allclose(found["nearest_distance_ratio"], np.sqrt(45) / 5)
 
 
 def test_a_copy_in_another_order_is_no_novelty(modules):
-    measures = modules.measures
+    metrics = modules.metrics
     tokenizer = hypernet.build(
-        small.CLASSIFIER, small.train().x, hypernet.Recipe(mode="free")
+        small.CLASSIFIER, small.train().x, hypernet.HypernetConfig(mode="generate")
     ).tokenizer
-    zoo = small.zoo("free")
+    zoo = small.zoo("generate")
     last = jax.tree.map(lambda leaf: leaf[:, -1], zoo.variables["params"])
     last, _, _ = hypernet.canonicalise(tokenizer, last)
-    flat = modules.world.flat(last)
+    flat = modules.artifacts.flat(last)
     orders = np.array([np.random.default_rng(i).permutation(5) for i in range(20)])
     shuffled = hypernet.permute_all(tokenizer, last, (orders,))
     mean = jax.tree.map(lambda leaf: leaf.mean(0), last)
-    apart = measures.nearest_other(flat)
-    blind = measures.novelty(shuffled, flat, apart)
+    apart = metrics.nearest_other(flat)
+    blind = metrics.novelty(shuffled, flat, apart)
     assert blind["nearest_distance_ratio"] > 1
-    found = measures.novelty(shuffled, flat, apart, (tokenizer, mean))
+    found = metrics.novelty(shuffled, flat, apart, (tokenizer, mean))
     # Where a model was matched to the mean before the mean settled, others are nearer.
     assert found["nearest_distance_ratio"] < 0.1
 
 
-def test_the_dose_by_the_probe_is_the_least_that_is_enough(modules):
-    doses = len(modules.measures.DOSES)
-    left = np.ones((doses, 2, 1))
+def test_the_scale_by_the_probe_is_the_least_that_is_enough(modules):
+    scales = len(modules.metrics.SCALES)
+    left = np.ones((scales, 2, 1))
     left[1:, 0] = 0  # The second class is never gone.
-    forget = np.arange(2.0 * doses).reshape(left.shape)
-    found = modules.measures.Dosed(forget, left, -left, forget[0], np.array([1.5]))
-    np.testing.assert_array_equal(found.by_probe(), [[1], [doses - 1]])
+    forget = np.arange(2.0 * scales).reshape(left.shape)
+    found = modules.metrics.Scaled(forget, left, -left, forget[0], np.array([1.5]))
+    np.testing.assert_array_equal(found.by_probe(), [[1], [scales - 1]])
     metrics = found.metrics(found.by_probe())
     assert metrics == [
         {
-            "forget_accuracy_test": (2 + 2 * doses - 1) / 2,
-            "forget_accuracy_worst_class": 2 * doses - 1,
+            "forget_accuracy_test": (2 + 2 * scales - 1) / 2,
+            "forget_accuracy_worst_class": 2 * scales - 1,
             "retain_accuracy_test": -0.5,
             "retain_accuracy_before": 0.5,
             "norm_ratio": 1.5,
@@ -92,25 +92,26 @@ def test_the_dose_by_the_probe_is_the_least_that_is_enough(modules):
     ]
 
 
-def test_every_class_is_forgotten_by_every_model_at_every_dose(modules):
-    measures, splits = modules.measures, hf.data.load("digits")
+def test_every_class_is_forgotten_by_every_model_at_every_scale(modules):
+    metrics, splits = modules.metrics, hf.data.load("digits")
     classifier = hf.from_linen(hf.models.MLP((4,)))
     network = hypernet.build(
-        classifier, splits.train.x, hypernet.Recipe(width=8, depth=1, heads=2)
+        classifier, splits.train.x, hypernet.HypernetConfig(width=8, depth=1, heads=2)
     )
     # Weights that are noise: models are changed, and not for the better.
-    learnt = hypernet.untrained(network)
-    profiles = learnt.profiles._replace(norms=jnp.array([1.0, 2.0]))
-    noise = optax.tree.random_like(jax.random.key(3), learnt.weights)
-    network = network._replace(learnt=learnt._replace(weights=noise, profiles=profiles))
+    params = network.init(jax.random.key(0))
+    profiles = params.profiles._replace(norms=jnp.array([1.0, 2.0]))
+    noise = optax.tree.random_like(jax.random.key(3), params.weights)
+    params = params._replace(weights=noise, profiles=profiles)
+    trained = modules.artifacts.Trained(network, params)
     keys = jax.random.split(jax.random.key(0), 3)
     variables = jax.vmap(classifier.init, (0, None))(keys, splits.train.x)
     study = types.SimpleNamespace(classifier=classifier, splits=splits)
-    found = measures.dosed(study, network, jax.random.key(1), variables)
+    found = metrics.scaled(study, trained, jax.random.key(1), variables)
 
     for at, label, seed in ((0, 3, 1), (2, 7, 0)):
-        unlearner = hf.dihyfo(classifier, network, dose=measures.DOSES[at])
-        own = measures.member(seed, variables)
+        unlearner = hf.dihyfo(classifier, *trained, scale=metrics.SCALES[at])
+        own = trees.take(variables, seed)
         key = jax.random.split(jax.random.key(1), 3)[seed]
         init = jax.jit(unlearner.init)(key, own, splits.train)
         request = hf.forget_labels([label], num_classes=10)
@@ -130,26 +131,26 @@ def test_every_class_is_forgotten_by_every_model_at_every_dose(modules):
         close(found.left[place], probe[label])
         close(found.retain[place], np.delete(test, label).mean())
         close(found.before[place[1:]], np.delete(before, label).mean())
-    assert len(np.unique(found.retain)) > 30  # Doses, classes and models differ.
+    assert len(np.unique(found.retain)) > 30  # Scales, classes and models differ.
     norm = jax.vmap(optax.tree.norm)(variables["params"])
     np.testing.assert_allclose(found.norm_ratio, norm / norm.clip(1, 2), rtol=1e-5)
 
 
 def test_the_mixed_zoo_has_starts_of_every_kind(modules, tmp_path, monkeypatch):
-    worlds = modules.world
-    kinds = modules.presets.PRESETS["digits"].strangers
+    artifacts = modules.artifacts.Artifacts
+    kinds = modules.presets.PRESETS["digits"].out_of_distribution
     preset = dataclasses.replace(modules.presets.PRESETS["digits"], starts=10)
-    world = worlds.World(preset, tmp_path, None, toys.perceptron())
+    made = artifacts(preset, tmp_path, None, toys.perceptron())
     asked = []
 
-    def starts(self, seed, training, members):
-        asked.append((training.steps, members))
+    def starts(self, seed, config, members):
+        asked.append((config.steps, members))
         return {"params": np.full((members, 2), float(seed))}
 
-    monkeypatch.setattr(worlds.World, "starts", starts)
-    monkeypatch.setattr(worlds.World, "_anchored", lambda self, starts, seed: starts)
-    monkeypatch.setattr(worlds.World, "_zoo", lambda self, name, make: make())
-    zoo = world.mixed()
+    monkeypatch.setattr(artifacts, "starts", starts)
+    monkeypatch.setattr(artifacts, "_edit_zoo", lambda self, starts, seed: starts)
+    monkeypatch.setattr(artifacts, "_zoo", lambda self, name, make: make())
+    zoo = made.mixed_zoo()
     mixed = [kind.steps for kind in kinds if kind.mixed]
     assert asked == [(400, 10 - 2 * len(mixed)), *((steps, 2) for steps in mixed)]
     assert zoo["params"].shape == (10, 2)
@@ -159,32 +160,32 @@ def test_what_diverged_is_no_start(modules, tmp_path):
     splits = hf.data.load("digits")
     small = hf.from_linen(hf.models.MLP((4,)))
     preset = modules.presets.PRESETS["digits"]
-    world = modules.world.World(preset, tmp_path, splits, small)
-    training = hypernet.Training(optax.sgd(jnp.inf), 2, 8)
+    made = modules.artifacts.Artifacts(preset, tmp_path, splits, small)
+    config = hypernet.FitConfig(optax.sgd(jnp.inf), 2, 8)
     with (
         pytest.warns(RuntimeWarning, match="not finite"),
         pytest.raises(AssertionError, match="diverged"),
     ):
-        world.starts(0, training, 2)
+        made.starts(0, config, 2)
 
 
 def test_the_probe_is_declared_where_it_chooses(modules):
     study = types.SimpleNamespace(recipe=modules.presets.PRESETS["digits"].recipe)
     for dose, reads in (("1.5", ["classes"]), ("by the probe", ["classes", "probe"])):
-        row = modules.scenarios.row_of(
+        row = modules.main.row_of(
             study, "strangers", "dihyfo_2", "classes", [{"a": 0.0}], {"dose": dose}
         )
         assert sorted(row["access"]["unlearn"]) == reads
 
 
 def test_a_share_of_the_zoo_is_that_of_its_starts(modules, tmp_path):
-    world = modules.world.World(
+    made = modules.artifacts.Artifacts(
         modules.presets.PRESETS["digits"], tmp_path, None, toys.perceptron()
     )
-    hypernet.save_zoo(tmp_path / "zoo", small.zoo("anchored"))
-    part = world.anchored(share=0.5)
+    hypernet.save_zoo(tmp_path / "zoo", small.zoo("edit"))
+    part = made.edit_zoo(share=0.5)
     assert part.masks.shape == (15, 4) and part.start.max() == 2
-    whole = small.zoo("anchored")
+    whole = small.zoo("edit")
     np.testing.assert_array_equal(part.loss, whole.loss[whole.start < 3])
     leaf = jax.tree.leaves(part.starts)[0]
     np.testing.assert_array_equal(leaf, jax.tree.leaves(whole.starts)[0][:3])

@@ -46,20 +46,19 @@ def test_states_of_other_methods(method):
 
 
 def zoo(**changes):
-    training = hypernet.Training(OPTIMIZER, 2, 8)
+    training = hypernet.FitConfig(OPTIMIZER, 2, 8)
     held_out = toys.points(seed=8, first_id=100)
     options = dict(masks=[[0], [1]], starts=2, start=training, forget=training)
     options |= dict(checkpoint_steps=(), **changes)
-    return hypernet.anchored_zoo(KEY, CLASSIFIER, DATA, held_out, **options)
+    return hypernet.edit_zoo(KEY, CLASSIFIER, DATA, held_out, **options)
 
 
 def built():
-    return hypernet.build(CLASSIFIER, DATA.x, hypernet.Recipe(width=8, heads=2))
+    return hypernet.build(CLASSIFIER, DATA.x, hypernet.HypernetConfig(width=8, heads=2))
 
 
-def learn(zoo=None, course=None):
-    course = course or hypernet.Course(steps=2)
-    return hypernet.fit_hypernetwork(KEY, built(), CLASSIFIER, zoo, DATA, course)
+def learn(config):
+    return hypernet.fit_hypernetwork(KEY, built(), CLASSIFIER, None, DATA, config)
 
 
 class Model(nnx.Module):
@@ -88,15 +87,15 @@ class Model(nnx.Module):
             "request must be a hf.ForgetRequest.*; got Examples",
         ),
         (lambda: zoo(masks=range(4)), r"masks must be sets of classes.*got 0 among"),
-        (lambda: zoo(start=OPTIMIZER), "start must be hypernet.Training; got"),
-        (lambda: learn(course=5), "course must be hypernet.Course; got int"),
+        (lambda: zoo(start=OPTIMIZER), "start must be hypernet.FitConfig; got"),
+        (lambda: learn(course=5), "course must be hypernet.TrainConfig; got int"),
         (
-            lambda: hypernet.build(CLASSIFIER, DATA, hypernet.Recipe()),
+            lambda: hypernet.build(CLASSIFIER, DATA, hypernet.HypernetConfig()),
             "x must be an array .* got Examples",
         ),
         (
-            lambda: hypernet.save_hypernetwork("never", types.SimpleNamespace()),
-            "hypernetwork must be what fit_hypernetwork gives; got SimpleNamespace",
+            lambda: hypernet.save_hypernetwork("never", types.SimpleNamespace(), None),
+            "hypernetwork must be what hypernet.build gives; got SimpleNamespace",
         ),
         (
             lambda: subspace.save_store(

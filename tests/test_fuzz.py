@@ -165,7 +165,12 @@ GIVEN = {
 
 @functools.cache
 def network():
-    return hypernet.build(CLASSIFIER, DATA.x, hypernet.Recipe(width=8, heads=2))
+    return hypernet.build(CLASSIFIER, DATA.x, hypernet.HypernetConfig(width=8, heads=2))
+
+
+@functools.cache
+def hypernet_params():
+    return network().init(KEY)
 
 
 SECONDS = collections.Counter()
@@ -213,7 +218,9 @@ CALLS: dict[str, Any] = {
         f"hf.{name}": lambda name=name: dict(classifier=CLASSIFIER, **METHODS[name])
         for name in METHODS
     },
-    "hf.dihyfo": lambda: dict(classifier=CLASSIFIER, hypernetwork=network()),
+    "hf.dihyfo": lambda: dict(
+        classifier=CLASSIFIER, hypernetwork=network(), params=hypernet_params()
+    ),
     "hf.fit": lambda: dict(train, start=VARIABLES, augment=None, batch_size=4),
     "hf.fit_population": lambda: dict(
         train,
@@ -318,7 +325,9 @@ CALLS: dict[str, Any] = {
     "hypernet.stored_zoo": lambda: dict(
         directory=folder(), parts=1, make=lambda part: ZOO
     ),
-    "hypernet.save_hypernetwork": lambda: dict(path=folder(), hypernetwork=network()),
+    "hypernet.save_hypernetwork": lambda: dict(
+        path=folder(), hypernetwork=network(), params=hypernet_params()
+    ),
     "hypernet.load_hypernetwork": lambda: dict(
         path=stored("hypernetwork"), classifier=CLASSIFIER
     ),

@@ -84,54 +84,56 @@ def test_bad_options_are_refused(tmp_path, options, message):
 @pytest.fixture
 def tiny(monkeypatch):
     """The three systems, hardly trained: what they answer does not matter."""
-    recipes, hypernetworks = scripts.load("recipes", "hypernetworks")
+    recipes, presets, artifacts = scripts.load(
+        "recipes", "dihyfo_presets", "dihyfo_artifacts"
+    )
     recipe = dataclasses.replace(recipes.RECIPES["digits"], hidden=(8,), steps=60)
     zoo = dataclasses.replace(
-        hypernetworks.PRESETS["digits"],
+        presets.QUICKSTART["digits"],
         recipe=recipe,
         starts=2,
-        oracles=1,
+        teachers=1,
         forget_warmup=2,
         forget_steps=10,
         checkpoint_steps=(5,),
-        network=hypernet.Recipe(width=8, depth=1, mixer="mean"),
-        course=hypernet.Course(steps=20, batch_size=4),
+        network=hypernet.HypernetConfig(width=8, depth=1, mixer="mean"),
+        train=hypernet.TrainConfig(steps=20, batch_size=4),
     )
     monkeypatch.setitem(recipes.RECIPES, "digits", recipe)
-    monkeypatch.setitem(hypernetworks.PRESETS, "digits", zoo)
-    return hypernetworks, zoo
+    monkeypatch.setitem(presets.QUICKSTART, "digits", zoo)
+    return artifacts, zoo
 
 
 @pytest.mark.slow
 def test_the_three_systems_answer_and_go_on_where_they_were_stopped(
     tiny, tmp_path, monkeypatch
 ):
-    hypernetworks, zoo = tiny
+    _, zoo = tiny
     save, asked = hypernet.save_hypernetwork, []
 
-    def stopped(path, network):
-        asked.append(network)
+    def stopped(path, network, params):
+        asked.append(params)
         raise KeyboardInterrupt
 
     out, options = tmp_path / "out", ("--methods", "fiun", "pgu", "dihyfo")
     monkeypatch.setattr(hypernet, "save_hypernetwork", stopped)
     run = quickstart(out, *options)
     assert run.returncode != 0 and "--resume" in run.stderr
-    assert len(asked) == 1 and (out / "dihyfo/begun/dihyfo_2-0").exists()
-    assert not (out / "dihyfo/begun/zoo-1000").exists()  # The zoo is whole.
+    assert len(asked) == 1 and (out / "dihyfo/unfinished/dihyfo_2-0").exists()
+    assert not (out / "dihyfo/unfinished/zoo-1000").exists()  # The zoo is whole.
     assert not (out / "results.json").exists()
 
     monkeypatch.setattr(hypernet, "save_hypernetwork", save)
-    monkeypatch.setattr(hypernet, "anchored_zoo", None)  # It is not made again.
+    monkeypatch.setattr(hypernet, "edit_zoo", None)  # It is not made again.
     run = quickstart(out, *options, "--resume")
     assert run.returncode == 0, run.stderr
-    assert not (out / "dihyfo/begun").exists()
+    assert not (out / "dihyfo/unfinished").exists()
     document = hf.report.read(out / "results.json")
     rows = {row["method"]: row for row in document["rows"]}
     assert {"fiun", "pgu", "dihyfo"} <= set(rows)
     assert rows["dihyfo"]["access"]["unlearn"] == ["classes"]
     assert rows["dihyfo"]["factors"]["starts"] == zoo.starts
-    assert document["config"]["hyper"]["dihyfo"]["course"]["steps"] == 20
+    assert document["config"]["hyper"]["dihyfo"]["train"]["steps"] == 20
     assert document["config"]["made_in_seconds"]["dihyfo_2-0"] > 0
     assert rows["dihyfo"]["num_train"] == 1118
     assert 100 < rows["dihyfo"]["num_forgotten"] < 120
@@ -139,23 +141,23 @@ def test_the_three_systems_answer_and_go_on_where_they_were_stopped(
     assert "A federated network" in page and "data:image/png" in page
 
     # What was stopped and gone on with is what it would have been.
-    network = hypernet.load_hypernetwork(
+    _, params = hypernet.load_hypernetwork(
         out / "dihyfo/networks/dihyfo_2-0", hf.from_linen(hf.models.MLP((8,)))
     )
     for one, other in zip(
-        *(jax.tree.leaves(each.learnt) for each in (network, asked[0])), strict=True
+        *(jax.tree.leaves(each) for each in (params, asked[0])), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
 
 def test_originals_are_in_no_zoo_and_the_test_split_is_not_read(tiny, tmp_path):
-    hypernetworks, zoo = tiny
+    artifacts, zoo = tiny
     (studies,) = scripts.load("study")
     study = studies.Study("test", zoo.recipe, 2, tmp_path)
     unread = study.splits.test._replace(x=np.full_like(study.splits.test.x, np.nan))
     study.splits = study.splits._replace(test=unread)
-    method, seconds = hypernetworks.made(study, zoo)
-    assert {"answers", "zoo", "dihyfo_2-0"} == set(seconds)
+    method, seconds = artifacts.quickstart(study, zoo)
+    assert {"log_probs", "zoo", "dihyfo_2-0"} == set(seconds)
     starts = hypernet.load_zoo(tmp_path / "dihyfo/zoo").starts["params"]
     originals = study.originals["params"]
     of = [np.asarray(p["Dense_0"]["kernel"]) for p in (starts, originals)]

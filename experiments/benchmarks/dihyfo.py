@@ -75,7 +75,7 @@ def contest(preset: Preset) -> dict[str, Callable[[], Any]]:
     """What is timed, by name; all has run once."""
     splits, classifier = preset.recipe.load(), preset.recipe.classifier
     network = hypernet.build(classifier, splits.train.x, preset.network)
-    network = network._replace(learnt=hypernet.untrained(network))
+    params = network.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(0), MODELS)
     each = jax.jit(jax.vmap(classifier.init, (0, None)))(keys, splits.train.x)
     variables = jax.tree.map(lambda leaf: leaf[0], each)
@@ -93,7 +93,7 @@ def contest(preset: Preset) -> dict[str, Callable[[], Any]]:
         entrants[name] = run
 
     for steps in (1, 20):
-        unlearner = hf.dihyfo(classifier, network, steps=steps)
+        unlearner = hf.dihyfo(classifier, network, params, steps=steps)
         state = unlearner.init(keys[0], variables, splits.train)
 
         def answer(key, state, classes, unlearner=unlearner):

@@ -4,6 +4,7 @@ import inspect
 import typing
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -63,6 +64,7 @@ def _arguments(name: str, method: Callable, classifier: hf.Classifier) -> dict:
         "optimizer": optax.identity,
         "steps": lambda: 1,
         "hypernetwork": lambda: _hypernetwork(classifier),
+        "params": lambda: _hypernetwork(classifier).init(jax.random.key(0)),
     }
     needed = [
         parameter.name
@@ -79,6 +81,5 @@ def _arguments(name: str, method: Callable, classifier: hf.Classifier) -> dict:
 
 
 def _hypernetwork(classifier: hf.Classifier) -> hypernet.Hypernetwork:
-    x = jnp.zeros((1, 4))
-    network = hypernet.build(classifier, x, hypernet.Recipe(width=4, heads=1))
-    return network._replace(learnt=hypernet.untrained(network))
+    config = hypernet.HypernetConfig(width=4, heads=1)
+    return hypernet.build(classifier, jnp.zeros((1, 4)), config)

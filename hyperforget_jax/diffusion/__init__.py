@@ -2,7 +2,6 @@
 
 from hyperforget_jax.diffusion.parameterisation import (
     PREDICTIONS,
-    check_prediction,
     target,
     to_x0,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "SCHEDULES",
     "Schedule",
     "Trajectory",
-    "check_prediction",
     "mix",
     "sample",
     "schedule",

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 from jax import lax
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Array
-from hyperforget_jax.checks import is_concrete
-from hyperforget_jax.diffusion.schedules import Schedule, mix
+from hyperforget_jax.diffusion.schedules import Schedule, check_alike, mix
 from hyperforget_jax.keys import as_threefry
 
 __all__ = ["DenoiseFn", "Trajectory", "sample", "step", "trajectory"]
@@ -21,12 +21,12 @@ DenoiseFn = Callable[[Any, Array], Any]
 
 
 class Trajectory(NamedTuple):
-    """What a sampler went through; the sample is the last estimate.
+    """All steps of a sampler; the sample is the last estimate.
 
     Attributes:
         t: the times, float32, ``[steps]``, from 1 down to ``1 / steps``.
-        x_t: what the denoiser was given, a pytree of ``[steps, ...]``.
-        x0: its estimates of the data, clipped, a pytree of ``[steps, ...]``.
+        x_t: the denoiser's inputs, a pytree of ``[steps, ...]``.
+        x0: its estimates of the data, a pytree of ``[steps, ...]``.
     """
 
     t: Array
@@ -42,7 +42,7 @@ def step(
     then: tuple[Array, Array],
     eta: Any = 0.0,
 ) -> Any:
-    r"""One step from a time ``t`` to an earlier ``s``, given the estimate of the data.
+    r"""Step from a time ``t`` to an earlier ``s``, given the estimate of the data.
 
     .. math::
 
@@ -62,9 +62,6 @@ def step(
 
     Returns:
         x_s, of the structure, shapes and dtypes of ``x0``.
-
-    Raises:
-        ValueError: trees that do not match.
     """
     (alpha_t, sigma_t), (alpha_s, sigma_s) = now, then
     # Of the noise at s, this share of the variance is new where eta is one:
@@ -87,9 +84,8 @@ def sample(
     *,
     steps: int,
     eta: Any = 0.0,
-    clip: Any = None,
 ) -> Any:
-    """One sample of the data, from noise that is drawn.
+    """Draw one sample of the data.
 
     Starts with standard normal noise at time 1 and goes to time 0 in equal steps, each
     as :func:`step`. The last one returns the estimate itself, so one step alone gives
@@ -106,21 +102,15 @@ def sample(
         eta: in [0, 1]: 0 for DDIM, where noise is drawn for the start only (Song et
             al., arXiv 2010.02502, 2021), 1 for ancestral DDPM with the variance of
             the posterior (Ho et al., arXiv 2006.11239, 2020).
-        clip: estimates are clipped to ``[-clip, clip]``: one positive bound, or a
-            pytree of them whose structure is that of ``like`` or a prefix of it. A
-            bound that is an array has as many axes as its leaves, and is broadcast to
-            them. None does not clip.
 
     Returns:
         The sample, of the structure, shapes and dtypes of ``like``.
 
     Raises:
-        TypeError: ``like`` has leaves that are not floats.
-        ValueError: steps, eta or clip out of range, bounds that do not fit, or
-            estimates that are not of the structure and shapes of ``like``.
+        TypeError, ValueError: steps or eta out of range, or estimates that are not of
+            the structure and shapes of ``like``.
     """
-    x, _ = _walk(key, denoise, like, schedule, steps, eta, clip, is_kept=False)
-    return x
+    return _sample(key, denoise, like, schedule, steps, eta, keep=False)[0]
 
 
 def trajectory(
@@ -131,39 +121,24 @@ def trajectory(
     *,
     steps: int,
     eta: Any = 0.0,
-    clip: Any = None,
 ) -> Trajectory:
-    """As :func:`sample`, and with the same key the same, but keeps all that was met.
-
-    Args:
-        key: a typed key, consumed.
-        denoise: as for :func:`sample`.
-        like: as for :func:`sample`.
-        schedule: as for :func:`sample`.
-        steps: as for :func:`sample`.
-        eta: as for :func:`sample`.
-        clip: as for :func:`sample`.
+    """Draw one sample as :func:`sample` does, with the same arguments; keep all steps.
 
     Returns:
         The trajectory; the last entries of its ``x0`` are the sample.
-
-    Raises:
-        TypeError: as :func:`sample` does.
-        ValueError: as :func:`sample` does.
     """
-    _, kept = _walk(key, denoise, like, schedule, steps, eta, clip, is_kept=True)
-    return kept
+    return _sample(key, denoise, like, schedule, steps, eta, keep=True)[1]
 
 
-def _walk(
-    key, denoise, like, schedule, steps, eta, clip, *, is_kept
-) -> tuple[Any, Any]:
-    """The sample, and the trajectory if it is to be kept."""
+def _sample(
+    key, denoise, like, schedule, steps, eta, *, keep
+) -> tuple[Any, Trajectory | None]:
     key = as_threefry(key)
-    _check(like, steps, eta)
-    bounds = None if clip is None else _bounds(clip, like)
+    checks.check_sizes(steps=steps)
+    if checks.is_concrete(eta) and not 0 <= eta <= 1:
+        raise ValueError(f"eta must be in [0, 1], got eta={eta}.")
     # Without noise there is none to draw; a tracer may be anything.
-    is_noisy = not (is_concrete(eta) and eta == 0)
+    is_noisy = not (checks.is_concrete(eta) and eta == 0)
     key_start, key_steps = jax.random.split(key)
     times = jnp.asarray(1 - np.arange(steps) / steps, jnp.float32)
     now = jax.vmap(schedule)(times)
@@ -174,13 +149,13 @@ def _walk(
     )
     keys = jax.random.split(key_steps, steps) if is_noisy else None
 
-    def body(x, at):
-        t, now, then, key = at
-        x0 = _estimate(denoise, x, t)
-        if bounds is not None:
-            x0 = jax.tree.map(_clip, x0, bounds)
+    def body(x, inputs):
+        t, now, then, key = inputs
+        x0 = denoise(x, t)
+        check_alike(x, "like", x0, "what denoise returns")
+        x0 = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), x0, x)
         noise = _normal(key, x) if is_noisy else None
-        kept = Trajectory(t, x, x0) if is_kept else None
+        kept = Trajectory(t, x, x0) if keep else None
         return step(x0, x, noise, now, then, eta), kept
 
     return lax.scan(body, _normal(key_start, like), (times, now, then, keys))
@@ -188,62 +163,3 @@ def _walk(
 
 def _normal(key: Array, like: Any) -> Any:
     return optax.tree.random_like(key, like, sampler=jax.random.normal)
-
-
-def _estimate(denoise: DenoiseFn, x: Any, t: Array) -> Any:
-    x0 = denoise(x, t)
-    given, wanted = (jax.tree.map(jnp.shape, tree) for tree in (x0, x))
-    same = jax.tree.structure(x0) == jax.tree.structure(x)
-    if not (same and given == wanted):
-        raise ValueError(
-            f"denoise must give the structure and the shapes of like, {wanted}; it "
-            f"gives {given}."
-        )
-    return jax.tree.map(lambda leaf, as_: jnp.asarray(leaf, as_.dtype), x0, x)
-
-
-def _clip(x: Array, bound: Any) -> Array:
-    bound = jnp.asarray(bound, x.dtype)
-    return jnp.clip(x, -bound, bound)
-
-
-def _bounds(clip: Any, like: Any) -> Any:
-    """The bounds, one a leaf of ``like``."""
-    try:
-        bounds = jax.tree.broadcast(clip, like)
-    except ValueError as error:
-        raise ValueError(
-            "clip must be one bound or have the structure of like, "
-            f"{jax.tree.structure(like)}; got {jax.tree.structure(clip)}."
-        ) from error
-    for bound, leaf in zip(jax.tree.leaves(bounds), jax.tree.leaves(like), strict=True):
-        shape = jnp.shape(bound)
-        fits = len(shape) == len(leaf.shape) and all(
-            size in (1, wanted) for size, wanted in zip(shape, leaf.shape, strict=True)
-        )
-        if shape and not fits:
-            raise ValueError(
-                "clip must have bounds that are scalars or fit the leaves of like; got "
-                f"shape {shape} for a leaf of shape {leaf.shape}."
-            )
-        if is_concrete(bound) and not np.all(np.asarray(bound) > 0):
-            raise ValueError(f"clip must be positive, got clip={bound}.")
-    return bounds
-
-
-def _check(like: Any, steps: Any, eta: Any) -> None:
-    """Raises unless the sampler's arguments make sense; tracers pass."""
-    for leaf in jax.tree.leaves(like):
-        dtype = getattr(leaf, "dtype", type(leaf).__name__)
-        if not (hasattr(leaf, "shape") and jnp.issubdtype(dtype, jnp.floating)):
-            raise TypeError(
-                "like must have float arrays (or jax.ShapeDtypeStruct) as leaves, got "
-                f"one of {dtype}."
-            )
-    is_int = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
-    if not (is_int and steps > 0):
-        raise ValueError(
-            f"steps must be a positive integer, known when compiling; got {steps!r}."
-        )
-    if is_concrete(eta) and not 0 <= eta <= 1:
-        raise ValueError(f"eta must be in [0, 1], got eta={eta}.")

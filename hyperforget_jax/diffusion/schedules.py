@@ -1,4 +1,4 @@
-"""How much signal and how much noise there is at every time, and their mixing.
+"""Noise schedules, and the mixing of signal and noise.
 
 Time runs from 0, the data, to 1, the noise. What is diffused is one sample, a pytree
 of float arrays of any shapes; batches are the caller's ``vmap``.
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 
-__all__ = ["SCHEDULES", "Schedule", "mix", "schedule"]
+__all__ = ["SCHEDULES", "Schedule", "check_alike", "mix", "schedule"]
 
 Schedule = Callable[[Array], tuple[Array, Array]]
 """From a time, float32 ``[]``, to (alpha, sigma), whose squares add up to one."""
@@ -40,7 +40,7 @@ SCHEDULES = tuple(_BY_NAME)
 
 
 def schedule(name: str) -> Schedule:
-    r"""A schedule by its name: a function of time that gives (alpha, sigma).
+    r"""Return a schedule by its name: a function of time that gives (alpha, sigma).
 
     - ``"cosine"``: :math:`\alpha = \cos(\pi t / 2)`, :math:`\sigma = \sin(\pi t / 2)`
       (Nichol and Dhariwal, Improved denoising diffusion probabilistic models,
@@ -48,18 +48,12 @@ def schedule(name: str) -> Schedule:
       ``t = 1``.
     - ``"linear"``: :math:`\alpha^2 = \exp(-\int_0^t \beta)` with
       :math:`\beta(t) = 0.1 + 19.9 t`, the limit of infinitely many steps of the
-      linear betas from 1e-4 to 0.02 in 1000 steps (Ho et al., Denoising diffusion
-      probabilistic models, arXiv 2006.11239, 2020; the limit is that of Song et al.,
-      Score-based generative modeling through stochastic differential equations,
-      arXiv 2011.13456, 2021). ``alpha`` is 0.0066 at ``t = 1``.
+      linear betas from 1e-4 to 0.02 in 1000 steps (Ho et al., arXiv 2006.11239, 2020;
+      Song et al., arXiv 2011.13456, 2021). ``alpha`` is 0.0066 at ``t = 1``.
 
     Times are in [0, 1], float32 of any shape; alpha and sigma are float32 of the same
-    shape, and are exactly 1 and 0 at ``t = 0``. Gradients with respect to time are
-    finite on all of [0, 1]: where the slope of ``"linear"``'s sigma is infinite, at
-    zero, it is said to be zero.
-
-    Args:
-        name: one of the above.
+    shape, exactly 1 and 0 at ``t = 0``. Gradients with respect to time are finite on
+    all of [0, 1] (at zero, ``"linear"``'s sigma has slope zero in place of infinity).
 
     Raises:
         ValueError: unknown name.
@@ -69,12 +63,19 @@ def schedule(name: str) -> Schedule:
     return _BY_NAME[name]
 
 
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(jnp.shape, tree)
+def check_alike(like: Any, first: str, tree: Any, name: str) -> None:
+    """Raise ValueError unless both trees have one structure and the same shapes."""
+    expected, got = (jax.tree.map(jnp.shape, each) for each in (like, tree))
+    # Leaves would be broadcast, and the sum of two tokens pass for many.
+    if jax.tree.structure(like) != jax.tree.structure(tree) or expected != got:
+        raise ValueError(
+            f"{name} must have the structure and the shapes of {first}, {expected}; "
+            f"got {got}."
+        )
 
 
 def mix(**terms: tuple[Any, Any]) -> Any:
-    """The weighted sum of trees: ``mix(x0=(alpha, x0), noise=(sigma, noise))``.
+    """Sum weighted trees: ``mix(x0=(alpha, x0), noise=(sigma, noise))``.
 
     Sums are of float32 at least, and come in the dtypes of the first tree.
 
@@ -88,13 +89,7 @@ def mix(**terms: tuple[Any, Any]) -> Any:
     """
     (first, (_, like)), *others = terms.items()
     for name, (_, tree) in others:
-        same = jax.tree.structure(tree) == jax.tree.structure(like)
-        # Leaves would be broadcast, and the sum of two tokens pass for many.
-        if not (same and _shapes(tree) == _shapes(like)):
-            raise ValueError(
-                f"{name} must have the structure and the shapes of {first}, "
-                f"{_shapes(like)}; got {_shapes(tree)}."
-            )
+        check_alike(like, first, tree, name)
     # A Python number would take on a leaf's bfloat16, and the sum with it.
     weights = [
         jnp.asarray(weight, jnp.result_type(weight, jnp.float32))

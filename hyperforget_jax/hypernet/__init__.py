@@ -1,93 +1,80 @@
 """Hypernetworks that sample the parameters of classifiers: zoos, tokens, training."""
 
-from hyperforget_jax.hypernet.denoiser import Denoiser
-from hyperforget_jax.hypernet.fitting import fit_hypernetwork
-from hyperforget_jax.hypernet.labels import (
+from hyperforget_jax.hypernet.checkpoints import (
+    load_hypernetwork,
+    load_zoo,
+    save_hypernetwork,
+    save_zoo,
+    stored_zoo,
+)
+from hyperforget_jax.hypernet.chunk_tokens import Group, chunk_tokens
+from hyperforget_jax.hypernet.class_scores import (
     class_scores,
     population_scores,
     score_all,
 )
+from hyperforget_jax.hypernet.config import FitConfig, HypernetConfig, TrainConfig
+from hyperforget_jax.hypernet.denoiser import Denoiser
+from hyperforget_jax.hypernet.hypernetwork import HypernetParams, Hypernetwork, build
 from hyperforget_jax.hypernet.matching import canonicalise, match, permute_all
-from hyperforget_jax.hypernet.network import (
-    Hypernetwork,
-    Learnt,
-    build,
-    estimate,
-    load_hypernetwork,
-    save_hypernetwork,
-    untrained,
-)
-from hyperforget_jax.hypernet.objective import Course
 from hyperforget_jax.hypernet.prompts import Profiles, features, profile
-from hyperforget_jax.hypernet.recipe import Recipe
 from hyperforget_jax.hypernet.sampling import (
     SETS,
     Sampler,
     forget_set,
     sample_params,
 )
-from hyperforget_jax.hypernet.scales import (
-    power_of_two_scales,
-    scale_down,
-    scale_up,
-)
-from hyperforget_jax.hypernet.storage import load_zoo, save_zoo, stored_zoo
+from hyperforget_jax.hypernet.scales import power_of_two_scales
 from hyperforget_jax.hypernet.teachers import (
-    Training,
-    distillation,
-    oracle_answers,
-    retrained_answers,
+    Distillation,
+    mean_log_probs,
+    retrained_log_probs,
 )
-from hyperforget_jax.hypernet.tokens import (
-    Group,
+from hyperforget_jax.hypernet.train import fit_hypernetwork
+from hyperforget_jax.hypernet.unit_tokens import (
     Tokenizer,
-    chunk_tokens,
     tokenizer,
     unit_tokens,
 )
-from hyperforget_jax.hypernet.zoo import Zoo, anchored_zoo, free_zoo
+from hyperforget_jax.hypernet.zoo import Zoo, edit_zoo, generate_zoo
 
 __all__ = [
     "SETS",
-    "Course",
     "Denoiser",
+    "Distillation",
+    "FitConfig",
     "Group",
+    "HypernetConfig",
+    "HypernetParams",
     "Hypernetwork",
-    "Learnt",
     "Profiles",
-    "Recipe",
     "Sampler",
     "Tokenizer",
-    "Training",
+    "TrainConfig",
     "Zoo",
-    "anchored_zoo",
     "build",
     "canonicalise",
     "chunk_tokens",
     "class_scores",
-    "distillation",
-    "estimate",
+    "edit_zoo",
     "features",
     "fit_hypernetwork",
     "forget_set",
-    "free_zoo",
+    "generate_zoo",
     "load_hypernetwork",
     "load_zoo",
     "match",
-    "oracle_answers",
+    "mean_log_probs",
     "permute_all",
     "population_scores",
-    "retrained_answers",
     "power_of_two_scales",
     "profile",
+    "retrained_log_probs",
     "sample_params",
     "save_hypernetwork",
     "save_zoo",
-    "scale_down",
-    "scale_up",
     "score_all",
     "stored_zoo",
     "tokenizer",
     "unit_tokens",
-    "untrained",
 ]

@@ -1,4 +1,4 @@
-"""The network that reads noised parameters as a set of tokens and cleans them.
+"""The denoiser: reads noised parameters as a set of tokens.
 
 A transformer over tokens with adaptive layer normalisation (Peebles and Xie, Scalable
 diffusion models with transformers, arXiv 2212.09748). Tokens of one group share their
@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
-from hyperforget_jax.hypernet.tokens import Group
+from hyperforget_jax.hypernet.chunk_tokens import Group
 
 __all__ = ["Denoiser"]
 
@@ -21,10 +21,10 @@ _FASTEST = 2.0**7  # Radians per unit of time; faster ones would alias at few st
 
 
 class Denoiser(nn.Module):
-    """Tokens of noised parameters in, tokens of the prediction out.
+    """A transformer from tokens of noised parameters to tokens of the prediction.
 
-    The last layer begins at zero, so that a fresh network predicts zero: no change,
-    in the anchored mode.
+    The last layer is initially zero, so that a fresh network predicts zero: no change,
+    in the edit mode.
 
     Attributes:
         groups: what the tokens are.
@@ -46,15 +46,15 @@ class Denoiser(nn.Module):
     def __call__(
         self,
         tokens: Sequence[Array],
-        anchor: Sequence[Array] | None,
+        source: Sequence[Array] | None,
         t: Array,
         prompt: Array,
     ) -> tuple[Array, ...]:
-        """One model's tokens.
+        """Predict from one model's tokens.
 
         Args:
             tokens: of the noised variable, ``[count, width]`` each group.
-            anchor: of the model that is to change, likewise; None in the free mode.
+            source: of the model to change, likewise; None in the generate mode.
             t: diffusion time, ``[]``.
             prompt: its features, ``[F]``.
 
@@ -63,16 +63,16 @@ class Denoiser(nn.Module):
         """
         encoded = []
         for index, (group, own) in enumerate(zip(self.groups, tokens, strict=True)):
-            if anchor is not None:
-                own = jnp.concatenate([own, anchor[index]], axis=-1)
+            if source is not None:
+                own = jnp.concatenate([own, source[index]], axis=-1)
             name = f"encode_{index}_{_plain(group.name)}"
             encoded.append(nn.Dense(self.width, dtype=self.dtype, name=name)(own))
         h = jnp.concatenate(encoded)
 
-        asked = nn.gelu(nn.Dense(2 * self.width, dtype=self.dtype)(prompt))
-        asked = nn.Dense(self.width, dtype=self.dtype)(asked)
-        when = nn.Dense(self.width, dtype=self.dtype)(_time_features(t))
-        condition = nn.silu(asked + when)
+        wanted = nn.gelu(nn.Dense(2 * self.width, dtype=self.dtype)(prompt))
+        wanted = nn.Dense(self.width, dtype=self.dtype)(wanted)
+        time = nn.Dense(self.width, dtype=self.dtype)(_time_features(t))
+        condition = nn.silu(wanted + time)
 
         for _ in range(self.depth):
             shift, scale, gate = self._modulation(condition)
@@ -98,7 +98,7 @@ class Denoiser(nn.Module):
         zeros = nn.initializers.zeros
         layer = nn.Dense(3 * self.width, dtype=self.dtype, kernel_init=zeros)
         shift, scale, gate = jnp.split(layer(condition)[None], 3, axis=-1)
-        # A block begins open: the decoder alone holds a fresh network at zero.
+        # Gates are initially open: the decoder alone holds a fresh network at zero.
         return [shift, scale, 1 + gate]
 
     def _mix(self, h: Array) -> Array:
@@ -120,5 +120,5 @@ def _time_features(t: Array) -> Array:
 
 
 def _plain(name: str) -> str:
-    """A group's name as a parameter's: slashes would be taken for paths."""
+    """Write a group's name as a parameter's: slashes would be taken for paths."""
     return "".join(letter if letter.isalnum() else "_" for letter in name)

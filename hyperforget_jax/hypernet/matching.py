@@ -6,16 +6,15 @@ as in ``kernel[..., permutation]``.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import checks
+from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array
-from hyperforget_jax.hypernet.tokens import Tokenizer
+from hyperforget_jax.hypernet.unit_tokens import Tokenizer, UnitTokenizer
 
 __all__ = ["canonicalise", "match", "permute_all"]
 
@@ -25,7 +24,7 @@ _TIE = 1e-10
 
 
 def match(tokenizer: Tokenizer, params: Any, reference: Any) -> tuple[np.ndarray, ...]:
-    """The permutations that bring a network's units closest to another's.
+    """Find the permutations that bring a network's units closest to another's.
 
     Closest by the sum of squared differences of the tokens: with one hidden layer that
     is an assignment problem, solved exactly. With several, a layer after the other is
@@ -45,16 +44,16 @@ def match(tokenizer: Tokenizer, params: Any, reference: Any) -> tuple[np.ndarray
         ValueError: a tokenizer of chunks, which have no units, or parameters that are
             not finite.
     """
-    _permute(tokenizer)
+    units = _units(tokenizer)
     stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params)
-    _, permutations = _match_all(tokenizer, stacked, reference)
-    return tuple(order[0] for order in permutations)
+    _, permutations = _match_all(units, stacked, reference)
+    return trees.take(permutations, 0)
 
 
 def canonicalise(
     tokenizer: Tokenizer, params: Any, rounds: int = 4
 ) -> tuple[Any, tuple[np.ndarray, ...], np.ndarray]:
-    """Brings the units of a population of networks into one common order.
+    """Bring the units of a population of networks into one common order.
 
     All are matched to member 0, and then, round after round, to the mean of what they
     have become. No member's function changes.
@@ -74,17 +73,15 @@ def canonicalise(
         ValueError: a tokenizer of chunks, a number of rounds that is not positive, or
             parameters that are not finite.
     """
-    _permute(tokenizer)
+    units = _units(tokenizer)
     checks.check_sizes(rounds=rounds)
-    members = jax.tree.leaves(params)[0].shape[0]
-    total = _identity(tokenizer, members)
+    still = total = _identity(units, jax.tree.leaves(params)[0].shape[0])
     moved = np.zeros(rounds)
     params = jax.tree.map(jnp.asarray, params)
-    reference = jax.tree.map(lambda leaf: np.asarray(leaf)[0], params)
+    reference = trees.take(params, 0)
     for round in range(rounds):
-        params, found = _match_all(tokenizer, params, reference)
+        params, found = _match_all(units, params, reference)
         total = _compose(total, found)
-        still = _identity(tokenizer, members)
         changed = [new != old for new, old in zip(found, still, strict=True)]
         moved[round] = np.mean(np.concatenate(changed, axis=1)) if changed else 0
         if round and not moved[round]:
@@ -94,7 +91,7 @@ def canonicalise(
 
 
 def permute_all(tokenizer: Tokenizer, params: Any, permutations: Any) -> Any:
-    """Permutes the units of each member of a population, in all its checkpoints.
+    """Permute the units of each member of a population, in all its checkpoints.
 
     Args:
         tokenizer: of kind ``"units"``.
@@ -108,67 +105,59 @@ def permute_all(tokenizer: Tokenizer, params: Any, permutations: Any) -> Any:
     Raises:
         ValueError: a tokenizer of chunks, or leaves with other axes.
     """
-    _permute(tokenizer)
-    shapes = [
-        jax.ShapeDtypeStruct((group.count, group.width), jnp.float32)
-        for group in tokenizer.groups
-    ]
-    one = jax.tree.leaves(jax.eval_shape(tokenizer.detokenize, tuple(shapes)))[0]
-    leaf = jax.tree.leaves(params)[0]
-    axes = leaf.ndim - one.ndim
+    units = _units(tokenizer)
+    shape, got = units.spec.shapes[0], jax.tree.leaves(params)[0].shape
+    axes = len(got) - len(shape)
     if axes not in (1, 2):
         raise ValueError(
             "params must be stacked [P, ...] or [P, K, ...]; a leaf of shape "
-            f"{one.shape} has shape {leaf.shape}."
+            f"{shape} has shape {got}."
         )
-    return _permuted(tokenizer, axes, params, tuple(map(jnp.asarray, permutations)))
+    return _permuted(units, axes, params, tuple(map(jnp.asarray, permutations)))
 
 
-# Jitted once for the module: calls with one tokenizer share their compilations.
 @functools.partial(jax.jit, static_argnums=0)
-def _tokens(tokenizer: Tokenizer, params: Any) -> tuple[Array, ...]:
+def _tokens(tokenizer: UnitTokenizer, params: Any) -> tuple[Array, ...]:
     return jax.vmap(tokenizer.tokenize)(params)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _permuted(tokenizer: Tokenizer, axes: int, params: Any, permutations: Any) -> Any:
-    permute = _permute(tokenizer)
+def _permuted(
+    tokenizer: UnitTokenizer, axes: int, params: Any, permutations: Any
+) -> Any:
+    permute = tokenizer.permute
     if axes == 2:
         permute = jax.vmap(permute, (0, None))
     return jax.vmap(permute)(params, permutations)
 
 
-def _permute(tokenizer: Tokenizer) -> Callable[[Any, tuple[Any, ...]], Any]:
-    if tokenizer.permute is None:
+def _units(tokenizer: Tokenizer) -> UnitTokenizer:
+    if not isinstance(tokenizer, UnitTokenizer):
         raise ValueError(
             f"tokenizer must be of kind 'units', got {tokenizer.kind!r}: only units "
             "can be permuted."
         )
-    return tokenizer.permute
+    return tokenizer
 
 
 def _match_all(
-    tokenizer: Tokenizer, params: Any, reference: Any
+    tokenizer: UnitTokenizer, params: Any, reference: Any
 ) -> tuple[Any, tuple[np.ndarray, ...]]:
-    """The members ``[P, ...]`` permuted, and the permutations, ``[P, units]``."""
-    members = jax.tree.leaves(params)[0].shape[0]
-    one = _tokens(
-        tokenizer, jax.tree.map(lambda leaf: np.asarray(leaf)[None], reference)
-    )
-    wanted = [np.asarray(group[0], np.float64) for group in one]
-    total = _identity(tokenizer, members)
+    """Match the members ``[P, ...]``; return them and permutations ``[P, units]``."""
+    wanted = [np.asarray(group, np.float64) for group in tokenizer.tokenize(reference)]
+    still = total = _identity(tokenizer, jax.tree.leaves(params)[0].shape[0])
     # A single hidden layer has nothing to wait for.
     for _ in range(_MOST_ROUNDS if len(total) > 1 else 1):
         moved = False
-        for layer in range(len(total)):
+        for layer, unmoved in enumerate(still):
             tokens = _tokens(tokenizer, params)[layer]
-            found = list(_identity(tokenizer, members))
-            found[layer] = _assigned(wanted[layer], np.asarray(tokens, np.float64))
-            if np.array_equal(found[layer], _identity(tokenizer, members)[layer]):
+            order = _assigned(wanted[layer], np.asarray(tokens, np.float64))
+            if np.array_equal(order, unmoved):
                 continue
             moved = True
+            found = (*still[:layer], order, *still[layer + 1 :])
             params = permute_all(tokenizer, params, found)
-            total = _compose(total, tuple(found))
+            total = _compose(total, found)
         if not moved:
             break
     return params, total
@@ -179,7 +168,7 @@ def _mean(leaf: Any) -> np.ndarray:
 
 
 def _assigned(wanted: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """For each member ``[P, units, width]`` which unit goes where, ``[P, units]``."""
+    """Assign each member's units ``[P, units, width]`` to places, ``[P, units]``."""
     # Imported when it is first asked for: it takes time that few should pay.
     from scipy.optimize import linear_sum_assignment
 
@@ -200,14 +189,14 @@ def _assigned(wanted: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     return orders
 
 
-def _identity(tokenizer: Tokenizer, members: int) -> tuple[np.ndarray, ...]:
+def _identity(tokenizer: UnitTokenizer, members: int) -> tuple[np.ndarray, ...]:
     return tuple(np.tile(np.arange(n), (members, 1)) for n in tokenizer.hidden)
 
 
 def _compose(
     first: tuple[np.ndarray, ...], then: tuple[np.ndarray, ...]
 ) -> tuple[np.ndarray, ...]:
-    """What two permutations in a row come to, member by member."""
+    """Compose two permutations in a row, member by member."""
     return tuple(
         np.take_along_axis(one, other, axis=1)
         for one, other in zip(first, then, strict=True)

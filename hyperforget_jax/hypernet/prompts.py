@@ -1,9 +1,8 @@
-"""What is asked of a hypernetwork: the loss wanted on every class.
+"""Prompts: the loss wanted on every class.
 
-The losses of a model that has forgotten cannot be had in any combination: to ask for
-each class's best at once is to ask for what no model is. So a prompt is by default an
-attainable profile, the mean losses of those checkpoints of the zoo that forgot the
-same classes.
+Not every combination of losses is attainable: no model has the best of every class at
+once. So a prompt is by default an attainable profile, the mean losses of those
+checkpoints of the zoo that forgot the same classes.
 """
 
 from typing import NamedTuple
@@ -25,7 +24,7 @@ class Profiles(NamedTuple):
         largest: of each class, the 95th percentile of its loss over the checkpoints of
             the runs that forget it alone, ``[C]``.
         norms: the smallest and the largest Euclidean norm of all parameters of a start,
-            ``[2]``; zero in the free mode, which has none.
+            ``[2]``; zero in the generate mode, which has none.
     """
 
     masks: Array
@@ -35,7 +34,7 @@ class Profiles(NamedTuple):
 
 
 def features(kind: str, loss: Array, classes: Array) -> Array:
-    """A prompt as the denoiser reads it, float32.
+    """Encode a prompt for the denoiser, float32.
 
     Args:
         kind: ``"dihyfo_1"`` or ``"dihyfo_2"``.
@@ -55,14 +54,14 @@ def features(kind: str, loss: Array, classes: Array) -> Array:
 
 
 def profile(profiles: Profiles, classes: Array) -> Array:
-    """The losses that a model without these classes can have, ``[C]``.
+    """Compute the losses that a model without these classes can have, ``[C]``.
 
     Those of the zoo's models that forgot just these classes. For a set that the zoo
     does not have: of each forgotten class the loss after it alone was forgotten, of
     each retained class the mean over these.
 
     Args:
-        profiles: what the zoo knows.
+        profiles: of the zoo.
         classes: the classes to forget, bool, ``[C]``.
     """
     same = jnp.all(profiles.masks == classes[None], axis=1)
@@ -77,7 +76,7 @@ def profile(profiles: Profiles, classes: Array) -> Array:
 
 
 def both_scales(loss: Array) -> Array:
-    """Logarithm and value: the one resolves small losses, the other large ones.
+    """Compute logarithm and value: one resolves small losses, the other large ones.
 
     Args:
         loss: ``[K]``.

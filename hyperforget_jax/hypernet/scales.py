@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 
-__all__ = ["power_of_two_scales", "scale_down", "scale_up"]
+__all__ = ["power_of_two_scales"]
 
 # Of normal float32 numbers whose reciprocals are normal too.
 _EXPONENTS = (-126, 126)
@@ -15,10 +15,10 @@ _EXPONENTS = (-126, 126)
 
 @jax.jit
 def power_of_two_scales(params: Any) -> Any:
-    r"""The power of two nearest to each leaf's root mean square, on a log scale.
+    r"""Compute the power of two nearest to each leaf's root mean square.
 
     :math:`2^{\mathrm{round}(\log_2 \mathrm{rms})}`; 1 for a leaf that is zero, empty or
-    not finite. To divide by a power of two only changes exponents, so what is scaled
+    not finite. Division by a power of two only changes exponents, so what is scaled
     down comes back to the bit.
 
     Args:
@@ -29,28 +29,6 @@ def power_of_two_scales(params: Any) -> Any:
         Scalars, float32, in the same structure.
     """
     return jax.tree.map(_scale, params)
-
-
-def scale_down(params: Any, scales: Any) -> Any:
-    """The leaves divided by their scales, in float32 at least.
-
-    Args:
-        params: a pytree of floating-point arrays.
-        scales: as by :func:`power_of_two_scales`, of the same structure.
-    """
-    return jax.tree.map(jnp.divide, params, scales)
-
-
-def scale_up(params: Any, scales: Any) -> Any:
-    """The leaves times their scales, in float32 at least: undoes :func:`scale_down`.
-
-    To the bit, as long as what was scaled down neither overflows nor is subnormal.
-
-    Args:
-        params: as by :func:`scale_down`.
-        scales: the same as there.
-    """
-    return jax.tree.map(jnp.multiply, params, scales)
 
 
 def _scale(leaf: Any) -> Array:

@@ -1,68 +1,54 @@
-"""Teachers: what models answer that were retrained without some classes."""
+"""Teachers: models retrained without some classes, and distillation from them."""
 
+import dataclasses
 import functools
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples
+from hyperforget_jax.hypernet.config import FitConfig
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.models import predictions
-from hyperforget_jax.training import Objective, fit_population
+from hyperforget_jax.training import Population, fit_population
 
 __all__ = [
-    "Training",
-    "distillation",
-    "oracle_answers",
-    "retrained_answers",
-    "sets_of",
-    "within",
+    "Distillation",
+    "class_sets",
+    "mean_log_probs",
+    "retrained_log_probs",
+    "subfolder",
     "without_classes",
 ]
 
 
-class Training(NamedTuple):
-    """How one kind of model is trained.
-
-    Attributes:
-        optimizer: any optax optimiser.
-        steps: minibatches.
-        batch_size: rows in each.
-    """
-
-    optimizer: optax.GradientTransformation
-    steps: int
-    batch_size: int = 128
-
-
-def retrained_answers(
+def retrained_log_probs(
     key: Array,
     classifier: Classifier,
     train: Examples,
     *,
     masks: Sequence[Sequence[int]],
-    training: Training,
+    config: FitConfig,
     members: int = 4,
     directory: str | Path | None = None,
     mesh: jax.sharding.Mesh | None = None,
     progress: bool = True,
 ) -> Array:
-    """What models trained without some classes answer on every training row.
+    """Fit models without some classes, and average their predictions on every row.
 
     Args:
         key: a typed key, consumed.
         classifier: the model.
         train: training examples, all classes, ``[N]``.
         masks: the sets of classes that they do without, M of them.
-        training: how they are trained.
+        config: how they are fitted.
         members: models a mask, whose mean is taken.
-        directory: as for :func:`anchored_zoo`.
+        directory: as for :func:`edit_zoo`.
         mesh: with a ``population`` axis.
         progress: whether to show a progress bar.
 
@@ -72,93 +58,87 @@ def retrained_answers(
     key = as_threefry(key)
     checks.check_is_examples(train, "train")
     num_classes = checks.check_classifier(classifier, None, train.x)
-    sets = sets_of(masks, num_classes)
+    sets = class_sets(masks, num_classes)
     checks.check_sizes(members=members)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
     retrained = without_classes(
-        populate, key, classifier, train, sets, members, training, directory
+        populate, key, classifier, train, sets, members, config, directory
     )
-    return oracle_answers(classifier, retrained, train, len(sets))
+    return mean_log_probs(classifier, retrained, train.x, len(sets))
 
 
-def oracle_answers(
-    classifier: Classifier, retrained: Any, train: Examples, num_masks: int
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def mean_log_probs(
+    classifier: Classifier, retrained: Population, x: Array, num_masks: int
 ) -> Array:
-    """Logarithm of the mean answer of the retrained models of each mask.
+    """Average the predictions of the retrained models of each of M masks.
 
-    Args:
-        classifier: the model.
-        retrained: a population, ``num_masks`` times as many members for each mask in
-            turn; members that failed do not count.
-        train: the rows to answer, ``[N]``.
-        num_masks: M.
-
-    Returns:
-        Log-probabilities, float32, ``[M, N, C]``.
+    The population has as many members for each mask in turn; those that failed do not
+    count. Returns the logarithm of mean probabilities, float32, ``[M, N, C]``.
     """
     members = retrained.failed_at.shape[0] // num_masks
 
     def by_mask(leaf):
         return jnp.reshape(leaf, (num_masks, members, *leaf.shape[1:]))
 
-    stacked = jax.tree.map(by_mask, (retrained.variables, retrained.failed_at))
-    return _mean_answers(classifier, stacked, train.x)
-
-
-@functools.partial(jax.jit, static_argnames="classifier")
-def _mean_answers(classifier: Classifier, stacked: Any, x: Array) -> Array:
     def one_mask(own):
         variables, failed_at = own
         logits = predictions.population_logits(classifier, variables, x)
         logs = jax.nn.log_softmax(logits)
         well = (failed_at < 0)[:, None, None]
-        # All members failed: their last finite variables answer.
+        # All members failed: their last finite variables predict.
         well = jnp.where(jnp.any(well), well, True)
         mean = jax.nn.logsumexp(logs, axis=0, b=well, where=well)
         return mean - jnp.log(jnp.sum(well))
 
+    stacked = jax.tree.map(by_mask, (retrained.variables, retrained.failed_at))
     return jax.lax.map(one_mask, stacked)
 
 
-@functools.lru_cache(maxsize=16)
-def distillation(classifier: Classifier) -> Objective:
-    """The objective of a run: to answer as the retrained models of its mask do.
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """The objective of a run: to predict as the retrained models of its mask do.
 
-    Its condition is a mask's number, and what is shared are the answers ``[M, N, C]``.
+    As :func:`hyperforget_jax.fit_population` takes it: the condition is a mask's
+    number, and what is shared are log-probabilities ``[M, N, C]``.
     """
 
-    def objective(mask, answers):
+    classifier: Classifier
+
+    def __call__(self, mask: Array, log_probs: Array):
+        """Return the loss of one mask's runs."""
+
         def loss_fn(key, variables, batches):
             del key  # Evaluation mode: normalisation statistics stay the start's.
-            rows = batches[0].examples
-            wanted = answers[mask, batches[0].row]
-            logits = classifier.apply(variables, rows.x)
+            batch = batches[0]
+            wanted = log_probs[mask, batch.row]
+            logits = self.classifier.apply(variables, batch.examples.x)
             logs = jax.nn.log_softmax(logits.astype(jnp.float32))
             return jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - logs), -1)), variables
 
         return loss_fn
 
-    return objective
 
-
-def without_classes(populate, key, classifier, train, sets, each, training, directory):
-    """``each`` models a mask, trained on the other classes' rows alone."""
+def without_classes(
+    populate, key, classifier, train, sets, each, config, directory
+) -> Population:
+    """Fit ``each`` models a mask, on the other classes' rows alone."""
     weights = np.where(sets[:, np.asarray(train.y)], 0, np.asarray(train.weight))
     return populate(
         key,
         classifier,
         train,
-        training.optimizer,
-        training.steps,
+        config.optimizer,
+        config.steps,
         members=len(sets) * each,
         weights=np.repeat(weights, each, axis=0).astype(np.int32),
-        batch_size=training.batch_size,
-        directory=within(directory, "retrained"),
+        batch_size=config.batch_size,
+        directory=subfolder(directory, "retrained"),
     )
 
 
-def sets_of(masks: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
-    """Sets of classes as a table, bool ``[M, C]``; raises for malformed ones."""
+def class_sets(masks: Any, num_classes: int) -> np.ndarray:
+    """Write sets of classes as a table, bool ``[M, C]``; raise for malformed ones."""
     checks.check_is(Collection, "a list of sets of classes, [[0], [1]]", masks=masks)
     sets = np.zeros((len(masks), num_classes), bool)
     for row, classes in enumerate(masks):
@@ -167,13 +147,11 @@ def sets_of(masks: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
                 "masks must be sets of classes, such as [[0], [1], [0, 1]]; got "
                 f"{classes!r} among them."
             )
-        for label in classes:
-            if not 0 <= label < num_classes:
-                raise ValueError(
-                    f"masks must hold classes in [0, {num_classes}), got "
-                    f"{list(classes)}."
-                )
-            sets[row, label] = True
+        if not all(0 <= label < num_classes for label in classes):
+            raise ValueError(
+                f"masks must hold classes in [0, {num_classes}), got {list(classes)}."
+            )
+        sets[row, list(classes)] = True
         if sets[row].sum() < len(classes):
             raise ValueError(f"masks must not repeat a class, got {list(classes)}.")
     if not len(sets) or sets.all(axis=1).any():
@@ -183,6 +161,6 @@ def sets_of(masks: Sequence[Sequence[int]], num_classes: int) -> np.ndarray:
     return sets
 
 
-def within(directory: str | Path | None, name: str) -> Path | None:
-    """A folder in another, where there is one."""
+def subfolder(directory: str | Path | None, name: str) -> Path | None:
+    """Return a folder in another, where there is one."""
     return None if directory is None else Path(directory) / name

@@ -1,41 +1,41 @@
 """Zoos: the trained models from which a hypernetwork learns what forgetting looks like.
 
-An anchored zoo has trained starts and, from each of them, runs that end as models
-without some classes; early checkpoints of a run have forgotten a little, so that the
-dose can be learnt. Its runs are taught by retrained models: they learn to answer, on
-every training row, as models do that never saw those classes. A free zoo is the
-retrained models themselves.
+An edit zoo has trained starts and, from each of them, runs that end as models without
+some classes; early checkpoints of a run have forgotten a little, so that the strength
+can be learnt. Retrained models teach its runs: they learn to predict, on every training
+row, as models do that never saw those classes. A generate zoo is the retrained models
+themselves.
 """
 
 import functools
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import checks
+from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.hypernet.labels import score_all
+from hyperforget_jax.hypernet.class_scores import score_all
+from hyperforget_jax.hypernet.config import FitConfig
 from hyperforget_jax.hypernet.teachers import (
-    Training,
-    distillation,
-    retrained_answers,
-    sets_of,
-    within,
+    Distillation,
+    class_sets,
+    retrained_log_probs,
+    subfolder,
     without_classes,
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import fit_population
 
-__all__ = ["Zoo", "anchored_zoo", "free_zoo"]
+__all__ = ["Zoo", "edit_zoo", "generate_zoo"]
 
 
 class Zoo(NamedTuple):
-    """Checkpoints of many runs, and what each of them knows. NumPy arrays.
+    """Checkpoints of many runs, and how each does on every class. NumPy arrays.
 
     Attributes:
         variables: of R runs after each of K checkpoints, leaves ``[R, K, ...]``.
@@ -43,8 +43,8 @@ class Zoo(NamedTuple):
         start: the start it began at, int32, ``[R]``; -1 for a fresh one.
         loss: its loss on each class of the probe, ``[R, K, C]``.
         accuracy: its accuracy there, likewise.
-        starts: variables of S starts, leaves ``[S, ...]``; None in a free zoo.
-        start_loss: the starts' losses, ``[S, C]``; None in a free zoo.
+        starts: variables of S starts, leaves ``[S, ...]``; None in a generate zoo.
+        start_loss: the starts' losses, ``[S, C]``; None in a generate zoo.
         steps: the steps a run had taken at each checkpoint, int32, ``[K]``.
     """
 
@@ -58,7 +58,7 @@ class Zoo(NamedTuple):
     steps: np.ndarray
 
 
-def anchored_zoo(
+def edit_zoo(
     key: Array,
     classifier: Classifier,
     train: Examples,
@@ -66,37 +66,37 @@ def anchored_zoo(
     *,
     masks: Sequence[Sequence[int]],
     starts: int | Variables,
-    start: Training,
-    forget: Training,
+    start: FitConfig,
+    forget: FitConfig,
     checkpoint_steps: Sequence[int],
-    oracles: int = 4,
-    answers: Array | None = None,
+    teachers: int = 4,
+    log_probs: Array | None = None,
     directory: str | Path | None = None,
     mesh: jax.sharding.Mesh | None = None,
     progress: bool = True,
 ) -> Zoo:
-    """Starts, and from each start a run for every mask.
+    """Fit starts, and from each start a run for every mask.
 
-    A run minimises the divergence of its answers from the mean answer of retrained
-    models (knowledge distillation, Hinton et al., arXiv 1503.02531), on forgotten and
-    retained training rows alike. So it ends where retrained models are, in what it
-    answers, and stays near its start in its parameters.
+    A run minimises the divergence of its predictions from the mean prediction of
+    retrained models (knowledge distillation, Hinton et al., arXiv 1503.02531), on
+    forgotten and retained training rows alike. So it ends where retrained models are in
+    what it predicts, and stays near its start in its parameters.
 
     Args:
         key: a typed key, consumed.
         classifier: the model.
         train: training examples, all classes, ``[N]``.
-        probe: examples held out of training, which label the checkpoints, ``[M]``.
+        probe: examples held out of training, which score the checkpoints, ``[M]``.
         masks: the sets of classes that runs forget, ``[[0], [1], [0, 1], ...]``; the
             empty set gives runs that forget nothing. A hypernetwork wants runs that
             forget each class alone.
         starts: how many starts, S, or trained models to start from, leaves
             ``[S, ...]``. There are S runs a mask.
-        start: how starts are trained, and the retrained models.
+        start: how starts are fitted, and the retrained models.
         forget: how runs go on from them.
         checkpoint_steps: steps of a run after which it is kept; its last is always.
-        oracles: retrained models a mask, whose mean answer teaches.
-        answers: this mean answer, of :func:`retrained_answers`, where it is known.
+        teachers: retrained models a mask, whose mean prediction teaches.
+        log_probs: this mean, of :func:`retrained_log_probs`, where it is known.
         directory: where to keep what was trained, for a call that is killed to go on
             from; see :func:`hyperforget_jax.fit_population`.
         mesh: with a ``population`` axis.
@@ -110,14 +110,11 @@ def anchored_zoo(
         ArithmeticError: no start, or no run, stayed finite.
     """
     key = as_threefry(key)
-    sets, num_classes = _checked(classifier, train, probe, masks)
-    checks.check_is(Training, "hypernet.Training", start=start, forget=forget)
-    checks.check_sizes(
-        oracles=oracles,
-        **{"start.steps": start.steps, "forget.steps": forget.steps},
-    )
+    sets = _checked(classifier, train, probe, masks)
+    checks.check_is(FitConfig, "hypernet.FitConfig", start=start, forget=forget)
+    checks.check_sizes(teachers=teachers)
     kept = _with_last(checkpoint_steps, forget.steps)
-    key_start, key_oracle, key_forget = jax.random.split(key, 3)
+    key_start, key_teacher, key_forget = jax.random.split(key, 3)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
     if isinstance(starts, numbers.Integral):
         checks.check_sizes(starts=starts)
@@ -129,41 +126,31 @@ def anchored_zoo(
             start.steps,
             members=starts,
             batch_size=start.batch_size,
-            directory=within(directory, "starts"),
+            directory=subfolder(directory, "starts"),
         )
         well = np.flatnonzero(np.asarray(trained.failed_at) < 0)
         if not well.size:
             raise ArithmeticError("No start stayed finite: start may learn too fast.")
-        begun = jax.tree.map(lambda leaf: np.asarray(leaf)[well], trained.variables)
+        starts = jax.tree.map(lambda leaf: np.asarray(leaf)[well], trained.variables)
     else:
-        begun = jax.tree.map(np.asarray, starts)
-        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(begun)}
-        if len(sizes) != 1 or sizes == {()}:
-            raise ValueError(
-                "starts must be a whole number, or variables of several models, "
-                "stacked: every leaf [S, ...], as hf.fit_population(...).variables "
-                f"are; got {type(starts).__name__} with leading axes {sorted(sizes)}."
-            )
-        checks.check_is(Mapping, "a whole number or stacked variables", starts=begun)
-        one = jax.tree.map(lambda leaf: leaf[0], begun)
-        checks.check_classifier(classifier, one, train.x)
-    if answers is None:
-        answers = retrained_answers(
-            key_oracle,
+        starts = _given_starts(classifier, starts, train)
+    if log_probs is None:
+        log_probs = retrained_log_probs(
+            key_teacher,
             classifier,
             train,
             masks=masks,
-            training=start,
-            members=oracles,
+            config=start,
+            members=teachers,
             directory=directory,
             mesh=mesh,
             progress=progress,
         )
-    shape = (len(sets), *train.y.shape, num_classes)
-    if answers.shape != shape:
-        raise ValueError(f"answers must have shape {shape}, got {answers.shape}.")
+    shape = (len(sets), *train.y.shape, sets.shape[1])
+    if log_probs.shape != shape:
+        raise ValueError(f"log_probs must have shape {shape}, got {log_probs.shape}.")
 
-    count = jax.tree.leaves(begun)[0].shape[0]
+    count = jax.tree.leaves(starts)[0].shape[0]
     from_start = np.repeat(np.arange(count), len(sets))
     of_mask = np.tile(np.arange(len(sets)), count)
     population = populate(
@@ -173,20 +160,20 @@ def anchored_zoo(
         forget.optimizer,
         forget.steps,
         members=len(from_start),
-        starts=jax.tree.map(lambda leaf: leaf[from_start], begun),
+        starts=trees.take(starts, from_start),
         batch_size=forget.batch_size,
-        objective=distillation(classifier),
+        objective=Distillation(classifier),
         conditions=jnp.asarray(of_mask, jnp.int32),
-        shared=answers,
+        shared=log_probs,
         checkpoint_steps=kept,
-        directory=within(directory, "runs"),
+        directory=subfolder(directory, "runs"),
     )
-    zoo = _labelled(classifier, population, sets[of_mask], from_start, probe)
-    start_loss = score_all(classifier, begun, probe).loss
-    return zoo._replace(starts=begun, start_loss=start_loss)
+    zoo = _scored(classifier, population, sets[of_mask], from_start, probe)
+    start_loss = score_all(classifier, starts, probe).loss
+    return zoo._replace(starts=starts, start_loss=start_loss)
 
 
-def free_zoo(
+def generate_zoo(
     key: Array,
     classifier: Classifier,
     train: Examples,
@@ -194,24 +181,24 @@ def free_zoo(
     *,
     masks: Sequence[Sequence[int]],
     runs: int,
-    training: Training,
+    config: FitConfig,
     checkpoint_steps: Sequence[int] = (),
     directory: str | Path | None = None,
     mesh: jax.sharding.Mesh | None = None,
     progress: bool = True,
 ) -> Zoo:
-    """Models trained from fresh initialisations without some classes.
+    """Fit models from fresh initialisations without some classes.
 
     Args:
         key: a typed key, consumed.
         classifier: the model.
         train: training examples, all classes, ``[N]``.
-        probe: examples held out of training, which label the checkpoints, ``[M]``.
+        probe: examples held out of training, which score the checkpoints, ``[M]``.
         masks: the sets of classes that runs do without.
         runs: how many for each.
-        training: how they are trained.
+        config: how they are fitted.
         checkpoint_steps: steps after which a run is kept; its last is always.
-        directory: as for :func:`anchored_zoo`.
+        directory: as for :func:`edit_zoo`.
         mesh: with a ``population`` axis.
         progress: whether to show progress bars.
 
@@ -223,23 +210,38 @@ def free_zoo(
         ArithmeticError: no run stayed finite.
     """
     key = as_threefry(key)
-    sets, _ = _checked(classifier, train, probe, masks)
+    sets = _checked(classifier, train, probe, masks)
+    checks.check_is(FitConfig, "hypernet.FitConfig", config=config)
     checks.check_sizes(runs=runs)
     populate = functools.partial(
         fit_population,
         mesh=mesh,
         progress=progress,
-        checkpoint_steps=_with_last(checkpoint_steps, training.steps),
+        checkpoint_steps=_with_last(checkpoint_steps, config.steps),
     )
     population = without_classes(
-        populate, key, classifier, train, sets, runs, training, directory
+        populate, key, classifier, train, sets, runs, config, directory
     )
     of_mask = np.repeat(np.arange(len(sets)), runs)
     fresh = np.full(len(of_mask), -1)
-    return _labelled(classifier, population, sets[of_mask], fresh, probe)
+    return _scored(classifier, population, sets[of_mask], fresh, probe)
 
 
-def _labelled(classifier, population, masks, start, probe) -> Zoo:
+def _given_starts(classifier, starts, train) -> Any:
+    starts = jax.tree.map(np.asarray, starts)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(starts)}
+    if len(sizes) != 1 or sizes == {()}:
+        raise ValueError(
+            "starts must be a whole number, or variables of several models, "
+            "stacked: every leaf [S, ...], as hf.fit_population(...).variables "
+            f"are; got {type(starts).__name__} with leading axes {sorted(sizes)}."
+        )
+    checks.check_is(Mapping, "a whole number or stacked variables", starts=starts)
+    checks.check_classifier(classifier, trees.take(starts, 0), train.x)
+    return starts
+
+
+def _scored(classifier, population, masks, start, probe) -> Zoo:
     well = np.flatnonzero(np.asarray(population.failed_at) < 0)
     if not well.size:
         raise ArithmeticError(
@@ -248,27 +250,20 @@ def _labelled(classifier, population, masks, start, probe) -> Zoo:
         )
     kept = population.checkpoints
     if len(well) < len(masks):  # No copy of what may fill the memory otherwise.
-        kept = jax.tree.map(lambda leaf: leaf[well], kept)
+        kept = trees.take(kept, well)
     runs, checkpoints = jax.tree.leaves(kept)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), kept)
-    scores = jax.tree.map(
-        lambda leaf: leaf.reshape(runs, checkpoints, -1),
-        score_all(classifier, flat, probe),
+    scores = score_all(classifier, flat, probe)
+    loss, accuracy = (
+        leaf.reshape(runs, checkpoints, -1) for leaf in (scores.loss, scores.accuracy)
     )
-    return Zoo(
-        kept,
-        masks[well],
-        start[well].astype(np.int32),
-        scores.loss,
-        scores.accuracy,
-        None,
-        None,
-        np.asarray(population.checkpoint_steps),
-    )
+    steps = np.asarray(population.checkpoint_steps)
+    start = start[well].astype(np.int32)
+    return Zoo(kept, masks[well], start, loss, accuracy, None, None, steps)
 
 
-def _checked(classifier, train, probe, masks) -> tuple[np.ndarray, int]:
-    """The masks as a table, bool ``[M, C]``, and C."""
+def _checked(classifier, train, probe, masks) -> np.ndarray:
+    """Check what a zoo is made of; return the masks as a table, bool ``[M, C]``."""
     checks.check_is_examples(train, "train")
     num_classes = checks.check_classifier(classifier, None, train.x)
     checks.check_examples(train, num_classes=num_classes, name="train")
@@ -278,7 +273,7 @@ def _checked(classifier, train, probe, masks) -> tuple[np.ndarray, int]:
     if len(seen) < num_classes:
         missing = sorted(set(range(num_classes)) - set(seen.tolist()))
         raise ValueError(f"probe must hold every class, but has no row of {missing}.")
-    return sets_of(masks, num_classes), num_classes
+    return class_sets(masks, num_classes)
 
 
 def _with_last(steps: Sequence[int], last: int) -> tuple[int, ...]:

@@ -209,7 +209,7 @@ class Samples(chex.TestCase, parameterized.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_trajectory_ends_in_the_sample(self):
         key = jax.random.key(3)
-        options = dict(steps=6, eta=0.5, clip=0.8)
+        options = dict(steps=6, eta=0.5)
         path = self.variant(
             lambda key: trajectory(key, halve, LIKE, COSINE, **options)
         )(key)
@@ -221,8 +221,7 @@ class Samples(chex.TestCase, parameterized.TestCase):
         assert path.x_t["tokens"].shape == path.x0["tokens"].shape == (6, 2, 3)
         # What is stored belongs together.
         estimates = jax.vmap(halve)(path.x_t, path.t)
-        clipped = jax.tree.map(lambda x: jnp.clip(x, -0.8, 0.8), estimates)
-        chex.assert_trees_all_close(path.x0, clipped, rtol=1e-5)
+        chex.assert_trees_all_close(path.x0, estimates, rtol=1e-5)
 
     @chex.variants(with_jit=True, without_jit=True)
     def test_vmap_over_keys_is_one_by_one(self):
@@ -233,20 +232,6 @@ class Samples(chex.TestCase, parameterized.TestCase):
         together = self.variant(jax.vmap(run))(keys)
         singly = jax.tree.map(lambda *x: np.stack(x), *map(jax.jit(run), keys))
         chex.assert_trees_all_close(together, singly, rtol=1e-5)
-
-    @chex.variants(with_jit=True, without_jit=True)
-    def test_clip_holds_leaf_by_leaf(self):
-        clip = {"tokens": jnp.array([[0.1, 0.2, jnp.inf]]), "bias": 0.3}
-        path = self.variant(
-            lambda key: trajectory(
-                key, halve, LIKE, COSINE, steps=8, eta=1.0, clip=clip
-            )
-        )(jax.random.key(0))
-        tokens, bias = np.abs(path.x0["tokens"]), np.abs(path.x0["bias"][0])
-        bounds = np.float32([0.1, 0.2, 0.3])
-        assert tokens[..., 0].max() == bounds[0] and tokens[..., 1].max() == bounds[1]
-        assert tokens[..., 2].max() > 0.5
-        assert bias.max() == bounds[2]
 
 
 def test_one_compilation_serves_every_eta():
@@ -319,40 +304,28 @@ def test_no_key_is_used_twice():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(steps=0), "steps must be a positive integer.* got 0"),
-        (dict(steps=2.0), "steps must be a positive integer.* got 2.0"),
-        (dict(steps=True), "steps must be a positive integer.* got True"),
+        (dict(steps=0), "steps must be positive, got steps=0"),
+        (dict(steps=2.0), "steps must be a whole number.* got steps=2.0"),
+        (dict(steps=True), "steps must be a whole number.* got steps=True"),
         (dict(steps=2, eta=1.5), r"eta must be in \[0, 1\], got eta=1.5"),
         (dict(steps=2, eta=-0.1), r"eta must be in \[0, 1\]"),
         (dict(steps=2, eta=float("nan")), r"eta must be in \[0, 1\]"),
-        (dict(steps=2, clip=0.0), "clip must be positive, got clip=0.0"),
-        (dict(steps=2, clip={"tokens": 1.0}), "clip must be one bound or have"),
-        (
-            dict(steps=2, clip={"tokens": jnp.ones(3), "bias": 1.0}),
-            r"clip must have bounds .* shape \(3,\) for a leaf of shape \(2, 3\)",
-        ),
     ],
 )
 @pytest.mark.parametrize("sampler", [sample, trajectory])
 def test_errors(sampler, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         sampler(jax.random.key(0), halve, LIKE, COSINE, **options)
 
 
 def test_steps_must_be_known_when_compiling():
-    with pytest.raises(ValueError, match="known when compiling"):
+    with pytest.raises(TypeError, match="known before tracing"):
         jax.jit(lambda n: sample(jax.random.key(0), halve, LIKE, COSINE, steps=n))(3)
-
-
-def test_like_must_be_floats():
-    for like in (jnp.zeros(3, jnp.int32), 1.0):
-        with pytest.raises(TypeError, match="like must have float arrays"):
-            sample(jax.random.key(0), halve, like, COSINE, steps=2)
 
 
 @pytest.mark.parametrize(
     "denoise", [lambda x, t: x["tokens"], lambda x, t: {**x, "bias": (x["tokens"],)}]
 )
 def test_denoiser_must_keep_shapes(denoise):
-    with pytest.raises(ValueError, match="denoise must give the structure"):
+    with pytest.raises(ValueError, match="denoise returns must have the structure"):
         sample(jax.random.key(0), denoise, LIKE, COSINE, steps=2)

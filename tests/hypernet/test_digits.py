@@ -16,27 +16,27 @@ def test_models_never_seen_forget_one_class_after_the_other():
     classifier = hf.from_linen(hf.models.MLP((16,)))
     optimizer = optax.adamw(optax.cosine_decay_schedule(1e-2, 300), weight_decay=1.0)
     keys = jax.random.split(jax.random.key(0), 4)
-    zoo = hypernet.anchored_zoo(
+    zoo = hypernet.edit_zoo(
         keys[0],
         classifier,
         splits.train,
         splits.probe,
         masks=[[label] for label in range(10)],
         starts=48,
-        start=hypernet.Training(optimizer, 300, 64),
-        forget=hypernet.Training(optax.adam(3e-3), 120, 64),
+        start=hypernet.FitConfig(optimizer, 300, 64),
+        forget=hypernet.FitConfig(optax.adam(3e-3), 120, 64),
         checkpoint_steps=(8, 24),
         progress=False,
     )
-    network, _ = hypernet.fit_hypernetwork(
+    config = hypernet.HypernetConfig(width=48, mixer="mean")
+    network = hypernet.build(classifier, splits.train.x, config)
+    params, _ = hypernet.fit_hypernetwork(
         keys[1],
-        hypernet.build(
-            classifier, splits.train.x, hypernet.Recipe(width=48, mixer="mean")
-        ),
+        network,
         classifier,
         zoo,
         splits.train,
-        hypernet.Course(steps=600, batch_size=32),
+        hypernet.TrainConfig(steps=600, batch_size=32),
         progress=False,
     )
     models = hf.fit_population(
@@ -49,7 +49,7 @@ def test_models_never_seen_forget_one_class_after_the_other():
         batch_size=64,
         progress=False,
     )
-    unlearner = hf.dihyfo(classifier, network)
+    unlearner = hf.dihyfo(classifier, network, params)
 
     def accuracies(key, variables, classes):
         """Before, and after each of two requests, ``[3, 10]``."""

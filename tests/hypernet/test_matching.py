@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.hypernet import matching, tokens
+from hyperforget_jax import hypernet
+from hyperforget_jax.hypernet import matching
 
 X = jax.ShapeDtypeStruct((1, 20), np.float32)
 
@@ -19,7 +20,7 @@ def network(*features):
     """A perceptron, its tokenizer and random parameters."""
     classifier = hf.from_linen(hf.models.MLP(features, 3))
     shapes = jax.eval_shape(classifier.init, jax.random.key(0), X)
-    tokenizer = tokens.unit_tokens(classifier, shapes, X)
+    tokenizer = hypernet.unit_tokens(classifier, shapes, X)
     return classifier, tokenizer, draw(shapes["params"], 0)
 
 
@@ -177,7 +178,7 @@ def test_without_hidden_layers_nothing_moves():
 
 def test_chunks_cannot_be_matched():
     _, _, params = network(7)
-    chunks = tokens.chunk_tokens(params)
+    chunks = hypernet.chunk_tokens(params)
     for call in (
         lambda: matching.match(chunks, params, params),
         lambda: matching.canonicalise(chunks, params),

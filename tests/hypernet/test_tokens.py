@@ -7,13 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hyperforget_jax as hf
-from hyperforget_jax.hypernet import scales, tokens
+from hyperforget_jax import hypernet
+from hyperforget_jax.hypernet import scales
 from tests import toys
 
 MODES = {"train": {"train": True}, "eval": {"train": False}}
@@ -130,7 +132,7 @@ def classify(module, modes=False):
 def network(name):
     """A classifier, its tokenizer and random parameters, biases and all."""
     classifier, shapes = classify(NETWORKS[name][0], NETWORKS[name][3])
-    return classifier, tokens.tokenizer(classifier, shapes, X), draw(shapes["params"])
+    return classifier, hypernet.tokenizer(classifier, shapes, X), draw(shapes["params"])
 
 
 def draw(shapes, seed=0):
@@ -174,7 +176,7 @@ class RoundTrip(chex.TestCase, parameterized.TestCase):
         module, _, _, modes = NETWORKS[name]
         classifier, shapes = classify(module, modes)
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), draw(shapes["params"]))
-        tokenizer = tokens.tokenizer(classifier, {**shapes, "params": params}, X)
+        tokenizer = hypernet.tokenizer(classifier, {**shapes, "params": params}, X)
         assert tokenizer.kind == NETWORKS[name][1]
         got = self.variant(tokenizer.tokenize)(params)
         assert {group.dtype for group in got} == {jnp.dtype("float32")}
@@ -203,7 +205,7 @@ class RoundTrip(chex.TestCase, parameterized.TestCase):
 )
 def test_any_chain_of_any_values_comes_back(chain, values):
     classifier, shapes = classify(chain)
-    tokenizer = tokens.unit_tokens(classifier, shapes, X)
+    tokenizer = hypernet.unit_tokens(classifier, shapes, X)
     assert tokenizer.hidden == (*chain.convolutions, *chain.features)
     params = jax.tree.map(
         lambda leaf: np.resize(np.float32(values), leaf.shape),
@@ -220,7 +222,7 @@ def test_any_chain_of_any_values_comes_back(chain, values):
 )
 def test_chunks_never_mix_leaves(shapes, size):
     params = [np.float32(i + np.zeros(shape)) for i, shape in enumerate(shapes)]
-    tokenizer = tokens.chunk_tokens(params, size)
+    tokenizer = hypernet.chunk_tokens(params, size)
     got = tokenizer.tokenize(params)
     assert all(len(np.unique(chunk)) == 1 for chunk in got)
     assert all(0 < chunk.shape[1] <= size for chunk in got)
@@ -233,10 +235,10 @@ def test_chunks_are_those_of_gpt():
     classifier = hf.from_linen(MLP((10,)))
     x = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
     shapes = jax.eval_shape(classifier.init, jax.random.key(0), x)
-    tokenizer = tokens.tokenizer(classifier, shapes, x, "chunks")
+    tokenizer = hypernet.tokenizer(classifier, shapes, x, "chunks")
     widths = [group.width for group in tokenizer.groups]
     assert widths == [10, *[1000] * 7, 840, 10, 100]
-    assert tokenizer.groups[4] == tokens.Group("Dense_0/kernel[3]", 1, 1000)
+    assert tokenizer.groups[4] == hypernet.Group("Dense_0/kernel[3]", 1, 1000)
     assert tokenizer.permute is None and tokenizer.hidden == ()
 
 
@@ -261,7 +263,7 @@ def test_the_token_of_a_unit_is_what_it_reads_its_bias_and_what_reads_it():
             np.testing.assert_array_equal(
                 token, np.concatenate([np.ravel(part) for part in parts])
             )
-    assert tokenizer.groups[-1] == tokens.Group("output bias", 1, 3)
+    assert tokenizer.groups[-1] == hypernet.Group("output bias", 1, 3)
     np.testing.assert_array_equal(got[-1], head["bias"][None])
 
 
@@ -338,7 +340,7 @@ def test_layers_are_in_the_order_of_their_calls():
     """By name, or out of a compiled function, the tenth would precede the second."""
     classifier, shapes = classify(MLP((2,) * 11))
     classifier = classifier._replace(taps=jax.jit(classifier.taps))
-    tokenizer = tokens.unit_tokens(classifier, shapes, X)
+    tokenizer = hypernet.unit_tokens(classifier, shapes, X)
     names = [group.name for group in tokenizer.groups]
     assert names == [*(f"Dense_{i}" for i in range(11)), "output bias"]
 
@@ -360,16 +362,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("change", REFUSED)
-def test_what_is_no_chain_is_refused_and_has_chunks(change):
+def test_what_is_not_sequential_is_refused_and_has_chunks(change):
     classifier, shapes = classify(Between(change), "batch" in change)
     for refused in (
-        tokens.unit_tokens,
-        functools.partial(tokens.tokenizer, kind="units"),
+        hypernet.unit_tokens,
+        functools.partial(hypernet.tokenizer, kind="units"),
     ):
         with pytest.raises(ValueError, match=REFUSED[change]) as caught:
             refused(classifier, shapes, X)
         assert "chunk_tokens takes any" in str(caught.value)
-    tokenizer = tokens.tokenizer(classifier, shapes, X, size=7)
+    tokenizer = hypernet.tokenizer(classifier, shapes, X, size=7)
     assert tokenizer.kind == "chunks"
     params = draw(shapes["params"])
     assert_same_bits(tokenizer.detokenize(tokenizer.tokenize(params)), params)
@@ -379,37 +381,39 @@ def test_what_has_no_taps_has_chunks():
     classifier, shapes = classify(MLP((5,)))
     classifier = classifier._replace(taps=None)
     with pytest.raises(ValueError, match="it has no taps"):
-        tokens.unit_tokens(classifier, shapes, X)
-    assert tokens.tokenizer(classifier, shapes, X).kind == "chunks"
+        hypernet.unit_tokens(classifier, shapes, X)
+    assert hypernet.tokenizer(classifier, shapes, X).kind == "chunks"
 
 
 def test_concrete_variables_and_a_mask_do_as_well():
     classifier, data = toys.perceptron(), toys.points()
     variables = jax.jit(classifier.init)(jax.random.key(0), data.x)
     variables = {**variables, hf.base.OUTPUT_MASK: jnp.ones(4, bool)}
-    assert tokens.tokenizer(classifier, variables, data.x).hidden == (5,)
+    assert hypernet.tokenizer(classifier, variables, data.x).hidden == (5,)
 
 
 def test_errors_say_what_was_given():
     classifier, tokenizer, params = network("perceptron")
     variables = {"params": params}
     with pytest.raises(ValueError, match="kind must be one of .*'auto'.* got 'layers'"):
-        tokens.tokenizer(classifier, variables, X, "layers")
+        hypernet.tokenizer(classifier, variables, X, "layers")
     with pytest.raises(ValueError, match="variables must be .*Dense_0"):
-        tokens.tokenizer(classifier, params, X)
+        hypernet.tokenizer(classifier, params, X)
     with pytest.raises(ValueError, match="x must be floating point, got dtype int32"):
-        tokens.unit_tokens(classifier, variables, jnp.zeros((1, 8, 8, 2), jnp.int32))
-    whole = tokens.tokenizer(classifier, variables, jnp.zeros((1, 8, 8, 2), jnp.int32))
+        hypernet.unit_tokens(classifier, variables, jnp.zeros((1, 8, 8, 2), jnp.int32))
+    whole = hypernet.tokenizer(
+        classifier, variables, jnp.zeros((1, 8, 8, 2), jnp.int32)
+    )
     assert whole.kind == "chunks"
     for size in (0, 1.5):
         with pytest.raises(ValueError, match=f"size must be a positive .* got {size}"):
-            tokens.chunk_tokens(params, size)
+            hypernet.chunk_tokens(params, size)
     with pytest.raises(ValueError, match="floating-point arrays, got int32 for 'a'"):
-        tokens.chunk_tokens({"a": jnp.zeros(2, jnp.int32)})
+        hypernet.chunk_tokens({"a": jnp.zeros(2, jnp.int32)})
     with pytest.raises(
         ValueError, match="floating-point arrays, got .*float.* for 'a'"
     ):
-        tokens.chunk_tokens({"a": 1.0})
+        hypernet.chunk_tokens({"a": 1.0})
     with pytest.raises(
         ValueError, match="params must have the leaves .*; got .*params"
     ):
@@ -458,13 +462,13 @@ signed = st.sampled_from([0.0, -0.0]) | numbers | numbers.map(lambda number: -nu
 def test_scaling_down_and_up_costs_no_bit(leaf, exponent):
     params = {"a": jnp.asarray(leaf, jnp.float32)}
     for by in (SCALES(params), {"a": np.float32(2.0**exponent)}):
-        assert_same_bits(scales.scale_up(scales.scale_down(params, by), by), params)
+        assert_same_bits(optax.tree.mul(optax.tree.div(params, by), by), params)
 
 
 def test_scaled_leaves_are_of_size_one():
     random = np.random.default_rng(0)
     params = {str(k): np.float32(10.0**k * random.normal(size=99)) for k in (-3, 0, 3)}
     own = SCALES(params)
-    down = scales.scale_down(params, own)
+    down = optax.tree.div(params, own)
     for leaf in down.values():
         assert 2**-0.51 < np.sqrt(np.mean(np.square(leaf))) < 2**0.51

@@ -13,8 +13,8 @@ from tests import toys
 from tests.hypernet import worlds
 
 
-def test_an_anchored_zoo_has_a_run_for_every_start_and_mask():
-    zoo = worlds.zoo("anchored")
+def test_an_edit_zoo_has_a_run_for_every_start_and_mask():
+    zoo = worlds.zoo("edit")
     sets = np.zeros((5, 4), bool)
     for row, classes in enumerate(worlds.MASKS):
         sets[row, classes] = True
@@ -26,8 +26,8 @@ def test_an_anchored_zoo_has_a_run_for_every_start_and_mask():
     chex.assert_tree_shape_prefix(zoo.starts, (6,))
 
 
-def test_labels_are_class_means_on_the_probe():
-    zoo, probe = worlds.zoo("anchored"), worlds.probe()
+def test_scores_are_class_means_on_the_probe():
+    zoo, probe = worlds.zoo("edit"), worlds.probe()
     classifier = worlds.CLASSIFIER
     own = jax.tree.map(lambda leaf: leaf[7, 1], zoo.variables)
     logits = np.float64(classifier.apply(own, probe.x))
@@ -43,19 +43,19 @@ def test_labels_are_class_means_on_the_probe():
 
 
 def test_runs_forget_what_their_masks_say_and_little_else():
-    zoo = worlds.zoo("anchored")
+    zoo = worlds.zoo("edit")
     last = zoo.accuracy[:, -1]
     assert last[zoo.masks].mean() < 0.1 < 0.75 < last[~zoo.masks].mean()
-    # The dose grows along a run.
+    # More is forgotten along a run.
     grown = np.where(zoo.masks[:, None], zoo.loss, np.nan)
     mean = np.nanmean(grown, axis=(0, 2))
     assert mean[0] < mean[1] < mean[2]
 
 
 @pytest.mark.slow
-def test_runs_end_nearer_to_the_retrained_answers_than_they_began():
+def test_runs_end_nearer_to_the_retrained_predictions_than_they_began():
     classifier, train = worlds.CLASSIFIER, worlds.train()
-    zoo = worlds.zoo("anchored")
+    zoo = worlds.zoo("edit")
     retrained = hf.fit_population(
         jax.random.key(9),
         classifier,
@@ -67,11 +67,11 @@ def test_runs_end_nearer_to_the_retrained_answers_than_they_began():
         batch_size=16,
         progress=False,
     )
-    answers = hypernet.oracle_answers(classifier, retrained, train, 1)[0]
+    log_probs = hypernet.mean_log_probs(classifier, retrained, train.x, 1)[0]
 
     def divergence(variables):
         logs = jax.nn.log_softmax(classifier.apply(variables, train.x))
-        return float(jnp.mean(jnp.sum(jnp.exp(answers) * (answers - logs), -1)))
+        return float(jnp.mean(jnp.sum(jnp.exp(log_probs) * (log_probs - logs), -1)))
 
     for start in range(3):
         before = jax.tree.map(lambda leaf, at=start: leaf[at], zoo.starts)
@@ -79,7 +79,7 @@ def test_runs_end_nearer_to_the_retrained_answers_than_they_began():
         assert divergence(after) < 0.5 * divergence(before)
 
 
-def test_oracle_answers_are_the_mean_and_failed_members_do_not_count():
+def test_mean_log_probs_are_the_mean_and_failed_members_do_not_count():
     classifier, train = worlds.CLASSIFIER, worlds.train()
     population = hf.fit_population(
         jax.random.key(9),
@@ -95,26 +95,26 @@ def test_oracle_answers_are_the_mean_and_failed_members_do_not_count():
         lambda variables: jax.nn.softmax(classifier.apply(variables, train.x))
     )(population.variables)
     population = population._replace(failed_at=jnp.array([-1, 3, -1, -1]))
-    answers = jnp.exp(hypernet.oracle_answers(classifier, population, train, 2))
-    chex.assert_trees_all_close(answers[0], probabilities[0], rtol=1e-5)
-    chex.assert_trees_all_close(answers[1], probabilities[2:].mean(0), rtol=1e-5)
+    log_probs = jnp.exp(hypernet.mean_log_probs(classifier, population, train.x, 2))
+    chex.assert_trees_all_close(log_probs[0], probabilities[0], rtol=1e-5)
+    chex.assert_trees_all_close(log_probs[1], probabilities[2:].mean(0), rtol=1e-5)
 
 
-def test_rows_of_forgotten_classes_do_not_reach_a_free_zoo():
+def test_rows_of_forgotten_classes_do_not_reach_a_generate_zoo():
     """Models of a mask are equal to the bit whatever the masked rows hold."""
     gone = jnp.asarray(np.flatnonzero(np.asarray(worlds.train().y) == 2))
     noisy = worlds.train()
     noise = 100 * jax.random.normal(jax.random.key(3), noisy.x.shape)
     noisy = noisy._replace(x=noisy.x.at[gone].set(noise[gone]))
     zoos = [
-        hypernet.free_zoo(
+        hypernet.generate_zoo(
             jax.random.key(1),
             worlds.CLASSIFIER,
             train,
             worlds.probe(),
             masks=[[2], [1, 2]],
             runs=2,
-            training=worlds.START,
+            config=worlds.START,
             progress=False,
         )
         for train in (worlds.train(), noisy)
@@ -124,7 +124,7 @@ def test_rows_of_forgotten_classes_do_not_reach_a_free_zoo():
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    whole = worlds.zoo("anchored")
+    whole = worlds.zoo("edit")
     real, calls = hf.checkpointing.save, []
 
     def save(*args, **options):
@@ -135,8 +135,8 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
 
     monkeypatch.setattr(hf.checkpointing, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        worlds.make_anchored(directory=tmp_path)
-    again = worlds.make_anchored(directory=tmp_path)
+        worlds.make_edit(directory=tmp_path)
+    again = worlds.make_edit(directory=tmp_path)
     chex.assert_trees_all_equal(again.variables, whole.variables)
     chex.assert_trees_all_equal(again.loss, whole.loss)
 
@@ -158,36 +158,35 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
         ({"starts": 0}, "starts must be positive"),
         ({"starts": [{"w": jnp.ones(3)}]}, "starts must be a whole number or"),
         ({"starts": 2.0}, "starts must be a whole number, or variables"),
-        ({"oracles": 0}, "oracles must be positive"),
+        ({"teachers": 0}, "teachers must be positive"),
         ({"masks": 3}, "masks must be a list"),
         ({"checkpoint_steps": 4}, "checkpoint_steps must be a list"),
-        ({"forget": worlds.FORGET._replace(steps=0)}, "forget.steps must be positive"),
     ],
 )
 def test_malformed_arguments_are_named(changes, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        worlds.make_anchored(**changes)
+        worlds.make_edit(**changes)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The loss of")
 def test_a_zoo_of_nothing_finite_is_refused():
-    broken = hypernet.Training(optax.sgd(jnp.inf), 2, 16)
+    broken = hypernet.FitConfig(optax.sgd(jnp.inf), 2, 16)
     with pytest.raises(ArithmeticError, match="No start stayed finite"):
-        worlds.make_anchored(start=broken, checkpoint_steps=())
+        worlds.make_edit(start=broken, checkpoint_steps=())
     with pytest.raises(ArithmeticError, match="No run of the zoo"):
-        worlds.make_anchored(forget=broken, checkpoint_steps=())
+        worlds.make_edit(forget=broken, checkpoint_steps=())
     with pytest.raises(ArithmeticError, match="No run of the zoo"):
-        worlds.make_free(training=broken)
+        worlds.make_generate(config=broken)
 
 
 def test_the_probe_is_held_out_and_whole():
     classifier, train = worlds.CLASSIFIER, worlds.train()
-    options = dict(masks=[[0]], runs=1, training=worlds.START, progress=False)
+    options = dict(masks=[[0]], runs=1, config=worlds.START, progress=False)
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="held out of training"):
-        hypernet.free_zoo(key, classifier, train, train, **options)
+        hypernet.generate_zoo(key, classifier, train, train, **options)
     probe = worlds.probe()
     some = probe._replace(weight=(probe.y != 3).astype(jnp.int32))
     with pytest.raises(ValueError, match=r"no row of \[3\]"):
-        hypernet.free_zoo(key, classifier, train, some, **options)
+        hypernet.generate_zoo(key, classifier, train, some, **options)

@@ -11,11 +11,10 @@ import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 from tests import toys
 
-# One object: programs are compiled and kept by the classifier's functions.
 CLASSIFIER = toys.perceptron()
 MASKS = [[0], [1], [2], [3], [0, 1]]
-START = hypernet.Training(optax.adam(3e-2), 40, 16)
-FORGET = hypernet.Training(optax.adam(2e-2), 64, 16)
+START = hypernet.FitConfig(optax.adam(3e-2), 40, 16)
+FORGET = hypernet.FitConfig(optax.adam(2e-2), 64, 16)
 
 
 def probe() -> hf.Examples:
@@ -28,30 +27,30 @@ def train() -> hf.Examples:
     return toys.points(80).take(jnp.arange(40))
 
 
-def make_anchored(**changes) -> hypernet.Zoo:
+def make_edit(**changes) -> hypernet.Zoo:
     options = dict(
         masks=MASKS,
         starts=6,
         start=START,
         forget=FORGET,
         checkpoint_steps=(8, 16),
-        oracles=2,
+        teachers=2,
         progress=False,
     )
-    return hypernet.anchored_zoo(
+    return hypernet.edit_zoo(
         jax.random.key(0), CLASSIFIER, train(), probe(), **{**options, **changes}
     )
 
 
-def make_free(**changes) -> hypernet.Zoo:
-    options = dict(masks=MASKS, runs=4, training=START, progress=False)
-    return hypernet.free_zoo(
+def make_generate(**changes) -> hypernet.Zoo:
+    options = dict(masks=MASKS, runs=4, config=START, progress=False)
+    return hypernet.generate_zoo(
         jax.random.key(1), CLASSIFIER, train(), probe(), **{**options, **changes}
     )
 
 
 def drawn_zoo(classifier, masks=MASKS, starts=3) -> hypernet.Zoo:
-    """An anchored zoo that was drawn and not trained: a mask is a change of its own."""
+    """An edit zoo that was drawn and not trained: a mask is a change of its own."""
 
     @jax.jit
     def draw(key):
@@ -91,26 +90,28 @@ def drawn_zoo(classifier, masks=MASKS, starts=3) -> hypernet.Zoo:
 
 @functools.cache
 def zoo(mode: str) -> hypernet.Zoo:
-    return {"anchored": make_anchored, "free": make_free}[mode]()
+    return {"edit": make_edit, "generate": make_generate}[mode]()
 
 
-COURSE = hypernet.Course(steps=30, batch_size=8, functional_rows=8)
+CONFIG = hypernet.TrainConfig(steps=30, batch_size=8, functional_rows=8)
 
 
-def fit(mode="anchored", course=COURSE, recipe=None, segment_steps=10, **options):
-    recipe = recipe or hypernet.Recipe(mode=mode, width=16, heads=2, depth=1)
-    network = hypernet.build(CLASSIFIER, train().x, recipe)
-    return hypernet.fit_hypernetwork(
+def fit(mode="edit", train_config=CONFIG, config=None, segment_steps=10, **options):
+    """A hypernetwork, its parameters and the losses of its training."""
+    config = config or hypernet.HypernetConfig(mode=mode, width=16, heads=2, depth=1)
+    network = hypernet.build(CLASSIFIER, train().x, config)
+    params, trace = hypernet.fit_hypernetwork(
         jax.random.key(2),
         network,
         CLASSIFIER,
         zoo(mode),
         train(),
-        course,
+        train_config,
         segment_steps=segment_steps,
         progress=False,
         **options,
     )
+    return network, params, trace
 
 
 @functools.cache

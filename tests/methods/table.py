@@ -13,10 +13,12 @@ from tests import toys
 
 def _hypernetwork(classifier, **changes):
     """One whose weights are noise: it changes models, and that is all."""
-    recipe = hypernet.Recipe(width=8, heads=2, depth=1, chunk_size=20, **changes)
-    built = hypernet.build(classifier, toys.points().x, recipe)
-    learnt = hypernet.untrained(built)
-    leaves, structure = jax.tree.flatten(learnt.weights)
+    config = hypernet.HypernetConfig(
+        width=8, heads=2, depth=1, chunk_size=20, **changes
+    )
+    built = hypernet.build(classifier, toys.points().x, config)
+    params = built.init(jax.random.key(0))
+    leaves, structure = jax.tree.flatten(params.weights)
     keys = jax.random.split(jax.random.key(3), len(leaves))
     noisy = [
         leaf + 0.1 * jax.random.normal(key, leaf.shape)
@@ -26,8 +28,8 @@ def _hypernetwork(classifier, **changes):
     profiles = hypernet.Profiles(
         eye > 0, 0.1 + 5 * eye, 6 * jnp.ones(4), jnp.array([0, 1e9])
     )
-    learnt = learnt._replace(weights=structure.unflatten(noisy), profiles=profiles)
-    return built._replace(learnt=learnt)
+    weights = structure.unflatten(noisy)
+    return built, params._replace(weights=weights, profiles=profiles)
 
 
 PROBE = toys.points(seed=8, first_id=100)
@@ -108,7 +110,7 @@ METHODS = {
         c, probe=probe, learning_rate=1.0, rounds=2, round_steps=2
     ),
     "pgu_published": lambda c: hf.pgu(c, "published", rounds=3, batch_size=16),
-    "dihyfo": lambda c: hf.dihyfo(c, _hypernetwork(c)),
+    "dihyfo": lambda c: hf.dihyfo(c, *_hypernetwork(c)),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

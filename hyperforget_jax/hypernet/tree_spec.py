@@ -1,4 +1,4 @@
-"""What a pytree of parameters is like, without its values."""
+"""A pytree of parameters without its values."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 
-__all__ = ["Template", "template_of"]
+__all__ = ["TreeSpec", "tree_spec"]
 
 
-class Template(NamedTuple):
-    """A pytree of parameters without its values.
+class TreeSpec(NamedTuple):
+    """What a pytree of parameters is like; hashable.
 
     Attributes:
         names: of the leaves, their paths, as ``"Dense_0/kernel"``.
@@ -28,11 +28,13 @@ class Template(NamedTuple):
     structure: Any
 
     def leaves(self, params: Any) -> list[Array]:
-        """The leaves, or a ValueError if they are not those of the template."""
-        given = template_of(params)
+        """Return the leaves; raise ValueError if they are not those of this spec."""
+        given = tree_spec(params)
         if (given.names, given.shapes) != (self.names, self.shapes):
-            expected = dict(zip(self.names, self.shapes, strict=True))
-            got = dict(zip(given.names, given.shapes, strict=True))
+            expected, got = (
+                dict(zip(spec.names, spec.shapes, strict=True))
+                for spec in (self, given)
+            )
             raise ValueError(
                 f"params must have the leaves {expected}, as the tokenizer was made "
                 f"for; got {got}."
@@ -40,29 +42,31 @@ class Template(NamedTuple):
         return [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
     def restore(self, leaves: Mapping[int, Array]) -> Any:
-        """Params of leaves of the right sizes, in the template's shapes and dtypes."""
-        restored = [
+        """Build params from leaves of the right sizes, in this spec's dtypes."""
+        return self.structure.unflatten(
             leaves[number].reshape(shape).astype(dtype)
             for number, (shape, dtype) in enumerate(
                 zip(self.shapes, self.dtypes, strict=True)
             )
-        ]
-        return self.structure.unflatten(restored)
+        )
 
 
-def template_of(params: Any) -> Template:
-    """The template of arrays, or of their shapes and dtypes.
+def tree_spec(params: Any) -> TreeSpec:
+    """Describe a pytree of arrays, or of their shapes and dtypes.
 
     Raises:
         ValueError: a leaf that is no floating-point array.
     """
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = [trees.join(keys) for keys, _ in paths]
-    for name, (_, leaf) in zip(names, paths, strict=True):
+    leaves = trees.by_path(params)
+    for name, leaf in leaves.items():
         dtype = getattr(leaf, "dtype", type(leaf))
         if not hasattr(leaf, "shape") or not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
                 f"params must be floating-point arrays, got {dtype} for {name!r}."
             )
-    shapes = tuple(tuple(leaf.shape) for _, leaf in paths)
-    return Template(tuple(names), shapes, tuple(p.dtype for _, p in paths), structure)
+    return TreeSpec(
+        tuple(leaves),
+        tuple(tuple(leaf.shape) for leaf in leaves.values()),
+        tuple(jnp.dtype(leaf.dtype) for leaf in leaves.values()),
+        jax.tree.structure(params),
+    )

@@ -1,4 +1,4 @@
-"""Plain chains of layers, whose hidden units may stand in any order."""
+"""Plain sequential models, whose hidden units may stand in any order."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,21 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
-from hyperforget_jax.hypernet.templates import Template
+from hyperforget_jax.hypernet.tree_spec import TreeSpec
 
-__all__ = ["Layer", "NotAChain", "chain_of", "check_symmetry"]
+__all__ = ["Layer", "NotSequential", "check_symmetry", "sequential_layers"]
 
 # Of parameters, until some let the inputs through: where a layer's units are all dead,
 # nothing before it could be seen to matter.
 _MOST_DRAWS = 20
 
 
-class NotAChain(ValueError):
+class NotSequential(ValueError):
     """Why a classifier has no unit tokens."""
 
     def __init__(self, reason: str):
         super().__init__(
-            f"classifier has no unit tokens: {reason}. They are for plain chains of "
+            f"classifier has no unit tokens: {reason}. They are for plain sequences of "
             "dense and convolutional layers; chunk_tokens takes any parameters."
         )
 
@@ -37,15 +37,19 @@ class Layer(NamedTuple):
     features: int
 
 
-def chain_of(
-    classifier: Classifier, variables: Variables, template: Template, x: Any
-) -> tuple[list[Layer], float]:
-    """The layers in the order of their calls, and how finely the model computes."""
+def sequential_layers(
+    classifier: Classifier, variables: Variables, spec: TreeSpec, x: Any
+) -> tuple[tuple[Layer, ...], float]:
+    """Find the layers in the order of their calls, and how finely the model computes.
+
+    Raises:
+        NotSequential: with the reason.
+    """
     taps = classifier.taps
     if taps is None:
-        raise NotAChain("it has no taps")
+        raise NotSequential("it has no taps")
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise NotAChain(f"x must be floating point, got dtype {x.dtype}")
+        raise NotSequential(f"x must be floating point, got dtype {x.dtype}")
     order: list[str] = []
 
     def in_order(variables, x):
@@ -60,63 +64,63 @@ def chain_of(
         with jax.disable_jit():
             calls = jax.eval_shape(in_order, variables, x)
     except (ValueError, jax.errors.JAXTypeError) as error:
-        raise NotAChain(f"its layers cannot be tapped ({error})") from error
-    for name in template.names:
+        raise NotSequential(f"its layers cannot be tapped ({error})") from error
+    for name in spec.names:
         path, _, kind = name.rpartition("/")
         if path not in calls or kind not in ("kernel", "bias"):
-            raise NotAChain(
+            raise NotSequential(
                 f"its parameter {name!r} is no kernel or bias of a tapped layer"
             )
     others = sorted(set(variables) - {"params", OUTPUT_MASK})
     if others:
-        raise NotAChain(f"its variables hold {others} beside 'params'")
+        raise NotSequential(f"its variables hold {others} beside 'params'")
     if not order:
-        raise NotAChain("it has no tapped layer")
-    layers, number_of = [], {name: i for i, name in enumerate(template.names)}
+        raise NotSequential("it has no tapped layer")
+    layers, number_of = [], {name: i for i, name in enumerate(spec.names)}
     for path in order:
         tap = calls[path][0]
         if len(calls[path]) != 1:
-            raise NotAChain(f"layer {path!r} is called {len(calls[path])} times")
+            raise NotSequential(f"layer {path!r} is called {len(calls[path])} times")
         if tap.groups != 1:
-            raise NotAChain(f"layer {path!r} has {tap.groups} feature groups")
+            raise NotSequential(f"layer {path!r} has {tap.groups} feature groups")
         prefix = f"{path}/" if path else ""
         if f"{prefix}kernel" not in number_of:
-            raise NotAChain(f"layer {path!r} has no kernel among the parameters")
+            raise NotSequential(f"layer {path!r} has no kernel among the parameters")
         kernel, bias = number_of[f"{prefix}kernel"], number_of.get(f"{prefix}bias")
-        shape = template.shapes[kernel]
+        shape = spec.shapes[kernel]
         # A dense layer's tap has all the axes it contracts as one.
         rows = tap.input.shape[-1] if tap.kind == "dense" else np.prod(shape[:-1])
         features = int(np.prod(shape)) // int(rows)
         layers.append(Layer(path or "layer", kernel, bias, int(rows), features))
     for layer, reader in zip(layers, layers[1:], strict=False):
         if reader.rows % layer.features:
-            raise NotAChain(
+            raise NotSequential(
                 f"layer {reader.name!r} reads {reader.rows} numbers, no multiple of "
                 f"the {layer.features} units of {layer.name!r} before it"
             )
     dtypes = [calls[path][0].input.dtype for path in order]
-    return layers, max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+    return tuple(layers), max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
 
 
 def check_symmetry(
     classifier: Classifier,
-    template: Template,
-    layers: list[Layer],
+    spec: TreeSpec,
+    layers: tuple[Layer, ...],
     permute: Callable[[Any, tuple[Any, ...]], Any],
     x: Any,
     epsilon: float,
 ) -> None:
-    """Raises unless the order of hidden units is nothing to the logits."""
+    """Raise NotSequential if the order of hidden units matters to the logits."""
     if len(layers) == 1:
         return
     random = np.random.default_rng(0)
 
     def draw() -> tuple[Any, Array]:
-        leaves = [random.normal(size=shape) for shape in template.shapes]
+        leaves = [random.normal(size=shape) for shape in spec.shapes]
         for layer in layers:  # Neither dying out nor saturating from layer to layer.
             leaves[layer.kernel] /= np.sqrt(layer.rows)
         inputs = jnp.asarray(random.normal(size=(8, *x.shape[1:])), x.dtype)
-        return template.structure.unflatten(map(jnp.float32, leaves)), inputs
+        return spec.structure.unflatten(map(jnp.float32, leaves)), inputs
 
     @jax.jit
     def logits(params: Any, inputs: Array, orders: tuple[np.ndarray, ...]) -> Array:
@@ -136,7 +140,7 @@ def check_symmetry(
             if np.ptp(expected, axis=0).max() > bound:
                 break
         else:
-            raise NotAChain("random inputs make no difference to its logits")
+            raise NotSequential("random inputs make no difference to its logits")
         for number, order in enumerate(still):
             if order.size < 2:
                 continue
@@ -144,7 +148,7 @@ def check_symmetry(
             for moved in (np.r_[1, 0, order[2:]], np.roll(order, 1)):
                 orders = (*still[:number], moved, *still[number + 1 :])
                 if not np.abs(apply(orders) - expected).max() <= bound:
-                    raise NotAChain(
+                    raise NotSequential(
                         f"the order of the units of layer {layers[number].name!r} "
                         "changes the logits (a skip connection, or an operation that "
                         "does not treat all units alike)"

@@ -1,4 +1,4 @@
-"""What a checkpoint of a zoo is labelled with: loss and accuracy, class by class."""
+"""Loss and accuracy of models on each class."""
 
 import jax
 import numpy as np
@@ -14,13 +14,7 @@ __all__ = ["class_scores", "population_scores", "score_all"]
 def class_scores(
     classifier: Classifier, variables: Variables, examples: Examples
 ) -> ClassScores:
-    """Loss and accuracy of one model on each class.
-
-    Args:
-        classifier: the model.
-        variables: its variables.
-        examples: the probe, ``[N]``.
-    """
+    """Compute the scores of one model, ``[C]``."""
     logits = predictions.logits(classifier, variables, examples.x)
     return metrics.class_scores(logits, examples.y, examples.weight)
 
@@ -28,13 +22,7 @@ def class_scores(
 def population_scores(
     classifier: Classifier, variables: Variables, examples: Examples
 ) -> ClassScores:
-    """:func:`class_scores` of every member of a population, ``[P, C]``.
-
-    Args:
-        classifier: the model.
-        variables: stacked variables, leaves ``[P, ...]``.
-        examples: the probe, ``[N]``.
-    """
+    """Compute the scores of stacked models, ``[P, C]``."""
     logits = predictions.population_logits(classifier, variables, examples.x)
     score = jax.vmap(metrics.class_scores, (0, None, None))
     return score(logits, examples.y, examples.weight)
@@ -46,7 +34,7 @@ def score_all(
     examples: Examples,
     batch_size: int = 64,
 ) -> ClassScores:
-    """:func:`population_scores` of many models, on the host.
+    """Compute the scores of many models, on the host.
 
     Args:
         classifier: the model.

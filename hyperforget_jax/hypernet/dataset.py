@@ -1,4 +1,4 @@
-"""What a hypernetwork is shown: from which model to which, and what was asked."""
+"""The pairs of models that a hypernetwork is trained on, with the prompts for them."""
 
 import zlib
 from collections.abc import Iterable
@@ -8,24 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array, Variables
 from hyperforget_jax.hypernet.prompts import Profiles
 from hyperforget_jax.hypernet.zoo import Zoo
 
-__all__ = ["Lessons", "Pair", "draw", "lessons_of", "profiles_of"]
+__all__ = ["Pair", "PairDataset", "pair_dataset", "sample_pair", "zoo_profiles"]
 
 
-class Lessons(NamedTuple):
+class PairDataset(NamedTuple):
     """A zoo as a table of pairs.
 
     Attributes:
         params: of every run's checkpoints, leaves ``[R, K, ...]``.
         loss: their losses on every class, ``[R, K, C]``.
         masks: what the runs forget, bool, ``[R, C]``.
-        anchors: params to begin at, leaves ``[A, ...]``: the starts, then the last
-            checkpoints of all runs. None in the free mode.
-        anchor_loss: their losses, ``[A, C]``; None in the free mode.
-        pairs: ``(anchor, run, other)`` of every pair, int32, ``[Q, 3]``. The change of
+        sources: params to start at, leaves ``[A, ...]``: the starts, then the last
+            checkpoints of all runs. None in the generate mode.
+        source_loss: their losses, ``[A, C]``; None in the generate mode.
+        pairs: ``(source, run, other)`` of every pair, int32, ``[Q, 3]``. The change of
             the other run is added to the run; -1 for none.
         start: the start of every run, int32, ``[R]``.
         others: the starts' other variables, leaves ``[S, ...]``, such as normalisation
@@ -35,30 +36,30 @@ class Lessons(NamedTuple):
     params: Variables
     loss: Any
     masks: Any
-    anchors: Variables | None
-    anchor_loss: Any
+    sources: Variables | None
+    source_loss: Any
     pairs: Any
     start: Any
     others: Variables
 
 
 class Pair(NamedTuple):
-    """One lesson.
+    """One training example.
 
     Attributes:
-        anchor: the params to begin at; None in the free mode.
-        params: the params to end at.
-        teachers: two params whose answers are to be given, leaves ``[2, ...]``.
-        share: the second one's share in the logarithm of every class's answer, ``[C]``.
-            Zero but where two changes are added: then each answers for what it forgot.
-        loss: what the teachers lose on the classes that they answer for: the prompt,
+        source: the params to change; None in the generate mode.
+        target: the params to end at.
+        teachers: two params whose predictions are to be matched, leaves ``[2, ...]``.
+        share: the second one's share in the log-probability of every class, ``[C]``.
+            Zero but where two changes are added: then each counts for what it forgot.
+        loss: the teachers' loss on the classes that they count for: the prompt,
             ``[C]``.
         classes: what they forget, bool, ``[C]``.
         others: the other variables that go with both.
     """
 
-    anchor: Variables | None
-    params: Variables
+    source: Variables | None
+    target: Variables
     teachers: Variables
     share: Array
     loss: Array
@@ -66,8 +67,8 @@ class Pair(NamedTuple):
     others: Variables
 
 
-def lessons_of(zoo: Zoo) -> Lessons:
-    """All pairs of a zoo.
+def pair_dataset(zoo: Zoo) -> PairDataset:
+    """List all pairs of a zoo.
 
     A run is paired with its start, and with the end of every other run of that start
     that forgot some of the run's classes and no others: so the hypernetwork also meets
@@ -79,17 +80,9 @@ def lessons_of(zoo: Zoo) -> Lessons:
     params = zoo.variables["params"]
     num_runs = zoo.masks.shape[0]
     if zoo.starts is None or zoo.start_loss is None:
-        none = np.full(num_runs, -1)
-        pairs = np.stack([np.zeros(num_runs), np.arange(num_runs), none], 1)
-        return Lessons(
-            params,
-            zoo.loss,
-            zoo.masks,
-            None,
-            None,
-            pairs.astype(np.int32),
-            zoo.start,
-            {},
+        pairs = np.array([(0, run, -1) for run in range(num_runs)], np.int32)
+        return PairDataset(
+            params, zoo.loss, zoo.masks, None, None, pairs, zoo.start, {}
         )
     num_starts = zoo.start_loss.shape[0]
     pairs = [(zoo.start[run], run, -1) for run in range(num_runs)]
@@ -102,30 +95,31 @@ def lessons_of(zoo: Zoo) -> Lessons:
         pairs += [(num_starts + runs[a], runs[b], -1) for a, b in np.argwhere(below)]
         # By what the start is: parts of a zoo count theirs from zero.
         seed = zlib.crc32(np.ascontiguousarray(zoo.start_loss[start]).tobytes())
-        for a, b in _added(masks, seed):
+        for a, b in _sums(masks, seed):
             pairs += [(num_starts + runs[a], runs[b], runs[a])]
             pairs += [(start, runs[b], runs[a])]
-    ends = jax.tree.map(lambda leaf: leaf[:, -1], params)
-    others = {name: leaf for name, leaf in zoo.starts.items() if name != "params"}
-    return Lessons(
+    sources = jax.tree.map(
+        lambda start, run: np.concatenate([start, run[:, -1]]),
+        zoo.starts["params"],
+        params,
+    )
+    return PairDataset(
         params,
         zoo.loss,
         zoo.masks,
-        jax.tree.map(
-            lambda *leaves: np.concatenate(leaves), zoo.starts["params"], ends
-        ),
+        sources,
         np.concatenate([zoo.start_loss, zoo.loss[:, -1]]),
         np.asarray(pairs, np.int32),
         zoo.start,
-        others,
+        {name: leaf for name, leaf in zoo.starts.items() if name != "params"},
     )
 
 
-def _added(masks: np.ndarray, seed: int) -> np.ndarray:
-    """Runs ``(a, b)`` of one start whose sum forgets two classes that none forgets.
+def _sums(masks: np.ndarray, seed: int) -> np.ndarray:
+    """Draw runs ``(a, b)`` of one start whose sum forgets two classes that none does.
 
-    Half as many as there are single classes, drawn at random: each gives two lessons,
-    so that no more than half of all are sums.
+    Half as many as there are single classes: each gives two pairs, so that no more
+    than half of all are sums.
     """
     small = masks[masks.sum(1) <= 2].astype(int)
     together = small.T @ small > 0
@@ -137,8 +131,8 @@ def _added(masks: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(found)[: len(alone) // 2]
 
 
-def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
-    """The mean losses at the end of the runs of each mask, the largest doses, norms.
+def zoo_profiles(zoos: Iterable[Zoo]) -> Profiles:
+    """Compute the profiles of a zoo: mean final losses, largest losses, norms.
 
     Args:
         zoos: the parts of a zoo, each of which is read once.
@@ -158,14 +152,13 @@ def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
         )
     ends = np.concatenate([loss[:, -1] for loss in losses])
     final = np.stack([ends[member.ravel() == row].mean(0) for row in range(len(sets))])
-    doses = [
-        [
+    largest = []
+    for label in range(sets.shape[1]):
+        own = [
             loss[mask[:, label] & (mask.sum(1) == 1), :, label].ravel()
             for mask, loss in zip(masks, losses, strict=True)
         ]
-        for label in range(sets.shape[1])
-    ]
-    largest = [np.percentile(np.concatenate(found), 95) for found in doses]
+        largest.append(np.percentile(np.concatenate(own), 95))
     return Profiles(
         jnp.asarray(sets),
         jnp.asarray(final, jnp.float32),
@@ -175,7 +168,7 @@ def profiles_of(zoos: Iterable[Zoo]) -> Profiles:
 
 
 def _norms(zoo: Zoo) -> tuple[float, float]:
-    """The smallest and the largest norm of a start's parameters."""
+    """Compute the smallest and the largest norm of a start's parameters."""
     if zoo.starts is None:
         return 0.0, 0.0
     squares = [
@@ -186,58 +179,59 @@ def _norms(zoo: Zoo) -> tuple[float, float]:
     return norms.min(), norms.max()
 
 
-def draw(key: Array, lessons: Lessons) -> Pair:
-    """One pair at random; the checkpoint at random too.
+def sample_pair(key: Array, dataset: PairDataset) -> Pair:
+    """Draw one pair, and a checkpoint of its run.
 
-    In the anchored mode the anchor itself is one of the checkpoints: whoever asks for
-    the losses that a model has is to get that model. From a model that has already
+    In the edit mode the source itself is one of the checkpoints: whoever asks for the
+    losses that a model has is to get that model. From a model that has already
     forgotten only the end of a run is shown: its earlier checkpoints still know what
     that model does not, and no request is to bring it back. So it is with sums.
     """
     key_pair, key_checkpoint = jax.random.split(key)
-    row = jax.random.randint(key_pair, (), 0, lessons.pairs.shape[0])
-    anchor, run, other = lessons.pairs[row]
-    checkpoints = lessons.loss.shape[1]
-    classes = jnp.asarray(lessons.masks)[run]
-    loss = jnp.asarray(lessons.loss)
-    if lessons.anchors is None:
+    row = jax.random.randint(key_pair, (), 0, dataset.pairs.shape[0])
+    source, run, other = dataset.pairs[row]
+    checkpoints = dataset.loss.shape[1]
+    classes = jnp.asarray(dataset.masks)[run]
+    loss = jnp.asarray(dataset.loss)
+    if dataset.sources is None:
         at = jax.random.randint(key_checkpoint, (), 0, checkpoints)
-        params = jax.tree.map(lambda leaf: leaf[run, at], lessons.params)
-        twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
-        nothing = jnp.zeros(classes.shape)
-        return Pair(None, params, twice, nothing, loss[run, at], classes, {})
+        target = jax.tree.map(lambda leaf: leaf[run, at], dataset.params)
+        share = jnp.zeros(classes.shape)
+        teachers = trees.stack([target, target])
+        return Pair(None, target, teachers, share, loss[run, at], classes, {})
     at = jax.random.randint(key_checkpoint, (), -1, checkpoints)
-    num_starts = lessons.anchor_loss.shape[0] - lessons.loss.shape[0]
-    whole = (anchor >= num_starts) | (other >= 0)
-    at = jnp.where(whole & (at >= 0), checkpoints - 1, at)
-    start = jnp.asarray(lessons.start)[run]
-    begin = jax.tree.map(lambda leaf: leaf[anchor], lessons.anchors)
-    begin_loss = jnp.asarray(lessons.anchor_loss)[anchor]
-    before = jnp.asarray(lessons.masks)[other]
-    added = (other >= 0) & (at >= 0)
+    num_starts = dataset.source_loss.shape[0] - dataset.loss.shape[0]
+    last_only = (source >= num_starts) | (other >= 0)
+    at = jnp.where(last_only & (at >= 0), checkpoints - 1, at)
+    start = jnp.asarray(dataset.start)[run]
+    own_source = trees.take(dataset.sources, source)
+    source_loss = jnp.asarray(dataset.source_loss)[source]
+    other_classes = jnp.asarray(dataset.masks)[other]
+    is_sum = (other >= 0) & (at >= 0)
 
-    def one(own, begin):
-        return jnp.where(at < 0, begin, own[run, at])
+    def first(own, source):
+        return jnp.where(at < 0, source, own[run, at])
 
-    def two(own, begin):
-        return jnp.where(added, own[other, -1], one(own, begin))
+    def second(own, source):
+        return jnp.where(is_sum, own[other, -1], first(own, source))
 
-    def end(own, anchors, begin):
-        return one(own, begin) + jnp.where(added, own[other, -1] - anchors[start], 0)
+    def end(own, sources, source):
+        change = jnp.where(is_sum, own[other, -1] - sources[start], 0)
+        return first(own, source) + change
 
-    def teachers(own, begin):
-        return jnp.stack([one(own, begin), two(own, begin)])
+    def teachers(own, source):
+        return jnp.stack([first(own, source), second(own, source)])
 
     # As a request for a set that the zoo does not have is prompted: each run for what
     # it forgot, and both for the rest.
-    share = jnp.where(classes, 0.0, jnp.where(before, 1.0, 0.5))
-    share = jnp.where(added, share, 0.0)
+    share = jnp.where(classes, 0.0, jnp.where(other_classes, 1.0, 0.5))
+    share = jnp.where(is_sum, share, 0.0)
     return Pair(
-        begin,
-        jax.tree.map(end, lessons.params, lessons.anchors, begin),
-        jax.tree.map(teachers, lessons.params, begin),
+        own_source,
+        jax.tree.map(end, dataset.params, dataset.sources, own_source),
+        jax.tree.map(teachers, dataset.params, own_source),
         share,
-        (1 - share) * one(loss, begin_loss) + share * two(loss, begin_loss),
-        jnp.where(other >= 0, classes | before, classes),
-        jax.tree.map(lambda leaf: leaf[start], lessons.others),
+        (1 - share) * first(loss, source_loss) + share * second(loss, source_loss),
+        jnp.where(other >= 0, classes | other_classes, classes),
+        trees.take(dataset.others, start),
     )

@@ -1,0 +1,105 @@
+"""Parameters as tokens and back, to the bit: every leaf in plain chunks."""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax.base import Array
+from hyperforget_jax.hypernet.tree_spec import TreeSpec, tree_spec
+
+__all__ = ["ChunkTokenizer", "Group", "check_tokens", "chunk_tokens", "in_common_dtype"]
+
+
+class Group(NamedTuple):
+    """Tokens of one kind, which share an encoder.
+
+    Attributes:
+        name: ``"Dense_0"`` for the units of that layer, ``"output bias"``, or
+            ``"Dense_0/kernel[3]"`` for a chunk of a leaf.
+        count: tokens in it.
+        width: numbers in each.
+    """
+
+    name: str
+    count: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkTokenizer:
+    """Every leaf in chunks, as :func:`chunk_tokens` describes. Static."""
+
+    spec: TreeSpec
+    size: int
+    kind: ClassVar[str] = "chunks"
+    hidden: ClassVar[tuple[int, ...]] = ()
+    permute: ClassVar[None] = None
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What the tokens are, in order: each chunk is a group of its own."""
+        return tuple(
+            Group(f"{name}[{number}]", 1, min(self.size, total - start))
+            for name, total in zip(self.spec.names, self._sizes, strict=True)
+            for number, start in enumerate(range(0, total, self.size))
+        )
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [int(np.prod(shape)) for shape in self.spec.shapes]
+
+    def tokenize(self, params: Any) -> tuple[Array, ...]:
+        """Write params as tokens, ``[1, width]`` a chunk, at least float32."""
+        return tuple(
+            leaf.reshape(1, -1)[:, start : start + self.size]
+            for leaf in in_common_dtype(self.spec.leaves(params))
+            for start in range(0, leaf.size, self.size)
+        )
+
+    def detokenize(self, tokens: tuple[Array, ...]) -> Any:
+        """Read params from tokens, in their own shapes and dtypes."""
+        check_tokens(tokens, self.groups)
+        leaves, first = {}, 0
+        for number, total in enumerate(self._sizes):
+            chunks = tokens[first : first + -(-total // self.size)]
+            first += len(chunks)
+            # A leaf without numbers has no chunks.
+            leaves[number] = jnp.concatenate(chunks or [jnp.zeros((1, 0))], axis=1)
+        return self.spec.restore(leaves)
+
+
+def chunk_tokens(params: Any, size: int = 1000) -> ChunkTokenizer:
+    """Make a tokenizer that cuts every leaf in consecutive chunks.
+
+    The leaves are in the order of ``jax.tree.leaves``. Each is flattened and cut into
+    chunks of ``size`` numbers and a shorter remainder, so that no chunk has numbers of
+    two leaves (``chunk_within_layer`` in Peebles et al., Learning to learn with
+    generative models of neural network checkpoints, arXiv 2209.12892, 2022).
+
+    Args:
+        params: any pytree of floating-point arrays, or of their shapes and dtypes.
+        size: numbers in a chunk.
+
+    Raises:
+        ValueError: a size that is no positive integer, or a leaf that is not floating
+            point.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a positive integer, got {size!r}.")
+    return ChunkTokenizer(tree_spec(params), size)
+
+
+def in_common_dtype(leaves: list[Array]) -> list[Array]:
+    """Convert leaves to their common dtype, at least float32."""
+    dtype = jnp.result_type(jnp.float32, *[leaf.dtype for leaf in leaves])
+    return [leaf.astype(dtype) for leaf in leaves]
+
+
+def check_tokens(tokens: tuple[Array, ...], groups: tuple[Group, ...]) -> None:
+    """Raise ValueError unless tokens are shaped like the groups."""
+    got = [tuple(group.shape) for group in tokens]
+    expected = [(group.count, group.width) for group in groups]
+    if got != expected:
+        raise ValueError(f"tokens must have the shapes {expected}, got {got}.")
