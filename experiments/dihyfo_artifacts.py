@@ -209,7 +209,7 @@ class Artifacts:
             def unlearn(key, state, request):
                 # Only sets of the zoo are asked for.
                 mask = jnp.argmax(jnp.all(sets == request.classes[None], axis=1))
-                variables, info = hf.training.run(
+                variables, info = hf.training.loop.run(
                     key,
                     objective(mask, state.log_probs),
                     state.variables,

@@ -50,19 +50,9 @@ def sequential_layers(
         raise NotSequential("it has no taps")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise NotSequential(f"x must be floating point, got dtype {x.dtype}")
-    order: list[str] = []
-
-    def in_order(variables, x):
-        calls = taps(variables, x)
-        order[:] = calls
-        return dict(calls)
-
     x = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     try:
-        # JAX sorts a dictionary that comes out of a transformation by its keys, and
-        # taps may have been jitted: the order is only true within.
-        with jax.disable_jit():
-            calls = jax.eval_shape(in_order, variables, x)
+        calls = jax.eval_shape(taps, variables, x)
     except (ValueError, jax.errors.JAXTypeError) as error:
         raise NotSequential(f"its layers cannot be tapped ({error})") from error
     for name in spec.names:
@@ -74,8 +64,9 @@ def sequential_layers(
     others = sorted(set(variables) - {"params", OUTPUT_MASK})
     if others:
         raise NotSequential(f"its variables hold {others} beside 'params'")
-    if not order:
+    if not calls:
         raise NotSequential("it has no tapped layer")
+    order = sorted(calls, key=lambda path: calls[path][0].call)
     layers, number_of = [], {name: i for i, name in enumerate(spec.names)}
     for path in order:
         tap = calls[path][0]
