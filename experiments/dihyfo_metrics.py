@@ -14,7 +14,7 @@ import numpy as np
 from dihyfo_artifacts import Trained, flat
 
 import hyperforget_jax as hf
-from hyperforget_jax import hypernet, trees
+from hyperforget_jax import hypernet
 
 CLASSES = np.eye(10, dtype=bool)
 PROMPTS = 20
@@ -83,13 +83,7 @@ def novelty(params, ends, apart, units=None) -> dict[str, float]:
     """
     if units is not None:
         tokenizer, reference = units
-        count = jax.tree.leaves(params)[0].shape[0]
-        orders = [
-            hypernet.match(tokenizer, trees.take(params, row), reference)
-            for row in range(count)
-        ]
-        stacked = tuple(map(np.stack, zip(*orders, strict=True)))
-        params = hypernet.permute_all(tokenizer, params, stacked)
+        params, _ = hypernet.match(tokenizer, params, reference)
     nearest = np.mean(
         [np.sqrt(np.square(ends - own[None]).sum(1).min()) for own in flat(params)]
     )

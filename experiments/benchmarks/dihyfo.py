@@ -4,13 +4,14 @@
 
 The whole path is one jitted function, from the classes to go to the variables of the
 new model: profile, prompt, samples, sum. It is timed for one model and for 256 at once,
-each with a class and a key of its own. The weights are a fresh network's: what they are
-is nothing to the clock. Rivals are given the same request: fine-tuning on the retained
-rows for as many steps as a run of the study's zoo has, and retraining. All take turns,
-compilation is left out, and the figure to quote is the median of the ratios.
+each with a class and a key of its own. Weights are fresh: their values do not matter to
+the clock. Baselines get the same request: fine-tuning on the retained rows for as many
+steps as a run of the study's zoo has, and retraining. All take turns, compilation is
+left out, and the figure to quote is the median of the ratios.
 """
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
-from hyperforget_jax import hypernet
+from hyperforget_jax import hypernet, trees
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dihyfo_presets import PRESETS, Preset
@@ -33,7 +34,7 @@ MODELS = 256
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """One class request to a hypernetwork, against two rivals."""
+    """One class request to a hypernetwork, against two baselines."""
 
     presets: tuple[str, ...] = ("digits", "mnist")
     """Presets of the study."""
@@ -44,74 +45,54 @@ class Benchmark:
 
 
 def main(config: Benchmark) -> None:
-    """Measures, prints and writes."""
-    console, begun, rows = Console(), time.perf_counter(), []
+    """Measure, print and write."""
+    console, started, rows = Console(), time.perf_counter(), []
     for name in config.presets:
         console.log(f"{name}: compiling")
-        entrants = contest(PRESETS[name])
-        seconds: dict[str, list[float]] = {}
+        runs = compiled_runs(PRESETS[name])
+        seconds: dict[str, list[float]] = {what: [] for what in runs}
         for repeat in range(config.repeats):
             console.log(f"{name}: repeat {repeat + 1} of {config.repeats}")
-            for what, run in entrants.items():
+            for what, run in runs.items():
                 run()  # A program that has slept runs slower at first.
                 before = time.perf_counter()
                 run()
-                seconds.setdefault(what, []).append(time.perf_counter() - before)
+                seconds[what].append(time.perf_counter() - before)
         rows += _rows(PRESETS[name], seconds)
     for row in rows:
-        told = {n: round(m["mean"], 6) for n, m in row["metrics"].items()}
-        console.print(row["model"], row["method"], told)
+        means = {n: round(m["mean"], 6) for n, m in row["metrics"].items()}
+        console.print(row["model"], row["method"], means)
     document = hf.report.results_document(
         rows,
         preset="+".join(config.presets),
         config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - started,
         repository=Path(__file__).parent,
     )
     hf.report.write(config.out / "results.json", document, references=False)
 
 
-def contest(preset: Preset) -> dict[str, Callable[[], Any]]:
-    """What is timed, by name; all has run once."""
+def compiled_runs(preset: Preset) -> dict[str, Callable[[], Any]]:
+    """Return what is timed, by name; all has run once."""
     splits, classifier = preset.recipe.load(), preset.recipe.classifier
     network = hypernet.build(classifier, splits.train.x, preset.network)
     params = network.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(0), MODELS)
     each = jax.jit(jax.vmap(classifier.init, (0, None)))(keys, splits.train.x)
-    variables = jax.tree.map(lambda leaf: leaf[0], each)
+    variables = trees.take(each, 0)
     request = hf.forget_classes(splits.train, [3])
-    labels = jnp.arange(MODELS) % network.num_classes
-    entrants = {}
-
-    def add(name: str, function, *arguments) -> None:
-        jitted = jax.jit(function)
-
-        def run():
-            return jax.block_until_ready(jitted(*arguments))
-
-        run()
-        entrants[name] = run
-
+    classes = jax.nn.one_hot(jnp.arange(MODELS) % network.num_classes, 10) > 0
+    calls = {}
     for steps in (1, 20):
         unlearner = hf.dihyfo(classifier, network, params, steps=steps)
         state = unlearner.init(keys[0], variables, splits.train)
-
-        def answer(key, state, classes, unlearner=unlearner):
-            asked = hf.ForgetRequest(None, jnp.zeros(0, jnp.int32), classes)
-            return unlearner.unlearn(key, state, asked)[0].variables
-
-        def answer_all(keys, state, each, classes, answer=answer):
-            return jax.vmap(
-                lambda key, own, classes: answer(
-                    key, state._replace(variables=own), classes
-                )
-            )(keys, each, classes)
-
+        answer = functools.partial(_answer, unlearner)
+        answer_all = jax.vmap(answer, (0, None, 0, 0))
         tag = f"dihyfo, {steps} step{'s' if steps > 1 else ''}"
-        add(f"{tag}, 1 model", answer, keys[0], state, request.classes)
-        every = jax.nn.one_hot(labels, network.num_classes) > 0
-        add(f"{tag}, {MODELS} models", answer_all, keys, state, each, every)
-    rivals = {
+        arguments = keys[0], state, variables, request.classes
+        calls[f"{tag}, 1 model"] = answer, arguments
+        calls[f"{tag}, {MODELS} models"] = answer_all, (keys, state, each, classes)
+    baselines = {
         "finetune": hf.finetune(
             classifier,
             optimizer=preset.forget().optimizer,
@@ -120,26 +101,40 @@ def contest(preset: Preset) -> dict[str, Callable[[], Any]]:
         ),
         "retrain": preset.recipe.retrain(classifier),
     }
-    for name, unlearner in rivals.items():
+    for name, unlearner in baselines.items():
         state = unlearner.init(keys[0], variables, splits.train)
-        add(name, unlearner.unlearn, keys[1], state, request)
-    return entrants
+        calls[name] = unlearner.unlearn, (keys[1], state, request)
+    runs = {name: _compiled(*call) for name, call in calls.items()}
+    for run in runs.values():
+        run()
+    return runs
 
 
-def _rows(preset: Preset, seconds: dict[str, list[float]]):
+def _answer(unlearner, key, state, variables, classes):
+    """Forget some classes in one model."""
+    request = hf.ForgetRequest(None, jnp.zeros(0, jnp.int32), classes)
+    state = state._replace(variables=variables)
+    return unlearner.unlearn(key, state, request)[0].variables
+
+
+def _compiled(function, arguments) -> Callable[[], Any]:
+    jitted = jax.jit(function)
+    return lambda: jax.block_until_ready(jitted(*arguments))
+
+
+def _rows(preset: Preset, seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
     rows = []
-    access = hf.Access(unlearn={"classes"})
-    for name, ours in seconds.items():
+    for name, own in seconds.items():
         found = []
-        for turn, value in enumerate(ours):
+        for turn, value in enumerate(own):
             one = {"seconds": value}
             if name.endswith("1 model"):
-                for rival in ("finetune", "retrain"):
-                    one[f"ratio_{rival}"] = seconds[rival][turn] / value
+                for baseline in ("finetune", "retrain"):
+                    one[f"ratio_{baseline}"] = seconds[baseline][turn] / value
             if name.endswith(f"{MODELS} models"):
                 one["models_per_second"] = MODELS / value
             found.append(one)
-        mean = sum(ours) / len(ours)
+        mean = sum(own) / len(own)
         rows.append(
             hf.report.results_row(
                 name,
@@ -148,7 +143,7 @@ def _rows(preset: Preset, seconds: dict[str, list[float]]):
                 model=preset.recipe.model,
                 scenario="benchmark",
                 request="class 3",
-                access=access,
+                access=hf.Access(unlearn={"classes"}),
                 seconds={"init": 0.0, "unlearn": mean, "compile": 0.0},
                 over="repeat",
             )

@@ -34,7 +34,7 @@ def save_hypernetwork(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Save a trained hypernetwork as a checkpoint with its manifest.
+    """Save a trained hypernetwork as a checkpoint.
 
     Args:
         path: the checkpoint's folder.
@@ -66,11 +66,7 @@ def save_hypernetwork(
 def load_hypernetwork(
     path: str | os.PathLike[str], classifier: Classifier
 ) -> tuple[Hypernetwork, HypernetParams]:
-    """Load what :func:`save_hypernetwork` saved.
-
-    Args:
-        path: the checkpoint's folder.
-        classifier: the model it was trained for.
+    """Load what :func:`save_hypernetwork` saved for this classifier.
 
     Raises:
         FileNotFoundError: no checkpoint there.
@@ -108,15 +104,9 @@ def load_hypernetwork(
 
 
 def save_zoo(path: str | os.PathLike[str], zoo: Zoo, *, model: str = "") -> None:
-    """Save a zoo as a checkpoint with its manifest.
-
-    Args:
-        path: the checkpoint's folder.
-        zoo: what to save.
-        model: the classifier's description.
+    """Save a zoo as a checkpoint, with the classifier's description as its model.
 
     Raises:
-        TypeError: no zoo.
         FileExistsError: there is something already.
     """
     checks.check_is(Zoo, "a hypernet.Zoo", zoo=zoo)
@@ -125,9 +115,6 @@ def save_zoo(path: str | os.PathLike[str], zoo: Zoo, *, model: str = "") -> None
 
 def load_zoo(path: str | os.PathLike[str]) -> Zoo:
     """Load what :func:`save_zoo` saved, into host memory.
-
-    Args:
-        path: the checkpoint's folder.
 
     Raises:
         FileNotFoundError: no checkpoint there.

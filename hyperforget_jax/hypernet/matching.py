@@ -23,8 +23,10 @@ _MOST_ROUNDS = 20
 _TIE = 1e-10
 
 
-def match(tokenizer: Tokenizer, params: Any, reference: Any) -> tuple[np.ndarray, ...]:
-    """Find the permutations that bring a network's units closest to another's.
+def match(
+    tokenizer: Tokenizer, params: Any, reference: Any
+) -> tuple[Any, tuple[np.ndarray, ...]]:
+    """Bring the units of networks closest to those of a reference.
 
     Closest by the sum of squared differences of the tokens: with one hidden layer that
     is an assignment problem, solved exactly. With several, a layer after the other is
@@ -33,21 +35,35 @@ def match(tokenizer: Tokenizer, params: Any, reference: Any) -> tuple[np.ndarray
 
     Args:
         tokenizer: of kind ``"units"``.
-        params: the network that is to be permuted.
-        reference: the network that it is to be like.
+        params: the networks to permute, leaves ``[P, ...]``.
+        reference: one network.
 
     Returns:
-        Permutations for ``tokenizer.permute(params, ...)``, int64, ``[units]``, one a
-        hidden layer.
+        The permuted networks, and their permutations, int64, ``[P, units]``, one array
+        a hidden layer.
 
     Raises:
         ValueError: a tokenizer of chunks, which have no units, or parameters that are
             not finite.
     """
     units = _units(tokenizer)
-    stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params)
-    _, permutations = _match_all(units, stacked, reference)
-    return trees.take(permutations, 0)
+    wanted = [np.asarray(group, np.float64) for group in units.tokenize(reference)]
+    still = total = _identity(units, params)
+    # A single hidden layer has nothing to wait for.
+    for _ in range(_MOST_ROUNDS if len(total) > 1 else 1):
+        moved = False
+        for layer, unmoved in enumerate(still):
+            tokens = _tokens(units, params)[layer]
+            order = _assigned(wanted[layer], np.asarray(tokens, np.float64))
+            if np.array_equal(order, unmoved):
+                continue
+            moved = True
+            found = (*still[:layer], order, *still[layer + 1 :])
+            params = permute_all(units, params, found)
+            total = _compose(total, found)
+        if not moved:
+            break
+    return params, total
 
 
 def canonicalise(
@@ -75,12 +91,12 @@ def canonicalise(
     """
     units = _units(tokenizer)
     checks.check_sizes(rounds=rounds)
-    still = total = _identity(units, jax.tree.leaves(params)[0].shape[0])
+    still = total = _identity(units, params)
     moved = np.zeros(rounds)
     params = jax.tree.map(jnp.asarray, params)
     reference = trees.take(params, 0)
     for round in range(rounds):
-        params, found = _match_all(units, params, reference)
+        params, found = match(units, params, reference)
         total = _compose(total, found)
         changed = [new != old for new, old in zip(found, still, strict=True)]
         moved[round] = np.mean(np.concatenate(changed, axis=1)) if changed else 0
@@ -140,29 +156,6 @@ def _units(tokenizer: Tokenizer) -> UnitTokenizer:
     return tokenizer
 
 
-def _match_all(
-    tokenizer: UnitTokenizer, params: Any, reference: Any
-) -> tuple[Any, tuple[np.ndarray, ...]]:
-    """Match the members ``[P, ...]``; return them and permutations ``[P, units]``."""
-    wanted = [np.asarray(group, np.float64) for group in tokenizer.tokenize(reference)]
-    still = total = _identity(tokenizer, jax.tree.leaves(params)[0].shape[0])
-    # A single hidden layer has nothing to wait for.
-    for _ in range(_MOST_ROUNDS if len(total) > 1 else 1):
-        moved = False
-        for layer, unmoved in enumerate(still):
-            tokens = _tokens(tokenizer, params)[layer]
-            order = _assigned(wanted[layer], np.asarray(tokens, np.float64))
-            if np.array_equal(order, unmoved):
-                continue
-            moved = True
-            found = (*still[:layer], order, *still[layer + 1 :])
-            params = permute_all(tokenizer, params, found)
-            total = _compose(total, found)
-        if not moved:
-            break
-    return params, total
-
-
 def _mean(leaf: Any) -> np.ndarray:
     return np.mean(np.asarray(leaf, np.float64), axis=0).astype(leaf.dtype)
 
@@ -189,7 +182,8 @@ def _assigned(wanted: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     return orders
 
 
-def _identity(tokenizer: UnitTokenizer, members: int) -> tuple[np.ndarray, ...]:
+def _identity(tokenizer: UnitTokenizer, params: Any) -> tuple[np.ndarray, ...]:
+    members = jax.tree.leaves(params)[0].shape[0]
     return tuple(np.tile(np.arange(n), (members, 1)) for n in tokenizer.hidden)
 
 

@@ -110,15 +110,16 @@ def fit_hypernetwork(
     dataset = pair_dataset(zoos[0])
     if len(zoos) == 1:  # Goes to the device once, and not with every segment.
         dataset = jax.tree.map(jnp.asarray, dataset)
+    setup = hypernetwork, classifier, config
     state = _init(hypernetwork, config, key_init)
     params = HypernetParams(None, *_scales(dataset), zoo_profiles(zoos))
     recipe = {}
     if directory is not None:
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-            (key_train, state, params, dataset, train),
+            (key_train, state, (params, dataset, train)),
         )
-        step = functools.partial(_advance, hypernetwork, classifier, config, 1, None)
+        step = functools.partial(_advance, setup, 1, None)
         recipe = {
             "key": resuming.key_of(key),
             "classifier": hypernetwork.classifier,
@@ -151,19 +152,8 @@ def fit_hypernetwork(
             count = min(segment_steps, config.steps - done)
             if len(zoos) > 1:
                 dataset = pair_dataset(zoos[segment % len(zoos)])
-            state = _advance(
-                hypernetwork,
-                classifier,
-                config,
-                count,
-                batch,
-                key_train,
-                state,
-                params,
-                dataset,
-                train,
-                done,
-            )
+            data = params, dataset, train
+            state = _advance(setup, count, batch, key_train, state, data, done)
             done += count
             recent = float(jnp.mean(state.trace[done - count : done]))
             if not np.isfinite(recent):
@@ -213,21 +203,18 @@ def _init(hypernetwork: Hypernetwork, config: TrainConfig, key: Array) -> TrainS
     )
 
 
-@functools.partial(jax.jit, static_argnums=range(5), donate_argnums=6)
+@functools.partial(jax.jit, static_argnums=range(3), donate_argnums=4)
 def _advance(
-    hypernetwork: Hypernetwork,
-    classifier: Classifier,
-    config: TrainConfig,
+    setup: tuple[Hypernetwork, Classifier, TrainConfig],
     steps: int,
     batch: Any,
     key: Array,
     state: TrainState,
-    params: HypernetParams,
-    dataset: PairDataset,
-    train: Examples,
+    data: tuple[HypernetParams, PairDataset, Examples],
     first: Array,
 ) -> TrainState:
     """Take some more steps."""
+    config, (params, dataset, train) = setup[2], data
     optimizer = _optimizer(config)
 
     def body(state, step):
@@ -244,14 +231,7 @@ def _advance(
             own = params._replace(weights=weights)
             losses = jax.vmap(
                 lambda key: pair_loss(
-                    key,
-                    hypernetwork,
-                    classifier,
-                    config,
-                    own,
-                    dataset,
-                    train.x[rows],
-                    train.y[rows],
+                    key, *setup, own, dataset, train.x[rows], train.y[rows]
                 )
             )
             return jnp.mean(losses(keys))

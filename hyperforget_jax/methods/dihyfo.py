@@ -56,13 +56,11 @@ class DiHyFoInfo(NamedTuple):
             probe, ``[n]``; NaN for a sample that is not finite; None without a probe.
         retained_accuracy: likewise, over the retained classes.
         chosen: which sample was kept, int32, ``[]``.
-        norm_ratio: how far the norm of all parameters of the model at hand lies outside
-            those of the zoo's starts, ``[]``: 1 within them, above where it is larger
-            than the largest, below where it is smaller than the smallest. None in the
-            generate mode, which does not read the model.
-        refused: whether there was nothing to do, and the model stayed as it was: the
-            request named no class, or in the edit mode none that is not in
-            ``state.forgotten``.
+        norm_ratio: the norm of all parameters of the model at hand over the nearest of
+            those of the zoo's starts, ``[]``: 1 between them. None in the generate
+            mode, which does not read the model.
+        refused: whether the model stayed as it was, because the request named no class,
+            or in the edit mode none that is not in ``state.forgotten``.
         change: how much the model was changed.
     """
 
@@ -95,26 +93,23 @@ def dihyfo(
     (Lara Rangel et al., Learning to forget using hypernetworks, arXiv 2412.00761),
     whose details are not published, on the machinery of G.pt (Peebles et al., arXiv
     2209.12892). In the edit mode a hypernetwork reads the parameters of the model at
-    hand and samples their change; in the generate mode it samples a whole model, and
-    the model at hand goes.
-
-    The hypernetwork was trained on models that knew the classes: what it makes can be
-    audited, but nothing about it is certified. Normalisation statistics stay.
+    hand and samples their change; in the generate mode it samples a whole model. It was
+    trained on models that knew the classes: what it makes can be audited, but nothing
+    about it is certified. Normalisation statistics stay.
 
     In the edit mode it knows models that were trained as the zoo's starts were. One
     trained otherwise, with larger weights say, may forget in part: ``init`` warns where
-    the norm of a model's parameters is more than a tenth outside those of the zoo's
-    starts, but not under ``jit`` or ``vmap``; ``info.norm_ratio`` tells always (a model
-    that has forgotten may lie a little outside). Give a ``probe``, look at
-    ``info.forgotten_accuracy``, and where something is left, ask an unlearner of a
-    larger ``scale``, from the state before the request: what is in ``state.forgotten``
-    is not forgotten again. Or make a zoo with such starts.
+    the norm of its parameters is more than a tenth outside those of the zoo's starts,
+    but not under ``jit`` or ``vmap``; ``info.norm_ratio`` tells always. Give a
+    ``probe``, and where ``info.forgotten_accuracy`` shows that something is left, ask
+    an unlearner of a larger ``scale``, from the state before the request: what is in
+    ``state.forgotten`` is not forgotten again. Or make a zoo with such starts.
 
     Args:
         classifier: the model.
-        hypernetwork: for this classifier, from :func:`hyperforget_jax.hypernet.build`.
-        params: its parameters, as :func:`hyperforget_jax.hypernet.fit_hypernetwork`
-            trains them; ``init`` puts them into the state.
+        hypernetwork: for this classifier, from ``hypernet.build``.
+        params: its parameters, from ``hypernet.fit_hypernetwork``; ``init`` puts them
+            into the state.
         prompt: the losses to ask for: ``"profile"``, those that models of the zoo have
             that forgot the same classes; or the loss wanted on every class, nats,
             ``[C]``.
@@ -122,9 +117,8 @@ def dihyfo(
         eta: 0 for DDIM, 1 for ancestral sampling, or between.
         scale: factor on the change, in the edit mode; finite and not negative.
         sets: how several classes are forgotten by one request: ``"sum"``,
-            ``"sequence"`` or ``"direct"``, as for
-            :class:`hyperforget_jax.hypernet.Sampler`. The generate mode is always
-            direct.
+            ``"sequence"`` or ``"direct"``, as for ``hypernet.Sampler``. The generate
+            mode is always direct.
         best_of: samples, of which the one with the smallest mean loss over the
             retained classes of the probe is kept.
         probe: rows held out of training, ``[M]``, for ``best_of`` and for ``info``.
@@ -238,16 +232,10 @@ def _choose(classifier, state: DiHyFoState, samples, gone):
 
 def _check_fitting(classifier, hypernetwork, params) -> None:
     checks.check_is_classifier(classifier)
-    checks.check_is(
-        hypernet.Hypernetwork,
-        "a hf.hypernet.Hypernetwork, as hypernet.build or load_hypernetwork gives",
-        hypernetwork=hypernetwork,
-    )
-    checks.check_is(
-        hypernet.HypernetParams,
-        "a hf.hypernet.HypernetParams, as fit_hypernetwork or load_hypernetwork gives",
-        params=params,
-    )
+    what = "what hypernet.build or load_hypernetwork gives"
+    checks.check_is(hypernet.Hypernetwork, what, hypernetwork=hypernetwork)
+    what = "what hypernet.fit_hypernetwork or load_hypernetwork gives"
+    checks.check_is(hypernet.HypernetParams, what, params=params)
     if hypernetwork.classifier != classifier.description:
         raise ValueError(
             f"hypernetwork was trained for {hypernetwork.classifier!r}, not for "
@@ -269,11 +257,11 @@ def _checked_prompt(prompt, num_classes: int) -> Array | None:
             f"prompt must have a loss for each of {num_classes} classes, got shape "
             f"{wanted.shape}."
         )
-    if checks.is_concrete(wanted):
-        if not (jnp.isfinite(wanted) & (wanted >= 0)).all():
-            raise ValueError(
-                f"prompt must hold losses, finite and not negative; got {wanted}."
-            )
+    fine = jnp.isfinite(wanted) & (wanted >= 0)
+    if checks.is_concrete(wanted) and not fine.all():
+        raise ValueError(
+            f"prompt must hold losses, finite and not negative; got {wanted}."
+        )
     return wanted
 
 
@@ -306,10 +294,11 @@ def _check_norm(hypernetwork, hypernet_params, params) -> None:
     ratio = _norm_ratio(hypernetwork, hypernet_params, params)
     if ratio is None or 1 / _MOST_NORM_RATIO < ratio < _MOST_NORM_RATIO:
         return
-    if ratio > 1:
-        which, effect = "largest", "may forget in part only"
-    else:
-        which, effect = "smallest", "may not forget as the zoo's models do"
+    which, effect = (
+        ("largest", "may forget in part only")
+        if ratio > 1
+        else ("smallest", "may not forget as the zoo's models do")
+    )
     warnings.warn(
         f"The norm of the model's parameters is {ratio:.2f} times the {which} among "
         f"the starts of the zoo: a model that was trained otherwise {effect}. Give "
