@@ -20,13 +20,13 @@ import dihyfo_metrics as metrics
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import study as studies
 import tyro
 from dihyfo_artifacts import Artifacts, Trained, flat, last
 from dihyfo_metrics import CLASSES, SCALES
 from dihyfo_presets import ABLATIONS, PRESETS, VARIANTS, ZOOS
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet, trees
@@ -428,28 +428,17 @@ def row_of(study, scenario, method, request, found, factors, seconds=None):
     )
 
 
-def _summary(rows) -> Table:
+def _summary(rows) -> str:
     """Average over requests and networks."""
-    table = Table("scenario", "method", "forget, test", "retain, test", "JS", "R2")
-    grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        factors = row["factors"]
-        shown = ("steps", "where", "models", "dose")
-        shown = [f"{name} {factors[name]}" for name in shown if name in factors]
-        place = (row["scenario"], ", ".join([row["method"], *shown]))
-        grouped.setdefault(place, []).append(row["metrics"])
-    for (scenario, method), every in grouped.items():
-        cells = []
-        for name in (
-            "forget_accuracy_test",
-            "retain_accuracy_test",
-            "js_to_oracle",
-            "r2_sweep",
-        ):
-            found = [one[name]["mean"] for one in every if name in one]
-            cells.append(f"{np.mean(found):.4f}" if found else "–")
-        table.add_row(scenario, method, *cells)
-    return table
+    shown = "scenario", "method", "steps", "where", "models", "dose"
+    names = "forget_accuracy_test", "retain_accuracy_test", "js_to_oracle", "r2_sweep"
+    lines = [
+        {name: (row | row["factors"]).get(name, "") for name in shown}
+        | {n: row["metrics"][n]["mean"] for n in names if n in row["metrics"]}
+        for row in rows
+    ]
+    means = pd.DataFrame(lines).groupby(list(shown), sort=False).mean()
+    return means.to_string(float_format="{:.4f}".format, na_rep="")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from dihyfo_artifacts import Trained, flat
+from scipy.spatial.distance import cdist
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
@@ -84,20 +85,16 @@ def novelty(params, ends, apart, units=None) -> dict[str, float]:
     if units is not None:
         tokenizer, reference = units
         params, _ = hypernet.match(tokenizer, params, reference)
-    nearest = np.mean(
-        [np.sqrt(np.square(ends - own[None]).sum(1).min()) for own in flat(params)]
-    )
+    nearest = cdist(flat(params), ends).min(1).mean()
     return {"nearest_distance": nearest, "nearest_distance_ratio": nearest / apart}
 
 
 def nearest_other(ends: np.ndarray) -> float:
     """Average the distance of a model of the zoo to the nearest other, over 200."""
-    found = []
-    for row in np.linspace(0, len(ends) - 1, min(len(ends), 200)).astype(int):
-        squares = np.square(ends - ends[row][None]).sum(1)
-        squares[row] = np.inf
-        found.append(np.sqrt(squares.min()))
-    return float(np.mean(found))
+    rows = np.linspace(0, len(ends) - 1, min(len(ends), 200)).astype(int)
+    distances = cdist(ends[rows], ends)
+    distances[np.arange(len(rows)), rows] = np.inf
+    return distances.min(1).mean()
 
 
 class Scaled(NamedTuple):
@@ -191,7 +188,7 @@ def sweep(study, trained: Trained, sampler, key, source, lowest, label: int):
     profiles, classes = trained.params.profiles, CLASSES[label]
     profile = hypernet.profile(profiles, classes)
     asked = jnp.linspace(lowest, profiles.largest[label], PROMPTS)
-    wanted = jnp.where(classes, asked[:, None], profile)
+    wanted = jnp.where(classes[None], asked[:, None], profile[None])
     return asked, follow(study, trained, sampler, key, source, wanted, classes)[
         :, label
     ]

@@ -105,9 +105,10 @@ def fit_hypernetwork(
             f"{classifier.description!r}."
         )
     checks.check_examples(train, num_classes=hypernetwork.num_classes, name="train")
-    zoos = _checked_zoos(hypernetwork, zoo)
+    zoos, first = _checked_zoos(hypernetwork, zoo)
     key_init, key_train = jax.random.split(key)
-    dataset = pair_dataset(zoos[0])
+    dataset = pair_dataset(first)
+    del first  # One in memory at once.
     if len(zoos) == 1:  # Goes to the device once, and not with every segment.
         dataset = jax.tree.map(jnp.asarray, dataset)
     setup = hypernetwork, classifier, config
@@ -177,7 +178,7 @@ def fit_hypernetwork(
     return params._replace(weights=weights), np.asarray(state.trace)
 
 
-def _checked_zoos(hypernetwork: Hypernetwork, zoo: Any) -> Sequence[Zoo]:
+def _checked_zoos(hypernetwork: Hypernetwork, zoo: Any) -> tuple[Sequence[Zoo], Zoo]:
     zoos = [zoo] if isinstance(zoo, Zoo) else [] if zoo is None else zoo
     checks.check_is(Sized, "a hypernet.Zoo, or several in a list", zoo=zoos)
     if not len(zoos):
@@ -190,7 +191,7 @@ def _checked_zoos(hypernetwork: Hypernetwork, zoo: Any) -> Sequence[Zoo]:
             f"The {mode} mode learns from another kind of zoo: make it by "
             f"hypernet.{mode}_zoo."
         )
-    return zoos
+    return zoos, first
 
 
 def _init(hypernetwork: Hypernetwork, config: TrainConfig, key: Array) -> TrainState:

@@ -217,7 +217,7 @@ def _choose(classifier, state: DiHyFoState, samples, gone):
     scores = hypernet.population_scores(
         classifier, {**others, "params": samples}, state.probe
     )
-    kept, lost = (half & (scores.weight > 0) for half in (~gone, gone))
+    kept, lost = (half[None] & (scores.weight > 0) for half in (~gone, gone))
     mean = jax.vmap(losses.weighted_mean)
     loss = mean(scores.loss, kept)
     # A sample that is not finite is not the best; nor has it forgotten: it predicts
