@@ -82,27 +82,16 @@ def main(config: DiHyFo) -> None:
             jax.clear_caches()
     for row in rows:
         row["factors"] = {"recipe": study.recipe.model, **(row["factors"] or {})}
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=record | {"made_in_seconds": artifacts.seconds},
-        seconds=time.perf_counter() - started,
-        repository=Path(__file__).parent,
-    )
+    record |= {"made_in_seconds": artifacts.seconds}
     # Only the scenario of classes has every reference row.
-    hf.report.write(config.out / "results.json", document, references=False)
+    studies.write(config, rows, record, started, references=False)
     console.print(_summary(rows))
 
 
 def _record(config: DiHyFo) -> dict[str, Any]:
-    for name, allowed in (
-        ("scenarios", SCENARIOS),
-        ("variants", VARIANTS),
-        ("zoos", ZOOS),
-    ):
-        unknown = sorted(set(getattr(config, name)) - set(allowed))
-        if unknown:
-            raise SystemExit(f"--{name} {unknown} unknown; there are {list(allowed)}.")
+    studies.check_known("--scenarios", config.scenarios, SCENARIOS)
+    studies.check_known("--variants", config.variants, VARIANTS)
+    studies.check_known("--zoos", config.zoos, ZOOS)
     if config.preset not in PRESETS:
         raise SystemExit(
             f"--preset must be one of {sorted(PRESETS)}, got {config.preset!r}."

@@ -37,6 +37,7 @@ from rich.table import Table
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
 
+SCENARIOS = ("class", "classes", "two_roots", "rows")
 DEPTHS = ("incremental_30", "federated_50")
 # Speed is benchmarks/fiun.py's.
 NOT_TIMED = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
@@ -52,6 +53,9 @@ class FIUn:
     """Training seeds, of the networks and of their retrained counterparts."""
     settings: tuple[str, ...] = (*networks.SETTINGS, *DEPTHS)
     """The networks."""
+    scenarios: tuple[str, ...] = SCENARIOS
+    """What is asked of networks that are not deep: class (each of them), classes
+    (triples), two_roots, rows."""
     resume: bool = False
     """Go on with a run that was stopped: settings that are done stay."""
     out: Path = Path("runs/fiun")
@@ -79,9 +83,11 @@ def methods_of(scenario: str) -> tuple[str, ...]:
     return (*BASELINES, *CONFIGS)
 
 
-def run_setting(bench, setting: str, out: Path, console: Console) -> list[dict]:
+def run_setting(
+    bench, setting: str, out: Path, console: Console, scenarios=SCENARIOS
+) -> list[dict]:
     """Train and measure a setting; return all its rows."""
-    cases = cases_of(setting, bench)
+    cases = [case for case in cases_of(setting, bench) if case.scenario in scenarios]
     console.log(f"{setting}: training {len(cases)} cases, {bench.seeds} seeds")
     trained = networks.train(
         bench.preset, bench.classifier, bench.data, cases, bench.keys, out / setting
@@ -204,10 +210,8 @@ def run_depth(bench, setting: str, out: Path, console: Console) -> list[dict]:
 def main(config: FIUn) -> None:
     """Run the study and write what it found."""
     console, start_of_run = Console(), time.perf_counter()
-    unknown = sorted(set(config.settings) - {*networks.SETTINGS, *DEPTHS})
-    if unknown:
-        allowed = [*networks.SETTINGS, *DEPTHS]
-        raise SystemExit(f"--settings {unknown} unknown; there are {allowed}.")
+    studies.check_known("--settings", config.settings, (*networks.SETTINGS, *DEPTHS))
+    studies.check_known("--scenarios", config.scenarios, SCENARIOS)
     if config.preset not in networks.PRESETS:
         raise SystemExit(
             f"--preset {config.preset!r} unknown; there are {list(networks.PRESETS)}."
@@ -221,6 +225,7 @@ def main(config: FIUn) -> None:
                 "preset": config.preset,
                 "seeds": config.seeds,
                 "settings": config.settings,
+                "scenarios": config.scenarios,
                 "recipe": preset.record(),
                 "configs": {
                     name: dataclasses.asdict(each) for name, each in CONFIGS.items()
@@ -236,8 +241,11 @@ def main(config: FIUn) -> None:
         path = config.out / f"{setting}.json"
         if not path.exists():
             start = time.perf_counter()
-            run = run_depth if setting in DEPTHS else run_setting
-            found = run(bench, setting, config.out, console)
+            arguments = bench, setting, config.out, console
+            if setting in DEPTHS:
+                found = run_depth(*arguments)
+            else:
+                found = run_setting(*arguments, config.scenarios)
             document = {"rows": found, "seconds": time.perf_counter() - start}
             draft = path.with_suffix(".draft")
             draft.write_text(json.dumps(document))
@@ -247,14 +255,9 @@ def main(config: FIUn) -> None:
         stored = json.loads(path.read_text())
         rows += stored["rows"]
         spent += stored["seconds"]
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=record,
-        seconds=max(spent, time.perf_counter() - start_of_run),
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document)
+    # Settings that were done before took their time too.
+    start_of_run = min(start_of_run, time.perf_counter() - spent)
+    studies.write(config, rows, record, start_of_run)
     console.print(_table(rows))
 
 

@@ -49,6 +49,10 @@ class PGU:
         "ssd",
     )
     """The rivals."""
+    variants: tuple[str, ...] = ("pgu", "pgu/published")
+    """The presets of projected-gradient unlearning."""
+    classes: tuple[int, ...] = tuple(range(10))
+    """The classes to forget, each by itself."""
     resume: bool = False
     """Go on with a run that was stopped."""
     out: Path = Path("runs/pgu")
@@ -196,14 +200,7 @@ def main(config: PGU) -> None:
     rows = []
     for scenario in config.scenarios:
         rows += _SCENARIOS[scenario](config, preset, rivals, console)
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=record,
-        seconds=time.perf_counter() - begun,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document)
+    studies.write(config, rows, record, begun)
     console.print(_summary(rows))
 
 
@@ -212,9 +209,8 @@ def _record(config: PGU):
         raise SystemExit(
             f"--preset must be one of {sorted(PRESETS)}, got {config.preset!r}."
         )
-    unknown = sorted(set(config.scenarios) - set(SCENARIOS))
-    if unknown:
-        raise SystemExit(f"--scenarios {unknown} unknown; there are {SCENARIOS}.")
+    studies.check_known("--scenarios", config.scenarios, SCENARIOS)
+    studies.check_known("--variants", config.variants, pgu_methods(None))
     preset = PRESETS[config.preset]
     record = studies.record_of(config, preset.memorising)
     record.pop("recipe")
@@ -244,13 +240,17 @@ def _probe(study: studies.Study, preset: Preset) -> hf.Examples:
     return study.splits.probe.take(jnp.arange(preset.probe))
 
 
+def _variants(config, methods):
+    return {name: methods[name] for name in config.variants}
+
+
 def _classes(config, preset, rivals, console):
     rows = []
     for recipe in preset.classes:
         study = _study(config, recipe, "classes", console)
         probe = _probe(study, preset)
-        ours = pgu_methods(probe, preset.rounds)
-        for label in range(10):
+        ours = _variants(config, pgu_methods(probe, preset.rounds))
+        for label in config.classes:
             chosen = label == preset.ablated
             extra = ablations(probe) if chosen and recipe == preset.classes[0] else {}
             study.forget_classes((label,), rivals | ours | extra, longer=chosen)
@@ -264,7 +264,7 @@ def _rows(config, preset, rivals, console):
     probe = _probe(study, preset)
     # A mask of classes does nothing for rows.
     methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= pgu_methods(probe)
+    methods |= _variants(config, pgu_methods(probe))
     left, states = study.splits.train, {}
     order = jax.random.permutation(jax.random.key(17), left.y.shape[0])
     count = round(preset.share * left.y.shape[0])
@@ -289,7 +289,7 @@ def _rows(config, preset, rivals, console):
 def _part(config, preset, rivals, console):
     study = _study(config, preset.memorising, "part", console)
     methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= pgu_methods(_probe(study, preset))
+    methods |= _variants(config, pgu_methods(_probe(study, preset)))
     train = study.splits.train
     of_class = np.flatnonzero(np.asarray(train.y) == preset.ablated)[: preset.part]
     study.answer(
@@ -309,7 +309,7 @@ def _poison(config, preset, rivals, console):
     poisoned = hf.data.flip_labels(jax.random.key(20), clean, preset.flipped)
     study = _study(config, preset.memorising, "poison", console, poisoned.data)
     methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= pgu_methods(None)
+    methods |= _variants(config, pgu_methods(None))
     study.answer(
         "poison",
         f"{preset.flipped} wrong labels a class",

@@ -3,10 +3,10 @@
     python experiments/quickstart.py
     python experiments/quickstart.py --preset mnist --forget 3 5 --out runs/mnist
 
-Trains the classifier with several seeds, and makes a hypernetwork of a small zoo of
-others; prepares every method, forgets, retrains the oracles, evaluates; makes a small
-federated network forget the same. Prints one table, and leaves ``results.json``,
-checkpoints and a ``report.html`` in the output folder.
+Train the classifier with several seeds, and make a hypernetwork of a small zoo of
+others; prepare every method, forget, retrain, evaluate; make a small federated network
+forget the same. Print one table, and leave ``results.json``, checkpoints and a
+``report.html`` in the output folder.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class Quickstart:
 
 
 def main(config: Quickstart) -> None:
-    """Runs the study and writes what it found."""
+    """Run the study and write what it found."""
     try:
         hf.forget_labels(config.forget, num_classes=10)
     except ValueError as error:
@@ -68,7 +68,7 @@ def main(config: Quickstart) -> None:
 
 
 def _run(config: Quickstart, recipe, zoo, record) -> None:
-    console, begun = Console(), time.perf_counter()
+    console, begin = Console(), time.perf_counter()
     console.log(f"{recipe.dataset}: training {config.seeds} classifiers")
     study = studies.Study("quickstart", recipe, config.seeds, config.out, console)
     methods, seconds = {}, {}
@@ -89,14 +89,9 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
             **federated.SETTINGS,
         )
 
-    document = hf.report.results_document(
-        study.rows,
-        preset=config.preset,
-        config=record | ({"made_in_seconds": seconds} if seconds else {}),
-        seconds=time.perf_counter() - begun,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document)
+    if seconds:
+        record = record | {"made_in_seconds": seconds}
+    document = studies.write(config, study.rows, record, begin)
     hf.report.write_report(
         config.out / "report.html",
         document,

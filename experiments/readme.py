@@ -1,4 +1,4 @@
-"""Writes the tables of the README, of docs/ and of the pages of results.
+"""Write the tables of the README, of docs/ and of the pages of results.
 
 python experiments/readme.py            # rewrites them
 python experiments/readme.py --check    # fails if one is out of date
@@ -71,7 +71,7 @@ BLOCKS = {
 
 
 def main(config: Readme) -> None:
-    """Replaces what stands between the markers of every block, each on one page."""
+    """Replace what stands between the markers of every block, each on one page."""
     pages = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
     texts = {page: page.read_text() for page in pages}
     written = dict(texts)

@@ -14,7 +14,7 @@ import hyperforget_jax as hf
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How the classifiers of a preset are trained, the oracles too.
+    """How the classifiers of a preset are trained, the retrained ones too.
 
     Attributes:
         dataset: its name.
@@ -24,11 +24,10 @@ class Recipe:
         steps: minibatches.
         batch_size: rows in each.
         network: another network than a perceptron, by its name in :data:`NETWORKS`.
-        rows: how many training examples, drawn at random; None for all.
-        held_out: how many examples of the probe and of the test split, drawn at
-            random; None for all.
-        judged: by how many of the training rows, the first ones, requests for classes
-            are judged, the relearning included; None for all.
+        rows: number of training examples, drawn at random; None for all.
+        held_out: number of probe and of test examples, drawn at random; None for all.
+        judged: number of training rows, the first ones, that requests for classes are
+            evaluated on, the relearning included; None for all.
     """
 
     dataset: str
@@ -53,12 +52,12 @@ class Recipe:
         return self.network or "mlp-" + "-".join(map(str, self.hidden))
 
     def record(self) -> dict[str, Any]:
-        """What decides results, in the words that records have always had."""
+        """Collect what decides results, in the words that records have always had."""
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if value is not None}
 
     def load(self) -> hf.data.Splits:
-        """The data, of which as many rows as the recipe wants."""
+        """Load the data, of which as many rows as the recipe wants."""
         splits = hf.data.load(self.dataset)
         wanted = {"train": self.rows, "probe": self.held_out, "test": self.held_out}
         for name, rows in wanted.items():
@@ -69,16 +68,16 @@ class Recipe:
         return splits
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """Adam with weight decay and a cosine schedule that ends with the training.
+        """Make Adam with weight decay and a cosine schedule that ends with training.
 
         Without decay the loss has no minimum: a model that is trained for longer is
-        another model, and no distance to an oracle means anything.
+        another model, and no distance to a retrained one means anything.
         """
         schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
         return optax.adamw(schedule, weight_decay=self.weight_decay)
 
     def train(self, key, data, members: int, directory: Path) -> hf.Population:
-        """The originals."""
+        """Train the originals."""
         return hf.fit_population(
             key,
             self.classifier,
@@ -91,7 +90,7 @@ class Recipe:
         )
 
     def retrain(self, classifier, longer: int = 1) -> hf.Unlearner:
-        """The oracles' training: the originals' to the letter, or longer."""
+        """Retrain as the originals were trained to the letter, or for longer."""
         steps = longer * self.steps
         return hf.retrain(
             classifier, self.optimizer(steps), steps, batch_size=self.batch_size

@@ -1,4 +1,4 @@
-"""What the studies share: train, prepare, forget, retrain the oracles, evaluate.
+"""What the studies share: train, prepare, forget, retrain, evaluate, record.
 
 Every number comes from ``seeds`` separately trained models. Whatever was trained or
 forgotten is a checkpoint under the study's folder, so that a run that was stopped goes
@@ -10,7 +10,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +20,12 @@ import numpy as np
 import optax
 from recipes import Recipe
 from rich.console import Console
+from rich.table import Table
 
 import hyperforget_jax as hf
+from hyperforget_jax import trees
+
+NOT_TIMED = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
 
 
 class Method(NamedTuple):
@@ -39,27 +43,37 @@ class Method(NamedTuple):
         return self.make(classifier, **self.hyper)
 
 
+def _with_adam(make: Callable[..., hf.Unlearner], **hyper: float) -> Method:
+    def made(classifier, rate, **rest):
+        return make(classifier, optimizer=optax.adam(rate), **rest)
+
+    return Method(made, hyper)
+
+
 METHODS = {
     "logit_mask": Method(hf.logit_mask, {}),
-    "finetune": Method(
-        lambda c, rate, steps: hf.finetune(c, optimizer=optax.adam(rate), steps=steps),
-        {"rate": 1e-2, "steps": 100},
-    ),
-    "ascent": Method(
-        lambda c, rate, steps: hf.ascent(c, optimizer=optax.adam(rate), steps=steps),
-        {"rate": 1e-3, "steps": 20},
-    ),
-    "neggrad_plus": Method(
-        lambda c, rate, beta, steps: hf.neggrad_plus(
-            c, optimizer=optax.adam(rate), beta=beta, steps=steps
-        ),
-        {"rate": 1e-3, "beta": 0.95, "steps": 50},
-    ),
+    "finetune": _with_adam(hf.finetune, rate=1e-2, steps=100),
+    "ascent": _with_adam(hf.ascent, rate=1e-3, steps=20),
+    "neggrad_plus": _with_adam(hf.neggrad_plus, rate=1e-3, beta=0.95, steps=50),
     "ssd": Method(hf.ssd, {"alpha": 1.0, "strength": 0.3}),
     "fiun": Method(hf.fiun, {}),
     "pgu": Method(hf.pgu, {"preset": "repaired"}),
 }
 BASELINES = ("logit_mask", "finetune", "ascent", "neggrad_plus", "ssd")
+
+
+class Answer(NamedTuple):
+    """What a method made of every seed's model.
+
+    Attributes:
+        variables: stacked, ``[seeds, ...]``.
+        seconds: means over seeds, by phase.
+        info: what the method says of it, by name, ``[seeds]``.
+    """
+
+    variables: Any
+    seconds: dict[str, float]
+    info: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass
@@ -69,13 +83,13 @@ class Study:
     Attributes:
         name: the study, for checkpoints.
         recipe: how classifiers are trained.
-        seeds: training seeds; oracles have as many, of their own.
+        seeds: training seeds; retrained models have as many, of their own.
         out: the study's folder.
-        rows: result rows so far.
         data: training examples, if they are not the recipe's.
+        rows: result rows so far.
         per_class: test accuracy by method of the last request, ``[seeds, C]``.
         losses: by method of the last request: losses on the forgotten training rows
-            that it is judged by, and on test rows, of the same classes if whole ones
+            that it is evaluated on, and on test rows, of the same classes if whole ones
             went, all seeds together.
     """
 
@@ -96,10 +110,7 @@ class Study:
             self.splits = self.splits._replace(train=self.data)
         self.classifier = self.recipe.classifier
         self.originals = self.recipe.train(
-            jax.random.key(0),
-            self.splits.train,
-            self.seeds,
-            self.out / "originals",
+            jax.random.key(0), self.splits.train, self.seeds, self.out / "originals"
         ).variables
 
     def forget_classes(
@@ -109,22 +120,21 @@ class Study:
         *,
         longer: bool = True,
     ) -> None:
-        """Answers one class request with every method, beside the reference rows."""
+        """Answer one class request with every method, beside the reference rows."""
         key = jax.random.key(1)
         for label in classes:
             key = jax.random.fold_in(key, label)
-        train = self.splits.train
-        request = judged = hf.forget_classes(train, classes)
+        train, evaluated = self.splits.train, None
         if self.recipe.judged is not None:
             some = train.take(jnp.arange(self.recipe.judged))
-            judged = hf.forget_classes(some, classes)
+            evaluated = hf.forget_classes(some, classes)
         self.answer(
             "class",
             "class " + "+".join(map(str, classes)),
-            request,
+            hf.forget_classes(train, classes),
             methods,
             key,
-            judged=judged,
+            evaluated=evaluated,
             longer=longer,
         )
 
@@ -137,10 +147,10 @@ class Study:
         key: jax.Array,
         *,
         states: dict[str, Any] | None = None,
-        judged: hf.ForgetRequest | None = None,
+        evaluated: hf.ForgetRequest | None = None,
         longer: bool = True,
     ) -> None:
-        """Answers one request with every method, beside the reference rows.
+        """Answer one request with every method, beside the reference rows.
 
         Args:
             scenario: what kind of request it is.
@@ -150,133 +160,130 @@ class Study:
             key: a typed key.
             states: every method's states after the requests before, which this one
                 leaves behind in their place; None to begin with the originals.
-            judged: the same request of the rows that answers are judged by; None if
-                these are all.
-            longer: whether oracles trained twice as long are compared too.
+            evaluated: the same request of the rows that models are evaluated on; None
+                if these are all.
+            longer: whether models retrained for twice as long are compared too.
         """
-        judged = request if judged is None else judged
+        evaluated = request if evaluated is None else evaluated
+        classifier, test = self.classifier, self.splits.test
         folder = self.out / name.replace(" ", "-")
-        self.console.log(f"{name}: retraining {self.seeds} oracles")
-        retrain = self.recipe.retrain(self.classifier)
-        oracles, seconds, _ = self._unlearned(folder, "retrain", retrain, request, key)
-        test = self.splits.test
-        measured = hf.evaluation.prepare_retrained(
-            self.classifier, oracles, judged, test, key=jax.random.key(3)
-        )
-        # Relearning aims at each original's own accuracy.
-        beside = []
-        for seed in range(self.seeds):
-            measured = hf.evaluation.prepare_retrained(
-                self.classifier,
-                measured,
-                judged,
-                test,
-                original=_member(seed, self.originals),
-            )
-            beside.append(measured)
+        self.per_class, self.losses = {}, {}
 
-        def evaluations(variables):
-            return [
-                hf.evaluate(
-                    self.classifier,
-                    _member(s, variables),
-                    judged,
-                    test,
-                    retrained=beside[s],
-                )
-                for s in range(self.seeds)
+        def add(method, found, access, seconds=NOT_TIMED, factors=None, info=None):
+            metrics = [
+                one.metrics | {n: float(v[seed]) for n, v in (info or {}).items()}
+                for seed, one in enumerate(found)
             ]
-
-        def add(method, found, access, seconds, variables=None, hyper=None, told=None):
             self.rows.append(
                 hf.report.results_row(
                     method,
-                    [
-                        {
-                            **one.metrics,
-                            **{n: float(v[i]) for n, v in (told or {}).items()},
-                        }
-                        for i, one in enumerate(found)
-                    ],
+                    metrics,
                     dataset=self.recipe.dataset,
                     model=self.recipe.model,
                     scenario=scenario,
                     request=name,
                     access=access,
                     seconds=seconds,
-                    factors=hyper,
+                    factors=factors,
                     num_forgotten=int(np.count_nonzero(request.forget.weight)),
                     num_train=int(np.count_nonzero(self.splits.train.weight)),
                 )
             )
-            if variables is not None:
-                self.per_class[method] = np.stack(
-                    [one.per_class["test"].accuracy for one in found]
-                )
-                self.losses[method] = self._losses(variables, judged)
 
-        self.per_class, self.losses = {}, {}
-        nothing = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
-        identity = hf.identity(self.classifier).access
-        add("original", evaluations(self.originals), identity, nothing, self.originals)
-        # Each oracle relearns towards the original of its own place.
+        def show(method, found, variables):
+            self.per_class[method] = np.stack(
+                [one.per_class["test"].accuracy for one in found]
+            )
+            self.losses[method] = self._losses(variables, evaluated)
+
+        self.console.log(f"{name}: retraining {self.seeds} models")
+        retrain = self.recipe.retrain(classifier)
+        retrained = self._answer(folder, "retrain", retrain, request, key)
+        measured = hf.evaluation.prepare_retrained(
+            classifier, retrained.variables, evaluated, test, key=jax.random.key(3)
+        )
+        # Relearning aims at each original's own accuracy.
+        beside = [
+            hf.evaluation.prepare_retrained(
+                classifier,
+                measured,
+                evaluated,
+                test,
+                original=trees.take(self.originals, seed),
+            )
+            for seed in range(self.seeds)
+        ]
+
+        def evaluate(variables):
+            return [
+                hf.evaluate(
+                    classifier,
+                    trees.take(variables, seed),
+                    evaluated,
+                    test,
+                    retrained=beside[seed],
+                )
+                for seed in range(self.seeds)
+            ]
+
+        found = evaluate(self.originals)
+        add("original", found, hf.identity(classifier).access)
+        show("original", found, self.originals)
+        # Each retrained model relearns towards the original of its own place.
         ceiling = [
-            hf.evaluation.ceiling(self.classifier, beside[seed], judged, test)[seed]
+            hf.evaluation.ceiling(classifier, beside[seed], evaluated, test)[seed]
             for seed in range(self.seeds)
         ]
         own = [
             dataclasses.replace(one, metrics=_without_distances(one.metrics))
             for one in ceiling
         ]
-        add("retrain", own, retrain.access, seconds, oracles)
-        add("ceiling", ceiling, retrain.access, seconds)
-        # Twice the steps must not make other oracles, or the gaps mean nothing.
-        references = {}
+        add("retrain", own, retrain.access, retrained.seconds)
+        show("retrain", own, retrained.variables)
+        add("ceiling", ceiling, retrain.access, retrained.seconds)
+        # Twice the steps must not make other models, or the gaps mean nothing.
         if longer:
-            references["ablation/longer"] = Method(self.recipe.retrain, {"longer": 2})
-        for label, method in {**references, **methods}.items():
+            twice = Method(self.recipe.retrain, {"longer": 2})
+            methods = {"ablation/longer": twice, **methods}
+        for label, method in methods.items():
             self.console.log(f"{name}: {label}")
-            unlearner = method(self.classifier)
-            variables, seconds, told = self._unlearned(
-                folder, label, unlearner, request, key, states
-            )
-            shown = None if label.startswith("ablation/") else variables
-            found = evaluations(variables)
-            add(label, found, unlearner.access, seconds, shown, method.hyper, told)
+            unlearner = method(classifier)
+            made = self._answer(folder, label, unlearner, request, key, states)
+            found = evaluate(made.variables)
+            add(label, found, unlearner.access, made.seconds, method.hyper, made.info)
+            if not label.startswith("ablation/"):
+                show(label, found, made.variables)
 
-    def _unlearned(self, folder, method, unlearner, request, key, states=None):
-        """Every seed's model after the request, the mean seconds it took, and what
-        the method told of it: numbers by name, one a seed."""
+    def _answer(self, folder, method, unlearner, request, key, states=None) -> Answer:
+        """Answer for every seed, or load what was answered before."""
         path, kind = folder / method.replace("/", "-"), f"unlearned/{method}"
-        begun = None if states is None else states.get(method)
+        state_path = path.with_name(path.name + "-state")
+        initial = None if states is None else states.get(method)
         if path.exists():
             seconds = hf.checkpointing.read_manifest(path).config["seconds"]
             loaded = hf.checkpointing.load(path, kind=kind)
             if states is not None:
-                like = begun or self._prepared(method, unlearner, request)[0]
-                states[method] = hf.checkpointing.load(
-                    path.with_name(path.name + "-state"), like=like
-                )
-            return loaded["variables"], seconds, loaded["told"]
+                like = initial or self._prepared(method, unlearner, request)[0]
+                states[method] = hf.checkpointing.load(state_path, like=like)
+            return Answer(loaded["variables"], seconds, loaded["told"])
         prepared, init_seconds, init_compile = self._prepared(
             method, unlearner, request
         )
-        begun = prepared if begun is None else begun
         key = jax.random.fold_in(key, zlib.crc32(method.encode()))
-        arguments = jax.random.split(key, self.seeds), begun, request
+        arguments = (
+            jax.random.split(key, self.seeds),
+            prepared if initial is None else initial,
+            request,
+        )
         # Requests of one shape share a compilation.
         compiled, compile_seconds = self._once(
             (method, request.rows.shape),
-            lambda: (
-                jax.jit(jax.vmap(unlearner.unlearn, (0, 0, None)))
-                .lower(*arguments)
-                .compile()
-            ),
+            lambda: _compiled(unlearner.unlearn, arguments),
         )
-        (after, info), unlearn_seconds = _timed(lambda: compiled(*arguments))
+        (after, info), unlearn_seconds = timed(compiled, *arguments)
         self._warn_of_failures(method, info)
         if unlearn_seconds < 1:  # The first run of a program warms it up.
-            unlearn_seconds = _timed(lambda: compiled(*arguments))[1]
+            unlearn_seconds = timed(compiled, *arguments)[1]
         seconds = {
             "init": init_seconds / self.seeds,
             "unlearn": unlearn_seconds / self.seeds,
@@ -284,54 +291,47 @@ class Study:
         }
         if states is not None:
             states[method] = after
+            # It may be left of a run that died right here.
             hf.checkpointing.save(
-                path.with_name(path.name + "-state"),
-                after,
-                kind=f"state/{method}",
-                overwrite=True,  # It may be left of a run that died right here.
+                state_path, after, kind=f"state/{method}", overwrite=True
             )
-        told = _told(info)
+        shown = _shown(info)
         hf.checkpointing.save(
             path,
-            {"variables": after.variables, "told": told},
+            {"variables": after.variables, "told": shown},
             kind=kind,
             model=self.classifier.description,
             dataset=self.recipe.dataset,
             split="train",
             config={"seconds": seconds, "study": self.name, "method": method},
         )
-        return after.variables, seconds, told
+        return Answer(after.variables, seconds, shown)
 
     def _warn_of_failures(self, method, info):
-        """An oracle that diverged is none; a method that did says so."""
+        """Stop if a retrained model diverged; if a method did, say so."""
         failed_at = np.asarray(getattr(info, "failed_at", -1))
         if (failed_at >= 0).any():
             said = f"{method}: the loss is not finite at steps {failed_at.tolist()}"
             if "retrain" in method or "longer" in method:
-                raise SystemExit(f"{said}: there are no oracles to compare with.")
-            self.console.log(f"[bold]{said}[/bold]: its last finite models are judged")
+                raise SystemExit(f"{said}: there are no models to compare with.")
+            self.console.log(f"[bold]{said}[/bold]: its last finite models are used")
 
     def _prepared(self, method, unlearner, request):
-        """Every seed's state, made once for all requests, and what that took."""
+        """Prepare every seed's state, once for all requests, and take the time."""
 
         def prepare():
             key = jax.random.fold_in(jax.random.key(2), zlib.crc32(method.encode()))
-            arguments = (
-                jax.random.split(key, self.seeds),
-                self.originals,
-                request.data,
-            )
-            init = jax.jit(jax.vmap(unlearner.init, (0, 0, None)))
-            compiled, compile_seconds = _timed(lambda: init.lower(*arguments).compile())
-            states, seconds = _timed(lambda: compiled(*arguments))
-            return states, seconds, compile_seconds
+            keys = jax.random.split(key, self.seeds)
+            arguments = keys, self.originals, request.data
+            compiled, compile_seconds = timed(_compiled, unlearner.init, arguments)
+            return *timed(compiled, *arguments), compile_seconds
 
         return self._once(method, prepare)[0]
 
     def _once(self, name, make):
-        """What ``make`` gives and the seconds it took, from the first call on."""
+        """Return what ``make`` gives and its seconds, from the first call on."""
         if name not in self._made:
-            self._made[name] = _timed(make)
+            self._made[name] = timed(make)
         return self._made[name]
 
     def _losses(self, variables, request) -> dict[str, np.ndarray]:
@@ -339,9 +339,8 @@ class Study:
             there = np.flatnonzero(np.asarray(examples.weight))
             x, y = examples.x[there], examples.y[there]
             logits = hf.models.population_logits(self.classifier, variables, x)
-            return np.asarray(
-                jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
-            ).ravel()
+            losses = jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
+            return np.asarray(losses).ravel()
 
         # No test row is one of those that a request for rows names.
         unseen = self.splits.test
@@ -350,25 +349,33 @@ class Study:
         return {"forget": of(request.forget), "test": of(unseen)}
 
 
-def _told(info: Any) -> dict[str, np.ndarray]:
-    """What a method's info says that a table can show, by name, one number a seed."""
-    told = {}
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """Call a function; return what it gives, and the seconds until that is there."""
+    begin = time.perf_counter()
+    result = jax.block_until_ready(function(*arguments))
+    return result, time.perf_counter() - begin
+
+
+def _compiled(function, arguments):
+    """Compile a function of a key, something of every seed, and what all share."""
+    return jax.jit(jax.vmap(function, (0, 0, None))).lower(*arguments).compile()
+
+
+def _shown(info: Any) -> dict[str, np.ndarray]:
+    """Pick what a table can show of a method's info, by name, one number a seed."""
+    shown = {}
     for name in ("dampened", "norm_ratio", "refused", "rounds"):
         if hasattr(info, name):
-            told[name] = np.asarray(getattr(info, name), np.float32)
+            shown[name] = np.asarray(getattr(info, name), np.float32)
     for name in ("relative_drift", "clipped"):
         if hasattr(info, name):  # By layer: the layer that it is worst in.
-            told[f"{name}_max"] = np.max([*getattr(info, name).values()], axis=0)
+            shown[f"{name}_max"] = np.max([*getattr(info, name).values()], axis=0)
     # What is not finite is no figure; that a method failed is said elsewhere.
-    return {name: each for name, each in told.items() if np.isfinite(each).all()}
-
-
-def _member(index: int, stacked):
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
+    return {name: each for name, each in shown.items() if np.isfinite(each).all()}
 
 
 def _without_distances(metrics):
-    """What is left of an oracle's metrics when it is not compared with others."""
+    """Leave out what compares a retrained model with others."""
     return {
         name: value
         for name, value in metrics.items()
@@ -376,16 +383,10 @@ def _without_distances(metrics):
     }
 
 
-def _timed(function):
-    begun = time.perf_counter()
-    result = jax.block_until_ready(function())
-    return result, time.perf_counter() - begun
-
-
 def record_of(
     config: Any, recipe: Recipe, own: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """What decides a study's results: options, recipe and hyper-parameters.
+    """Collect what decides a study's results: options, recipe and hyper-parameters.
 
     Args:
         config: the study's options.
@@ -399,7 +400,7 @@ def record_of(
     if config.seeds < 2:
         raise SystemExit(
             f"--seeds must be at least 2, got {config.seeds}: the ceiling compares "
-            "oracles with each other."
+            "retrained models with each other."
         )
     try:
         recipe.load()
@@ -408,26 +409,30 @@ def record_of(
     options = dataclasses.asdict(config)
     for place in ("out", "resume"):
         options.pop(place, None)
-    known = {name: method.hyper for name, method in METHODS.items()} | dict(own or {})
-    unknown = sorted(set(config.methods) - set(known))
-    if unknown:
-        raise SystemExit(f"--methods {unknown} unknown; there are {list(known)}.")
-    hyper = {name: known[name] for name in config.methods}
+    there = {name: method.hyper for name, method in METHODS.items()} | dict(own or {})
+    check_known("--methods", config.methods, there)
+    hyper = {name: there[name] for name in config.methods}
     record = options | {"recipe": recipe.record(), "hyper": hyper}
     return json.loads(json.dumps(record))
 
 
-def open_folder(out: Path, config: Mapping[str, Any], resume: bool) -> None:
-    """Makes the study's folder, or checks that it is the one to go on with.
+def check_known(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Stop if an option names what there is not."""
+    allowed = list(allowed)
+    if unknown := sorted(set(given) - set(allowed)):
+        raise SystemExit(f"{option} {unknown} unknown; there are {allowed}.")
+
+
+def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
+    """Make the study's folder, or check that it is the one to go on with.
 
     Raises:
         SystemExit: the folder holds another study, or ``resume`` was not given.
     """
     path = out / "config.json"
-    text = json.dumps(config, indent=2)
     if path.exists():
         stored = json.loads(path.read_text())
-        for name, value in config.items():
+        for name, value in record.items():
             if stored.get(name) != value:
                 raise SystemExit(
                     f"{out} holds a run with {name}={stored.get(name)}, not {value}: "
@@ -441,15 +446,63 @@ def open_folder(out: Path, config: Mapping[str, Any], resume: bool) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    draft.write_text(text)
+    draft.write_text(json.dumps(record, indent=2))
     os.replace(draft, path)
 
 
-__all__ = [
-    "BASELINES",
-    "METHODS",
-    "Method",
-    "Study",
-    "open_folder",
-    "record_of",
-]
+def write(
+    config: Any,
+    rows: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    begin: float,
+    *,
+    references: bool = True,
+) -> dict[str, Any]:
+    """Write what a study found, ``results.json``, and return it.
+
+    Args:
+        config: the study's options.
+        rows: of results.
+        record: what decides the results.
+        begin: when it began, by ``time.perf_counter``.
+        references: whether every request must stand beside the reference rows.
+    """
+    document = hf.report.results_document(
+        rows,
+        preset=config.preset,
+        config=record,
+        seconds=time.perf_counter() - begin,
+        repository=Path(__file__).parent,
+    )
+    hf.report.write(config.out / "results.json", document, references=references)
+    return document
+
+
+def summary(
+    rows: Sequence[Mapping[str, Any]],
+    by: Sequence[str],
+    metrics: Mapping[str, Callable[[list[float]], float] | None],
+) -> Table:
+    """Show the means over the rows of each group, and the worst of these rows.
+
+    Args:
+        rows: of results.
+        by: what tells groups apart: the method, the scenario, factors.
+        metrics: which, and what makes the worst of several; None for none.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        about = {**(row["factors"] or {}), **row}
+        place = tuple(str(about.get(name, "")) for name in by)
+        groups.setdefault(place, []).append(row["metrics"])
+    table = Table(
+        *by, *(f"{name} (worst)" if w else name for name, w in metrics.items())
+    )
+    for place, found in groups.items():
+        cells = []
+        for name, worst in metrics.items():
+            means = [one[name]["mean"] for one in found if name in one]
+            cell = f"{np.mean(means):.4f}" if means else "–"
+            cells.append(f"{cell} ({worst(means):.4f})" if worst and means else cell)
+        table.add_row(*place, *cells)
+    return table

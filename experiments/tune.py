@@ -1,4 +1,4 @@
-"""Chooses the methods' defaults, on the probe of training seeds that no table uses.
+"""Choose the methods' defaults, on the probe of training seeds that no table uses.
 
     python experiments/tune.py --out runs/tune
 
@@ -11,7 +11,6 @@ seeds) of the best. The library's defaults are the chosen points; a test holds t
 """
 
 import dataclasses
-import itertools
 import time
 from pathlib import Path
 
@@ -20,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import recipes
 import study as studies
+import tuning
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
 
@@ -40,6 +39,8 @@ class Tune:
     """Training seeds."""
     methods: tuple[str, ...] = ("ascent", "finetune", "neggrad_plus", "ssd")
     """The methods to tune."""
+    points: tuple[int, ...] = ()
+    """Which points of each grid to measure, by number; all if there are none."""
     resume: bool = False
     """Go on with a run that was stopped: its models are not trained again."""
     out: Path = Path("runs/tune")
@@ -47,25 +48,17 @@ class Tune:
 
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-
-# Float hyper-parameters are swept by vmap, sizes one by one.
-FLOATS: dict[str, dict[str, tuple]] = {
-    "ascent": {"rate": RATES},
-    "finetune": {"rate": RATES},
-    "neggrad_plus": {"rate": RATES, "beta": (0.5, 0.8, 0.95)},
+GRIDS: dict[str, tuning.Grid] = {
+    "ascent": {"steps": (5, 10, 20, 40, 80), "rate": RATES},
+    "finetune": {"steps": (100, 200, 400), "rate": RATES},
+    "neggrad_plus": {"steps": (50, 100, 200), "rate": RATES, "beta": (0.5, 0.8, 0.95)},
     "ssd": {"alpha": (1.0, 2.0, 3.0, 5.0, 8.0), "strength": (0.1, 0.3, 1.0)},
-}
-SIZES: dict[str, dict[str, tuple]] = {
-    "ascent": {"steps": (5, 10, 20, 40, 80)},
-    "finetune": {"steps": (100, 200, 400)},
-    "neggrad_plus": {"steps": (50, 100, 200)},
-    "ssd": {},
 }
 
 
 def main(config: Tune) -> None:
-    """Runs the grids and writes every point, the best first."""
-    console, begun = Console(), time.perf_counter()
+    """Run the grids and write every point, the best first."""
+    console, begin = Console(), time.perf_counter()
     recipe = recipes.RECIPES[config.preset]
     splits, classifier = hf.data.load(recipe.dataset), recipe.classifier
     record = studies.record_of(config, recipe)
@@ -74,111 +67,90 @@ def main(config: Tune) -> None:
         jax.random.key(_KEY), splits.train, config.seeds, config.out / "originals"
     ).variables
     requests = hf.forget_each_class(splits.train)
-    num_classes = requests.classes.shape[0]
+    keys = jax.random.split(jax.random.key(_KEY + 1), config.seeds)
+    rows = []
+    for method in config.methods:
+        make, grid = studies.METHODS[method].make, GRIDS[method]
 
-    def accuracies(variables, covered):
-        logits, y = classifier.apply(variables, splits.probe.x), splits.probe.y
+        def evaluate(hyper, keys, originals, requests, probe, make=make):
+            answer = _answerer(classifier, make(classifier, **hyper))
+            return jax.vmap(answer, (0, 0, None, None))(
+                keys, originals, requests, probe
+            )
+
+        found = tuning.sweep(
+            evaluate,
+            grid,
+            keys,
+            originals,
+            requests,
+            splits.probe,
+            static={"steps"} & set(grid),
+            chosen=config.points,
+        )
+        ranked = [
+            tuning.Point(
+                hyper,
+                {
+                    "forget_accuracy_probe": forget.mean(1),
+                    "forget_accuracy_probe_worst_class": forget.max(1),
+                    "retain_accuracy_probe": retain.mean(1),
+                    "retain_accuracy_probe_worst_class": retain.min(1),
+                    "score": np.mean((1 - forget) * retain, axis=1),
+                },
+            )
+            for hyper, (forget, retain) in found
+        ]
+        ranked.sort(key=lambda point: -point.metrics["score"].mean())
+        chosen = _chosen(ranked)
+        rows += tuning.rows(
+            method,
+            ranked,
+            lambda place, chosen=chosen: place == chosen,
+            dataset=recipe.dataset,
+            model=recipe.model,
+            scenario="class",
+            request="each class",
+            access=make(classifier, **ranked[0].hyper).access,
+        )
+    studies.write(config, rows, record, begin, references=False)
+    console.print(
+        tuning.table(rows, ["forget_accuracy_probe", "retain_accuracy_probe", "score"])
+    )
+
+
+def _answerer(classifier, unlearner):
+    """Accuracies after every request: ``(forget [C], retain [C])``."""
+
+    def accuracies(variables, covered, probe):
+        logits = classifier.apply(variables, probe.x)
         return (
-            hf.metrics.accuracy(logits, y, covered),
-            hf.metrics.accuracy(logits, y, 1 - covered),
+            hf.metrics.accuracy(logits, probe.y, covered),
+            hf.metrics.accuracy(logits, probe.y, 1 - covered),
         )
 
-    covered = jax.vmap(lambda mask: mask[splits.probe.y].astype(jnp.int32))(
-        requests.classes
-    )
-
-    def answer(unlearner, key, variables, data):
+    def answer(key, variables, requests, probe):
         key_init, key_unlearn = jax.random.split(key)
-        keys = jax.random.split(key_unlearn, num_classes)
-        state = unlearner.init(key_init, variables, data)
-        of_data = requests._replace(data=data)
-        states, info = hf.unlearn_each(unlearner, keys, state, of_data)
+        keys = jax.random.split(key_unlearn, requests.classes.shape[0])
+        state = unlearner.init(key_init, variables, requests.data)
+        states, info = hf.unlearn_each(unlearner, keys, state, requests)
+        covered = requests.classes[:, probe.y].astype(jnp.int32)
+        forget, retain = jax.vmap(accuracies, (0, 0, None))(
+            states.variables, covered, probe
+        )
         # A point that diverges somewhere scores nothing there.
-        well = getattr(info, "failed_at", jnp.full(num_classes, -1)) < 0
-        forget, retain = jax.vmap(accuracies)(states.variables, covered)
+        well = getattr(info, "failed_at", jnp.full(forget.shape, -1)) < 0
         return jnp.where(well, forget, 1), jnp.where(well, retain, 0)
 
-    def sweep(method, static):
-        """Accuracies at every point of the grid's floats, ``[points, seeds, C]``."""
-        make, floats = studies.METHODS[method].make, FLOATS[method]
-        points = list(itertools.product(*floats.values()))
-
-        def at(point, key, variables, data):
-            named = dict(zip(floats, point, strict=True))
-            return answer(make(classifier, **named, **static), key, variables, data)
-
-        @jax.jit
-        def run(grid, keys, originals, data):
-            over_seeds = jax.vmap(at, (None, 0, 0, None))
-            return jax.lax.map(
-                lambda point: over_seeds(tuple(point), keys, originals, data), grid
-            )
-
-        keys = jax.random.split(jax.random.key(_KEY + 1), config.seeds)
-        forget, retain = run(jnp.asarray(points), keys, originals, splits.train)
-        named = [dict(zip(floats, point, strict=True)) | static for point in points]
-        return list(zip(named, np.asarray(forget), np.asarray(retain), strict=True))
-
-    rows, table = [], Table("method", "hyper-parameters", "forget", "retain", "score")
-    for method in config.methods:
-        sizes = SIZES[method]
-        found = []
-        for size in itertools.product(*sizes.values()):
-            found += sweep(method, dict(zip(sizes, size, strict=True)))
-        found.sort(key=lambda item: -_scores(*item[1:]).mean())
-        chosen = _chosen(found)
-        for place, (named, forget, retain) in enumerate(found):
-            rows.append(
-                hf.report.results_row(
-                    method,
-                    [
-                        {
-                            "forget_accuracy_probe": float(f.mean()),
-                            "forget_accuracy_probe_worst_class": float(f.max()),
-                            "retain_accuracy_probe": float(r.mean()),
-                            "retain_accuracy_probe_worst_class": float(r.min()),
-                        }
-                        for f, r in zip(forget, retain, strict=True)
-                    ],
-                    dataset=recipe.dataset,
-                    model=recipe.model,
-                    scenario="class",
-                    request="each class",
-                    factors={**named, "place": place, "chosen": place == chosen},
-                    access=studies.METHODS[method].make(classifier, **named).access,
-                    seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
-                )
-            )
-            if place in (0, chosen):
-                table.add_row(
-                    method,
-                    ", ".join(f"{k}={v:g}" for k, v in named.items()),
-                    f"{forget.mean():.3f} (worst {forget.mean(0).max():.3f})",
-                    f"{retain.mean():.3f} (worst {retain.mean(0).min():.3f})",
-                    f"{_scores(forget, retain).mean():.4f}",
-                )
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=record,
-        seconds=time.perf_counter() - begun,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
-    console.print(table)
+    return answer
 
 
-def _scores(forget: np.ndarray, retain: np.ndarray) -> np.ndarray:
-    """A score for every seed, from accuracies ``[seeds, C]``."""
-    return np.mean((1 - forget) * retain, axis=1)
-
-
-def _chosen(found: list[tuple[dict, np.ndarray, np.ndarray]]) -> int:
-    """The place of the quickest point that is not clearly worse than the best."""
-    best = _scores(*found[0][1:])
+def _chosen(ranked: list[tuning.Point]) -> int:
+    """Find the quickest point that is not clearly worse than the best."""
+    best = ranked[0].metrics["score"]
     least = best.mean() - best.std(ddof=1) / np.sqrt(best.size)
-    good = [i for i, point in enumerate(found) if _scores(*point[1:]).mean() >= least]
-    return min(good, key=lambda i: (found[i][0].get("steps", 0), i))
+    good = [i for i, one in enumerate(ranked) if one.metrics["score"].mean() >= least]
+    return min(good, key=lambda i: (ranked[i].hyper.get("steps", 0), i))
 
 
 if __name__ == "__main__":

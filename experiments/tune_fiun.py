@@ -11,7 +11,6 @@ digits; then the first in the grid, whose first is the largest.
 """
 
 import dataclasses
-import itertools
 import json
 import time
 from pathlib import Path
@@ -20,9 +19,9 @@ import fiun_bench
 import networks
 import numpy as np
 import study as studies
+import tuning
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
 
@@ -37,13 +36,17 @@ class Tune:
     """Training seeds, none of which a table uses."""
     settings: tuple[str, ...] = ("federated", "transfer")
     """The networks."""
+    rules: tuple[str, ...] = ("repaired", "folded")
+    """The presets to tune."""
+    points: tuple[int, ...] = ()
+    """Which points of each grid to measure, by number; all if there are none."""
     resume: bool = False
     """Go on with a run that was stopped: its networks are not trained again."""
     out: Path = Path("runs/tune-fiun")
     """Where networks and results go."""
 
 
-GRIDS: dict[str, dict[str, tuple]] = {
+GRIDS: dict[str, tuning.Grid] = {
     "repaired": {
         "alpha": (0.1, 0.03, 0.01),
         "strength": (3e-2, 3e-3),
@@ -69,14 +72,15 @@ def main(config: Tune) -> None:
     )
     studies.open_folder(config.out, record, config.resume)
     bench = fiun_bench.Bench.create(preset, config.seeds, tuning=True)
-    points = {
-        name: [
-            dict(zip(grid, values, strict=True))
-            for values in itertools.product(*grid.values())
-        ]
-        for name, grid in GRIDS.items()
+    points = {name: tuning.points(GRIDS[name], config.points) for name in config.rules}
+    configs = {
+        f"{name}/{place}": dataclasses.replace(
+            fiun_bench.CONFIGS[f"fiun/{name}"], **point
+        )
+        for name, of_grid in points.items()
+        for place, point in enumerate(of_grid)
     }
-    found: dict[tuple[str, int], list] = {}
+    found: dict[str, list] = {name: [] for name in configs}
     for setting in config.settings:
         cases = [
             networks.class_case(setting, preset, bench.data, (label,))
@@ -93,72 +97,41 @@ def main(config: Tune) -> None:
         for case, models in zip(cases, trained, strict=True):
             for regime in networks.REGIMES:
                 console.log(f"{setting} {case.name} {regime}")
-                for name, of_grid in points.items():
-                    base = fiun_bench.CONFIGS[f"fiun/{name}"]
-                    configs = {
-                        f"{name}/{place}": dataclasses.replace(base, **point)
-                        for place, point in enumerate(of_grid)
-                    }
-                    given, retrained = models[regime], models["retrained"]
-                    answers = fiun_bench.answer(
-                        bench, case, regime, given, tuple(configs), configs
-                    )
-                    metrics = fiun_bench.measure(
-                        bench, case, regime, given, retrained, answers, relearn=False
-                    )
-                    for (method, _), of_node in metrics.items():
-                        if method.startswith(name):
-                            place = int(method.split("/")[1])
-                            found.setdefault((name, place), []).append(of_node)
-    rows, table = [], Table("preset", "point", "score", "forget", "worst", "gap", "JS")
-    for name, of_grid in points.items():
-        scores = [_score(name, found[name, place]) for place in range(len(of_grid))]
-        apart = [
-            np.mean([each["js_to_own_oracle"] for each in found[name, place]])
-            for place in range(len(of_grid))
-        ]
-        order = sorted(
-            range(len(of_grid)),
-            key=lambda i: (-round(scores[i], 3), round(apart[i], 4)),
-        )
-        for rank, place in enumerate(order):
-            metrics = fiun_bench.summary(found[name, place])
-            rows.append(
-                hf.report.results_row(
-                    f"fiun/{name}",
-                    fiun_bench.by_seed(metrics),
-                    dataset=preset.dataset,
-                    model=preset.model,
-                    scenario="class",
-                    request="each class",
-                    factors={
-                        **of_grid[place],
-                        "score": float(scores[place]),
-                        "place": rank,
-                        "chosen": rank == 0,
-                    },
-                    access=hf.Access(unlearn=frozenset({"forget", "classes"})),
-                    seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
+                given, retrained = models[regime], models["retrained"]
+                answers = fiun_bench.answer(
+                    bench, case, regime, given, tuple(configs), configs
                 )
-            )
-            table.add_row(
-                name,
-                str(of_grid[place]),
-                f"{scores[place]:.4f}",
-                f"{metrics['forget_accuracy_test'].mean():.4f}",
-                f"{metrics['forget_accuracy_test_worst'].mean():.4f}",
-                f"{metrics['retain_gap'].mean():+.4f}",
-                f"{metrics['js_to_own_oracle'].mean():.4f}",
-            )
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=record,
-        seconds=time.perf_counter() - start,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
-    console.print(table)
+                metrics = fiun_bench.measure(
+                    bench, case, regime, given, retrained, answers, relearn=False
+                )
+                for (method, _), of_node in metrics.items():
+                    if method in found:
+                        found[method].append(of_node)
+    rows = []
+    for name, of_grid in points.items():
+        ranked = []
+        for place, point in enumerate(of_grid):
+            of_nodes = found[f"{name}/{place}"]
+            score = {"score": _score(name, of_nodes)}
+            ranked.append(tuning.Point(point, fiun_bench.summary(of_nodes), score))
+        ranked.sort(key=_order)
+        rows += tuning.rows(
+            f"fiun/{name}",
+            ranked,
+            lambda place: place == 0,
+            dataset=preset.dataset,
+            model=preset.model,
+            scenario="class",
+            request="each class",
+            access=hf.Access(unlearn=frozenset({"forget", "classes"})),
+        )
+    studies.write(config, rows, record, start, references=False)
+    console.print(tuning.table(rows, ["forget_accuracy_test", "js_to_own_oracle"]))
+
+
+def _order(point: tuning.Point) -> tuple[float, float]:
+    apart = point.metrics["js_to_own_oracle"].mean()
+    return -round(point.factors["score"], 3), round(float(apart), 4)
 
 
 def _score(name: str, requests: list[dict]) -> float:

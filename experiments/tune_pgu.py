@@ -16,7 +16,6 @@ them and tells how good they are: they are marked ``chosen``, and ``best`` is th
 
 import dataclasses
 import functools
-import itertools
 import json
 import time
 from pathlib import Path
@@ -27,9 +26,9 @@ import numpy as np
 import pgu
 import recipes
 import study as studies
+import tuning
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
 from hyperforget_jax.methods.pgu_recipe import PRESETS
@@ -47,13 +46,15 @@ class Tune:
     """Data, classifiers and recipes, as for pgu.py."""
     seeds: int = 5
     """Training seeds, none of which a table uses."""
+    points: tuple[int, ...] = ()
+    """Which points of the grid to measure, by number; all if there are none."""
     resume: bool = False
     """Go on with a run that was stopped: its models are not trained again."""
     out: Path = Path("runs/tune-pgu")
     """Where models and results go."""
 
 
-GRID: dict[str, tuple[float, ...]] = {
+GRID: tuning.Grid = {
     "learning_rate": (2.0, 4.0, 8.0, 16.0),
     "threshold": (0.01, 0.03, 0.1, 0.3, 1.0),
     "shrink": (0.5, 0.7, 0.9),
@@ -79,68 +80,39 @@ def main(config: Tune) -> None:
         "grid": GRID,
     }
     studies.open_folder(config.out, json.loads(json.dumps(record)), config.resume)
-    points = [
-        dict(zip(GRID, point, strict=True))
-        for point in itertools.product(*GRID.values())
-    ]
     found = {
-        name: _sweep(config, preset, name, recipe, points, console)
+        name: _sweep(config, preset, name, recipe, console)
         for name, recipe in trained.items()
     }
-    scores = np.mean([sum(by.values(), np.zeros(())) for by in found.values()], axis=0)
-    order = np.argsort(scores.mean(axis=1), kind="stable")
     default = {name: getattr(PRESETS["repaired"], name) for name in GRID}
-    given = trained["class"].load().probe
-    access = hf.pgu(trained["class"].classifier, probe=given).access
-    rows, table = [], Table("place", *GRID, "class", "rows", "score")
-    for place, point in enumerate(order):
-        chosen = points[point] == default
+    ranked = []
+    for number, point in enumerate(tuning.points(GRID, config.points)):
         metrics = {
-            f"js_{part}_{name}": values[point]
-            for name, by in found.items()
-            for part, values in by.items()
+            f"js_{part}_{name}": values
+            for name, of_points in found.items()
+            for part, values in of_points[number].items()
         }
-        rows.append(
-            hf.report.results_row(
-                "pgu",
-                [
-                    {name: float(values[seed]) for name, values in metrics.items()}
-                    | {"score": float(scores[point, seed])}
-                    for seed in range(config.seeds)
-                ],
-                dataset=trained["class"].dataset,
-                model=trained["class"].model,
-                scenario="class and rows",
-                request=f"each class; {_DRAWS} draws of rows",
-                factors={
-                    **points[point],
-                    "place": place,
-                    "best": place == 0,
-                    "chosen": chosen,
-                },
-                access=access,
-                seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
-            )
-        )
-        if place < 5 or chosen:
-            table.add_row(
-                f"{place}{' (default)' if chosen else ''}",
-                *(f"{value:g}" for value in points[point].values()),
-                *(
-                    f"{sum(values[point].mean() for values in by.values()):.4f}"
-                    for by in found.values()
-                ),
-                f"{scores[point].mean():.4f}",
-            )
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=json.loads(json.dumps(record)),
-        seconds=time.perf_counter() - begun,
-        repository=Path(__file__).parent,
+        # The mean of both scenarios, each the sum of both parts.
+        metrics["score"] = sum(metrics.values()) / len(found)
+        ranked.append(tuning.Point(point, metrics))
+    ranked.sort(key=lambda point: point.metrics["score"].mean())
+    ranked = [
+        point._replace(factors={"best": place == 0})
+        for place, point in enumerate(ranked)
+    ]
+    given = trained["class"].load().probe
+    rows = tuning.rows(
+        "pgu",
+        ranked,
+        lambda place: ranked[place].hyper == default,
+        dataset=trained["class"].dataset,
+        model=trained["class"].model,
+        scenario="class and rows",
+        request=f"each class; {_DRAWS} draws of rows",
+        access=hf.pgu(trained["class"].classifier, probe=given).access,
     )
-    hf.report.write(config.out / "results.json", document, references=False)
-    console.print(table)
+    studies.write(config, rows, json.loads(json.dumps(record)), begun, references=False)
+    console.print(tuning.table(rows, ["js_forget_class", "js_forget_rows", "score"]))
 
 
 def _sweep(
@@ -148,10 +120,9 @@ def _sweep(
     preset: pgu.Preset,
     name: str,
     recipe: recipes.Recipe,
-    points: list[dict],
     console: Console,
-) -> dict[str, np.ndarray]:
-    """Divergences from the oracles by part of the data, ``[points, seeds]``."""
+) -> list[dict[str, np.ndarray]]:
+    """Measure divergences from the oracles at every point, by part: ``[seeds]``."""
     splits, classifier = recipe.load(), recipe.classifier
     given, measuring = (
         splits.probe.take(jnp.arange(half, splits.probe.y.shape[0], 2))
@@ -188,32 +159,34 @@ def _sweep(
         stays = ~classes[measuring.y]
         return divergence(data.x, gone), divergence(measuring.x, stays)
 
-    @jax.jit
-    def run(grid, keys, originals, oracles, data):
-        def at(values):
-            changes = dict(zip(GRID, values, strict=True))
-            end_rate = _END * changes["learning_rate"]
-            unlearner = hf.pgu(classifier, probe=given, end_rate=end_rate, **changes)
+    def evaluate(hyper, keys, originals, oracles, data):
+        end_rate = _END * hyper["learning_rate"]
+        unlearner = hf.pgu(classifier, probe=given, end_rate=end_rate, **hyper)
 
-            def of_seed(key, variables, oracles):
-                models = models_of(unlearner, key, variables, data)
-                each = jax.vmap(apart, (0, 0, 0, 0, None))
-                return each(models, oracles, asked.rows, asked.classes, data)
+        def of_seed(key, variables, oracles):
+            models = models_of(unlearner, key, variables, data)
+            each = jax.vmap(apart, (0, 0, 0, 0, None))
+            return each(models, oracles, asked.rows, asked.classes, data)
 
-            return jax.vmap(of_seed)(keys, originals, oracles)
-
-        return jax.lax.map(at, grid)
+        return jax.vmap(of_seed)(keys, originals, oracles)
 
     keys = jax.random.split(jax.random.key(_KEY + 1), 2 * config.seeds)
     console.log(f"{name}: retraining {config.seeds} x {asked.classes.shape[0]} oracles")
     oracles = retrained(keys[: config.seeds], originals, splits.train)
-    console.log(f"{name}: {len(points)} points")
-    grid = tuple(jnp.asarray([point[of] for point in points]) for of in GRID)
-    found = run(grid, keys[config.seeds :], originals, oracles, splits.train)
-    return {
-        part: np.asarray(values).mean(axis=-1)
-        for part, values in zip(("forget", "retain"), found, strict=True)
-    }
+    console.log(f"{name}: the grid")
+    found = tuning.sweep(
+        evaluate,
+        GRID,
+        keys[config.seeds :],
+        originals,
+        oracles,
+        splits.train,
+        chosen=config.points,
+    )
+    return [
+        {"forget": forget.mean(axis=-1), "retain": retain.mean(axis=-1)}
+        for _, (forget, retain) in found
+    ]
 
 
 def _asked(name: str, preset: pgu.Preset, train: hf.Examples) -> hf.ForgetRequest:

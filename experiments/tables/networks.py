@@ -1,164 +1,97 @@
 """Models that inherit from each other."""
 
-import numpy as np
+import itertools
 
-from tables.writing import RESULTS, rows_of, spread, table
+import numpy as np
+import pandas as pd
+
+from tables.writing import METHOD, Cell, frame, grouped, mean, relearning, spread, table
+
+SCENARIOS = {
+    "classes": "three classes",
+    "two_roots": "2 + 2 classes of two roots",
+    "rows": "a random 2 % of rows",
+    "depth": "one class, 30 and 50 nodes",
+}
+OURS, MASK = "fiun/folded", "logit_mask"
 
 
 def settings(preset: str) -> str:
-    """One class forgotten by whole networks: mean over settings, classes and nodes."""
-    found = _networks(preset)
-    lines = []
-    for method in dict.fromkeys(key[3] for key in found if key[0] == "class"):
-        cells = [f"`{method}`"]
-        for regime in ("direct", "inherit"):
-            wanted = {"scenario": "class", "regime": regime, "method": method}
-            forget = _values(found, "forget_accuracy_test", **wanted)
-            worst = _values(found, "forget_accuracy_test_worst", **wanted)
-            gap = 100 * _values(found, "retain_gap", **wanted)
-            least = 100 * _values(found, "retain_gap_worst", **wanted)
-            cells += [
-                f"{spread(forget, 3)} ({worst.max():.3f})" if worst.size else "–",
-                f"{spread(gap, 2)} ({least.min():.1f})",
-                spread(_values(found, "js_to_oracle", **wanted), 4),
-                _relearning(found, **wanted),
-            ]
-        lines.append(cells)
-    heads = ["method"]
+    """Show one class forgotten by whole networks: mean over settings and nodes."""
+    columns = [METHOD]
     for regime in ("direct", "inherit"):
-        heads += [
-            f"{regime}: forget accuracy (worst)",
-            "retain gap, points (worst)",
-            "JS to retrained",
-            "relearning steps",
+        columns += [
+            (f"{regime}: forget accuracy (worst)", _within(regime, FORGET)),
+            ("retain gap, points (worst)", _within(regime, GAP)),
+            ("JS to retrained", _within(regime, spread("js_to_oracle", 4))),
+            ("relearning steps", _within(regime, relearning())),
         ]
-    return table(heads, lines)
+    found = of_networks(preset).query("scenario == 'class'")
+    return grouped(found, "method", *columns)
 
 
 def against_mask(preset: str) -> str:
-    """``folded`` beside the mask, in paired seeds, network by network."""
-    found = _networks(preset)
+    """Show ``folded`` beside the mask, in paired seeds, network by network."""
+    found = of_networks(preset).query("scenario == 'class'")
     lines = []
-    for setting in dict.fromkeys(key[1] for key in found if key[0] == "class"):
-        for regime in ("direct", "inherit"):
-
-            def of(name, method, setting=setting, regime=regime):
-                return found["class", setting, regime, method][name]
-
-            js = {
-                m: np.array(of("js_to_own_oracle", m)["values"])
-                for m in ("fiun/folded", "logit_mask")
-            }
-            steps = {
-                m: np.array(of("relearn_steps", m)["values"])
-                for m in ("fiun/folded", "logit_mask", "retrain")
-            }
-            off = {
-                m: np.abs(steps[m] - steps["retrain"])
-                for m in ("fiun/folded", "logit_mask")
-            }
-            seeds = js["logit_mask"].size
-            lines.append(
-                [
-                    f"{setting.replace('_', '-')}, {regime}",
-                    f"{js['fiun/folded'].mean():.4f}",
-                    f"{js['logit_mask'].mean():.4f}",
-                    f"{np.sum(js['fiun/folded'] < js['logit_mask'])} of {seeds}",
-                    f"{steps['fiun/folded'].mean():.1f}",
-                    f"{steps['logit_mask'].mean():.1f}",
-                    f"{steps['retrain'].mean():.1f}",
-                    f"{np.sum(off['fiun/folded'] < off['logit_mask'])} of {seeds}",
-                ]
-            )
-    return table(
-        [
-            "network",
-            "JS, folded",
-            "JS, mask",
-            "seeds nearer",
-            "relearning steps, folded",
-            "mask",
-            "retrained",
-            "seeds nearer to retrained",
-        ],
-        lines,
+    for (setting, regime), of in found.groupby(["setting", "regime"], sort=False):
+        js, steps = (
+            of.pivot(index="seed", columns="method", values=name)
+            for name in ("js_to_own_oracle", "relearn_steps")
+        )
+        off = steps.sub(steps["retrain"], axis=0).abs()
+        lines.append(
+            [
+                f"{setting.replace('_', '-')}, {regime}",
+                *(f"{js[one].mean():.4f}" for one in (OURS, MASK)),
+                f"{(js[OURS] < js[MASK]).sum()} of {len(js)}",
+                *(f"{steps[one].mean():.1f}" for one in (OURS, MASK, "retrain")),
+                f"{(off[OURS] < off[MASK]).sum()} of {len(off)}",
+            ]
+        )
+    heads = (
+        *("network", "JS, folded", "JS, mask", "seeds nearer"),
+        *("relearning steps, folded", "mask", "retrained"),
+        "seeds nearer to retrained",
     )
+    return table(heads, lines)
 
 
 def other_requests(preset: str) -> str:
-    """Several classes, classes of two roots, and single rows; the deep networks."""
-    found = _networks(preset)
-    lines = []
-    shown = (
-        ("classes", "three classes"),
-        ("two_roots", "2 + 2 classes of two roots"),
-        ("rows", "a random 2 % of rows"),
-        ("depth", "one class, 30 and 50 nodes"),
-    )
-    for scenario, what in shown:
-        name = "forget_accuracy_" + ("train" if scenario == "rows" else "test")
-        for method in ("original", "retrain", "fiun/repaired", "fiun/folded", "ssd"):
-            wanted = {"scenario": scenario, "method": method}
-            forget = _values(found, name, **wanted)
-            if not forget.size:
-                continue
-            gap = 100 * _values(found, "retain_gap", **wanted)
-            lines.append(
-                [
-                    what,
-                    f"`{method}`",
-                    spread(forget, 3),
-                    spread(gap, 2),
-                    spread(_values(found, "js_to_oracle", **wanted), 4),
-                    spread(_values(found, "mia_auc", **wanted), 3),
-                ]
-            )
-    return table(
-        [
-            "request",
-            "method",
-            "forget accuracy (of rows: on the rows)",
-            "retain gap, points",
-            "JS to retrained",
-            "MIA AUC",
-        ],
-        lines,
+    """Show several classes, classes of two roots, single rows, and deep networks."""
+    found = of_networks(preset)
+    of_rows = found["scenario"] == "rows"
+    train, test = (found[f"forget_accuracy_{split}"] for split in ("train", "test"))
+    found["forget"] = np.where(of_rows, train, test)
+    methods = ("original", "retrain", "fiun/repaired", OURS, "ssd")
+    return grouped(
+        found,
+        ["scenario", "method"],
+        ("request", lambda of: SCENARIOS[of["scenario"].iloc[0]]),
+        METHOD,
+        ("forget accuracy (of rows: on the rows)", spread("forget", 3)),
+        ("retain gap, points", spread("retain_gap", 2, scale=100)),
+        ("JS to retrained", spread("js_to_oracle", 4)),
+        ("MIA AUC", spread("mia_auc", 3)),
+        order=itertools.product(SCENARIOS, methods),
     )
 
 
-def _networks(preset: str) -> dict[tuple, dict]:
-    """Metrics of whole networks, by scenario, setting, regime and method."""
-    rows = [
-        row
-        for study in ("fiun", "fiun-depth")
-        if (RESULTS / f"{study}-{preset}.json").exists()
-        for row in rows_of(f"{study}-{preset}")
-    ]
-    return {
-        (
-            row["scenario"],
-            row["factors"]["setting"],
-            row["factors"]["regime"],
-            row["method"],
-        ): row["metrics"]
-        for row in rows
-        if row["factors"]["node"] == "all"
-    }
+def of_networks(preset: str) -> pd.DataFrame:
+    """Select what all nodes of a network did together."""
+    return frame(f"fiun-{preset}", f"fiun-depth-{preset}").query("node == 'all'").copy()
 
 
-def _relearning(found: dict[tuple, dict], **wanted) -> str:
-    cut = _values(found, "relearn_censored", **wanted)
-    steps = spread(_values(found, "relearn_steps", **wanted), 1)
-    return f"≥ {steps}" if cut.size and cut.max() > 0 else steps
+def _with_worst(name: str, digits: int, how: str, fewer: int, scale: float = 1) -> Cell:
+    """Show the spread, and the worst of any network, class, node and seed."""
+    usual = spread(name, digits, scale=scale)
+    worst = mean(f"{name}_worst", fewer, how, scale)
+    return lambda of: f"{usual(of)} ({worst(of)})"
 
 
-def _values(found: dict[tuple, dict], name: str, **wanted) -> np.ndarray:
-    """A metric of all networks that match, ``[networks, seeds]``."""
-    places = ("scenario", "setting", "regime", "method")
-    values = [
-        metrics[name]["values"]
-        for key, metrics in found.items()
-        if name in metrics
-        and all(key[places.index(place)] == value for place, value in wanted.items())
-    ]
-    return np.array(values)
+FORGET = _with_worst("forget_accuracy_test", 3, "max", 3)
+GAP = _with_worst("retain_gap", 2, "min", 1, 100)
+
+
+def _within(regime: str, cell: Cell) -> Cell:
+    return lambda of: cell(of[of["regime"] == regime])

@@ -1,201 +1,123 @@
 """Projected-gradient unlearning."""
 
-from collections.abc import Sequence
-
-import numpy as np
+import pandas as pd
 from scipy import stats
 
-from tables.writing import of_requests, relearning, rows_of, spread, table, with_worst
+from tables.writing import (
+    METHOD,
+    Cell,
+    frame,
+    grouped,
+    less_retrained,
+    relearning,
+    spread,
+    value,
+)
+
+FORGET, FORGET_TEST = "forget_accuracy_train", "forget_accuracy_test"
+RETAIN, RETAIN_TEST = "retain_accuracy_train", "retain_accuracy_test"
 
 
 def classes(preset: str) -> str:
-    """Each class forgotten in turn: means over classes and the worst class."""
-    found = _pgu(preset, "class")
-    oracle = of_requests(found["retrain"], "retain_accuracy_test")
-    lines = []
-    for method, metrics in found.items():
-        if method.startswith("ablation/"):
-            continue
-        # Of a class and method: against the mean of the oracles of that class.
-        gap = 100 * (
-            of_requests(metrics, "retain_accuracy_test")
-            - oracle.mean(axis=1, keepdims=True)
-        )
-        lines.append(
-            [
-                f"`{method}`",
-                with_worst(of_requests(metrics, "forget_accuracy_train"), max, 3),
-                with_worst(of_requests(metrics, "forget_accuracy_test"), max, 3),
-                with_worst(gap, min, 2),
-                with_worst(of_requests(metrics, "js_to_oracle"), max, 4),
-                relearning(metrics),
-            ]
-        )
-    return table(
-        [
-            "method",
-            "forget accuracy, train (worst class)",
-            "forget accuracy, test (worst)",
+    """Show each class forgotten in turn: means over classes and the worst class."""
+    found = by_class(preset)
+    return grouped(
+        _without_ablations(found),
+        "method",
+        METHOD,
+        ("forget accuracy, train (worst class)", spread(FORGET, 3, "max")),
+        ("forget accuracy, test (worst)", spread(FORGET_TEST, 3, "max")),
+        (
             "retain accuracy, test, less retraining's, points (worst)",
-            "JS to retrained, nats (worst)",
-            "relearning steps; target retrain's",
-        ],
-        lines,
+            spread("gap", 2, "min"),
+        ),
+        ("JS to retrained, nats (worst)", spread("js_to_oracle", 4, "max")),
+        ("relearning steps; target retrain's", relearning()),
     )
 
 
 def rows(preset: str) -> str:
-    """Rows forgotten, request by request, as distances from the oracles."""
-    lines = []
-    for scenario in ("rows", "part"):
-        found = _pgu(preset, scenario)
-        requests = list(dict.fromkeys(one["request"] for one in found["pgu"]))
-        for request in requests:
-            of_request = {
-                method: one
-                for method, metrics in found.items()
-                for one in metrics
-                if one["request"] == request and not method.startswith("ablation/")
-            }
-            for method, one in of_request.items():
-                if method == "retrain":
-                    continue
-                lines.append(
-                    [
-                        request,
-                        f"`{method}`",
-                        *(
-                            _gap(one, of_request["retrain"], name)
-                            for name in (
-                                "forget_accuracy_train",
-                                "retain_accuracy_train",
-                                "retain_accuracy_test",
-                            )
-                        ),
-                        _gap(one, of_request["retrain"], "mia_auc", 1, 3),
-                        spread(of_requests([one], "kl_to_oracle"), 3),
-                    ]
-                )
-    return table(
-        [
-            "request",
-            "method",
-            "forget accuracy, train, less retraining's, points",
-            "retain, train",
-            "retain, test",
-            "MIA AUC less retraining's",
+    """Show rows forgotten, request by request, as distances from retrained models."""
+    found = frame(f"pgu-rows-{preset}").query("scenario in ('rows', 'part')").copy()
+    for name in (FORGET, RETAIN, RETAIN_TEST, "mia_auc"):
+        found[name] = less_retrained(found, name)
+    return grouped(
+        _without_ablations(found).query("method != 'retrain'"),
+        ["request", "method"],
+        ("request", value("request")),
+        METHOD,
+        ("forget accuracy, train, less retraining's, points", spread(FORGET, 1)),
+        ("retain, train", spread(RETAIN, 1)),
+        ("retain, test", spread(RETAIN_TEST, 1)),
+        ("MIA AUC less retraining's", spread("mia_auc", 3, scale=0.01)),
+        (
             "KL to retrained on forgotten rows, nats; the ceiling is seed to seed",
-        ],
-        lines,
+            spread("kl_to_oracle", 3),
+        ),
     )
 
 
 def poison(preset: str) -> str:
-    """Wrong labels forgotten: what of the damage is mended."""
-    found = {method: metrics[0] for method, metrics in _pgu(preset, "poison").items()}
-    poisoned = np.array(found["original"]["accuracy_test"]["values"])
-    cost = found["retrain"]["accuracy_test"]["mean"] - poisoned
-    lines = []
-    for method, metrics in found.items():
-        if method == "ceiling":
-            continue
-        accuracy = np.array(metrics["accuracy_test"]["values"])
-        mended = 100 * (accuracy - poisoned) / cost
-        # Student's t for five seeds; the seeds are few, and so is what they say.
-        half = stats.t.ppf(0.975, mended.size - 1) * stats.sem(mended)
-        cells = [f"{accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f}"]
+    """Show wrong labels forgotten: what of the damage is mended."""
+    found = frame(f"pgu-rows-{preset}").query("scenario == 'poison'")
+    accuracy = found.pivot(index="seed", columns="method", values="accuracy_test")
+    cost = accuracy["retrain"].mean() - accuracy["original"]
+    mended = 100 * accuracy.sub(accuracy["original"], axis=0).div(cost, axis=0)
+
+    def mending(of: pd.DataFrame) -> str:
+        method = of["method"].iloc[0]
         if method in ("original", "retrain"):
-            cells.append("–")
-        else:
-            cells.append(f"{mended.mean():.0f} ± {half:.0f}")
-        lines.append(
-            [
-                f"`{method}`",
-                *cells,
-                spread(of_requests([metrics], "forget_accuracy_train"), 3),
-                spread(of_requests([metrics], "retain_accuracy_train"), 3),
-            ]
-        )
-    return table(
-        [
-            "method",
-            "accuracy, test",
-            "damage mended, % (95 % confidence)",
-            "wrong labels still answered",
-            "retain accuracy, train",
-        ],
-        lines,
+            return "–"
+        # Student's t for five seeds; the seeds are few, and so is what they say.
+        half = stats.t.ppf(0.975, len(mended) - 1) * mended[method].sem()
+        return f"{mended[method].mean():.0f} ± {half:.0f}"
+
+    return grouped(
+        found.query("method != 'ceiling'"),
+        "method",
+        METHOD,
+        ("accuracy, test", spread("accuracy_test", 3)),
+        ("damage mended, % (95 % confidence)", mending),
+        ("wrong labels still answered", spread(FORGET, 3)),
+        ("retain accuracy, train", spread(RETAIN, 3)),
     )
 
 
 def ablations(preset: str) -> str:
-    """One choice undone at a time, on one class and on the first request for rows."""
-    by_class, rows = _pgu(preset, "class"), _pgu(preset, "rows")
-    (label,) = {one["request"] for one in by_class["ablation/sgd"]}
-    first = rows["pgu"][0]["request"]
+    """Show one choice undone at a time, on one class and on the first rows."""
+    of_class = by_class(preset)
+    label = of_class.query("method == 'ablation/sgd'")["request"].iloc[0]
+    of_class = of_class[of_class["request"] == label]
+    of_rows = frame(f"pgu-rows-{preset}").query("scenario == 'rows'")
+    first = of_rows["request"].iloc[0]
+    rows = dict(iter(of_rows[of_rows["request"] == first].groupby("method")))
 
-    def cells(one: dict, names: Sequence[tuple[str, int]]) -> list[str]:
-        return [spread(of_requests([one], name), digits) for name, digits in names]
+    def on_rows(cell: Cell) -> Cell:
+        return lambda of: cell(rows[of["method"].iloc[0]])
 
-    lines = []
-    for method in ["pgu", *(m for m in by_class if m.startswith("ablation/"))]:
-        if method == "ablation/longer":
-            continue
-        (of_class,) = (one for one in by_class[method] if one["request"] == label)
-        of_rows = next(one for one in rows[method] if one["request"] == first)
-        lines.append(
-            [
-                f"`{method}`",
-                *cells(
-                    of_class,
-                    (
-                        ("forget_accuracy_train", 3),
-                        ("retain_accuracy_test", 4),
-                        ("js_to_oracle", 4),
-                        ("relearn_steps", 1),
-                        ("relative_drift_max", 3),
-                    ),
-                ),
-                *cells(
-                    of_rows,
-                    (
-                        ("forget_accuracy_train", 3),
-                        ("retain_accuracy_test", 4),
-                        ("kl_to_oracle", 3),
-                    ),
-                ),
-            ]
-        )
-    return table(
-        [
-            "method",
-            f"{label}: forget accuracy, train",
-            "retain, test",
-            "JS to retrained",
-            "relearning steps",
-            "largest relative drift",
-            f"{first}: forget accuracy, train",
-            "retain, test",
-            "KL to retrained",
-        ],
-        lines,
+    ablated = [m for m in of_class["method"].unique() if m.startswith("ablation/")]
+    return grouped(
+        of_class,
+        "method",
+        METHOD,
+        (f"{label}: forget accuracy, train", spread(FORGET, 3)),
+        ("retain, test", spread(RETAIN_TEST, 4)),
+        ("JS to retrained", spread("js_to_oracle", 4)),
+        ("relearning steps", spread("relearn_steps", 1)),
+        ("largest relative drift", spread("relative_drift_max", 3)),
+        (f"{first}: forget accuracy, train", on_rows(spread(FORGET, 3))),
+        ("retain, test", on_rows(spread(RETAIN_TEST, 4))),
+        ("KL to retrained", on_rows(spread("kl_to_oracle", 3))),
+        order=["pgu", *(one for one in ablated if one != "ablation/longer")],
     )
 
 
-def _pgu(preset: str, scenario: str) -> dict[str, list[dict]]:
-    """Metrics of every request of a scenario, by method."""
-    found: dict[str, list[dict]] = {}
-    study = "pgu" if scenario == "class" else "pgu-rows"
-    for row in rows_of(f"{study}-{preset}"):
-        if row["scenario"] == scenario:
-            found.setdefault(row["method"], []).append(
-                {**row["metrics"], "request": row["request"]}
-            )
+def by_class(preset: str) -> pd.DataFrame:
+    """Select the requests for classes, and how far retraining is, in points."""
+    found = frame(f"pgu-{preset}").query("scenario == 'class'").copy()
+    found["gap"] = less_retrained(found, RETAIN_TEST)
     return found
 
 
-def _gap(
-    metrics: dict, oracle: dict, name: str, scale: float = 100, digits: int = 1
-) -> str:
-    gap = scale * (of_requests([metrics], name) - oracle[name]["mean"])
-    return spread(gap, digits)
+def _without_ablations(found: pd.DataFrame) -> pd.DataFrame:
+    return found[~found["method"].str.startswith("ablation/")]
