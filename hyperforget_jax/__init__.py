@@ -16,6 +16,7 @@ from hyperforget_jax import (
     sharding,
     subspace,
     training,
+    trees,
 )
 from hyperforget_jax.base import (
     Access,
@@ -39,12 +40,14 @@ from hyperforget_jax.methods.ssd import ssd
 from hyperforget_jax.models import from_functions, from_linen, from_nnx
 from hyperforget_jax.requests import (
     forget_classes,
-    forget_each_class,
     forget_examples,
     forget_labels,
     forget_random,
     forget_rows,
     forget_where,
+)
+from hyperforget_jax.stacked_requests import (
+    forget_each_class,
     sequence,
     unlearn_each,
     unlearn_sequence,
@@ -108,6 +111,7 @@ __all__ = [
     "ssd",
     "subspace",
     "training",
+    "trees",
     "unlearn_each",
     "unlearn_sequence",
 ]

@@ -15,7 +15,6 @@ that imports Orbax, and it does so late: the import costs 0.4 s, which only thos
 save should pay.
 """
 
-import dataclasses
 import math
 import os
 import pathlib
@@ -25,8 +24,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from msgspec import structs
 
-from hyperforget_jax import atomic_write, manifest_schema, manifests, trees
+from hyperforget_jax import atomic_write, manifests, trees
 from hyperforget_jax.manifests import (
     CorruptCheckpointError,
     LeafRecord,
@@ -63,7 +63,7 @@ def save(
     config: Any = None,
     overwrite: bool = False,
 ) -> Manifest:
-    """Saves a pytree of arrays; whole, or not at all.
+    """Save a pytree of arrays; whole, or not at all.
 
     Args:
         path: the checkpoint's folder, made together with its parents.
@@ -91,12 +91,14 @@ def save(
     texts = dict(kind=kind, model=model, dataset=dataset, split=split)
     _check_texts(**texts)
     _check_free(target, overwrite)
-    manifest, arrays = manifests.describe(tree, **texts, config=config, arrays="")
+    leaves, arrays = manifests.to_host(tree)
+    manifest = manifests.make_manifest(
+        tree, leaves, arrays, config, **texts, arrays=_next_arrays(target)
+    )
     with atomic_write.lock("path", target):
         # Another writer may have come and gone meanwhile.
         exists = _check_free(target, overwrite)
-        manifest = dataclasses.replace(manifest, arrays=_next_arrays(target))
-        text = manifests.to_json(manifest)
+        manifest = structs.replace(manifest, arrays=_next_arrays(target))
         draft = _draft(target)
         _sweep(target)
         # A first save grows beside its place, so that the path's existence means
@@ -105,7 +107,7 @@ def save(
         try:
             root.mkdir(parents=True, exist_ok=True)
             _write_arrays(root / manifest.arrays, arrays)
-            _write_manifest(root, text)
+            _write_manifest(root, manifests.to_json(manifest))
             if not exists:
                 os.rename(draft, target)
                 _sync(target.parent)
@@ -141,7 +143,7 @@ def load(
     like: Any = None,
     model: str | None = None,
 ) -> Any:
-    """Loads what :func:`save` saved, to the bit, or says why not.
+    """Load what :func:`save` saved, to the bit, or say why not.
 
     Args:
         path: the checkpoint's folder.
@@ -206,30 +208,23 @@ def _to_device(record: LeafRecord, array: np.ndarray, sharding: Any) -> jax.Arra
 def _check_like(target: pathlib.Path, manifest: Manifest, like: Any) -> dict[str, Any]:
     """The sharding wanted of every leaf, by path; raises where the trees differ."""
     saved = {record.path: record for record in manifest.leaves}
-    wanted = {
-        trees.join(keys): _wanted(trees.join(keys), leaf)
-        for keys, leaf in jax.tree_util.tree_flatten_with_path(like)[0]
-    }
+    wanted = {path: _wanted(path, leaf) for path, leaf in trees.by_path(like).items()}
+    fault = f"{target} does not fit like: "
     for path, leaf in wanted.items():
         if path not in saved:
-            raise ValueError(f"{target} does not fit like: it has no leaf {path!r}.")
+            raise ValueError(f"{fault}it has no leaf {path!r}.")
         held = saved[path]
-        if held.shape != tuple(leaf.shape):
-            raise ValueError(
-                f"{target} does not fit like: its leaf {path!r} has shape "
-                f"{held.shape}, not {tuple(leaf.shape)}."
-            )
-        if held.dtype != str(leaf.dtype):
-            raise ValueError(
-                f"{target} does not fit like: its leaf {path!r} has dtype "
-                f"{held.dtype}, not {leaf.dtype}."
-            )
+        for name, has, wants in (
+            ("shape", held.shape, tuple(leaf.shape)),
+            ("dtype", held.dtype, str(leaf.dtype)),
+        ):
+            if has != wants:
+                raise ValueError(
+                    f"{fault}its leaf {path!r} has {name} {has}, not {wants}."
+                )
     for path in saved:
         if path not in wanted:
-            raise ValueError(
-                f"{target} does not fit like: it has the leaf {path!r}, which is not "
-                "wanted."
-            )
+            raise ValueError(f"{fault}it has the leaf {path!r}, which is not wanted.")
     return {path: _sharding(leaf) for path, leaf in wanted.items()}
 
 
@@ -272,20 +267,29 @@ def _write_arrays(folder: pathlib.Path, arrays: list[np.ndarray]) -> None:
 
 def _read_arrays(target: pathlib.Path, manifest: Manifest) -> list[np.ndarray]:
     try:
-        wanted = {
-            str(row): _stored_as(record) for row, record in enumerate(manifest.leaves)
-        }
-        manifest_schema.check_size(wanted)
-        full = {row: each for row, each in wanted.items() if math.prod(each[0])}
+        wanted = [_stored_as(record) for record in manifest.leaves]
+        _check_size(wanted)
+        full = {str(row): each for row, each in enumerate(wanted) if math.prod(each[0])}
         stored = _read_orbax(target / manifest.arrays, full) if full else {}
         return [
-            np.asarray(stored[row]) if row in full else np.zeros(*each)
-            for row, each in wanted.items()
+            np.asarray(stored[str(row)]) if str(row) in full else np.zeros(*each)
+            for row, each in enumerate(wanted)
         ]
     except Exception as error:
         raise manifests.corrupt(
             target, f"its arrays cannot be read: {error}"
         ) from error
+
+
+def _check_size(leaves: list[tuple[tuple[int, ...], np.dtype]]) -> None:
+    # An array of zeros takes no room on disk, so that its file tells nothing.
+    wanted = sum(math.prod(shape) * dtype.itemsize for shape, dtype in leaves)
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > held:
+        raise ValueError(
+            f"its arrays take {wanted:.3g} bytes, more than this machine's memory of "
+            f"{held:.3g}"
+        )
 
 
 def _read_orbax(folder: pathlib.Path, wanted: dict[str, Any]) -> dict[str, Any]:

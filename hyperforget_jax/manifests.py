@@ -2,7 +2,8 @@
 
 Structure is kept in the manifest and not by Orbax, which refuses empty trees and
 empty arrays and forgets tuples. A digest vouches for the arrays, and a seal for
-everything beside them.
+everything beside them. A seal does not say who wrote a manifest: a folder from
+elsewhere may have been made by hand, so nothing of it is believed before it fits.
 """
 
 import contextlib
@@ -16,13 +17,14 @@ import os
 import pathlib
 import platform
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 
-from hyperforget_jax import atomic_write, manifest_schema, trees
+from hyperforget_jax import atomic_write, trees
 
 __all__ = [
     "FILE_NAME",
@@ -34,11 +36,12 @@ __all__ = [
     "config_hash",
     "content_digest",
     "corrupt",
-    "describe",
     "digest",
+    "make_manifest",
     "package_versions",
     "read_manifest",
     "rebuild",
+    "to_host",
     "to_json",
 ]
 
@@ -61,8 +64,7 @@ class CorruptCheckpointError(ValueError):
     """A checkpoint's files are not what its manifest says."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LeafRecord:
+class LeafRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One array of a checkpoint.
 
     Attributes:
@@ -73,13 +75,12 @@ class LeafRecord:
     """
 
     path: str
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
     dtype: str
-    key_impl: str | None = None
+    key_impl: str | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a checkpoint is.
 
     Attributes:
@@ -94,7 +95,7 @@ class Manifest:
         structure: the tree with its leaves taken out.
         leaves: its leaves, in order.
         digest: the :func:`digest` of the tree.
-        arrays: the folder that holds the arrays.
+        arrays: the folder beside the manifest that holds the arrays.
     """
 
     schema: int
@@ -108,62 +109,39 @@ class Manifest:
     structure: Any
     leaves: tuple[LeafRecord, ...]
     digest: str
-    arrays: str
+    # No other folder, above it or elsewhere.
+    arrays: Annotated[str, msgspec.Meta(pattern="^arrays-[0-9]{1,18}$")]
 
 
-def describe(
+def make_manifest(
     tree: Any,
-    *,
-    kind: str,
-    model: str,
-    dataset: str,
-    split: str,
+    leaves: tuple[LeafRecord, ...],
+    host: list[np.ndarray],
     config: Any,
-    arrays: str,
-) -> tuple[Manifest, list[np.ndarray]]:
-    """The manifest of a tree's checkpoint, and its leaves in host memory, in order.
-
-    Args:
-        tree: arrays, typed keys and numbers in dicts, tuples, NamedTuples or any
-            registered node. Numbers become the arrays that JAX makes of them.
-        kind: as in :class:`Manifest`, like all that follow.
-        model: the classifier's description.
-        dataset: the data set's name.
-        split: which part of it.
-        config: dataclasses, mappings, sequences, numbers, strings and paths.
-        arrays: the folder that is to hold the arrays.
-
-    Raises:
-        TypeError: a leaf that is no array, or a configuration that JSON cannot hold.
-        ValueError: two leaves of one path, or a dtype that JAX would change.
-    """
-    plain = _plain(config, "config")
-    records, leaves = _to_host(tree)
-    manifest = Manifest(
+    **texts: str,
+) -> Manifest:
+    """Make the manifest of a tree whose leaves are at hand."""
+    config = _plain(config, "config")
+    return Manifest(
         schema=_SCHEMA,
-        kind=kind,
-        model=model,
-        dataset=dataset,
-        split=split,
         versions=package_versions(),
-        config=plain,
-        config_hash=_hash(plain),
+        config=config,
+        config_hash=_hash(config),
         structure=_structure(tree),
-        leaves=records,
-        digest=content_digest(records, leaves),
-        arrays=arrays,
+        leaves=leaves,
+        digest=content_digest(leaves, host),
+        **texts,
     )
-    return manifest, leaves
 
 
 def to_json(manifest: Manifest) -> str:
-    """The manifest as its file's text, sealed."""
-    fields = json.loads(json.dumps(dataclasses.asdict(manifest)))
+    """Write the manifest as its file's text, sealed."""
+    fields = msgspec.to_builtins(manifest)
     return json.dumps({**fields, "seal": _hash(fields)}, indent=1) + "\n"
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """What the checkpoint is; its arrays are not looked at.
+    """Read what the checkpoint is; its arrays are not looked at.
 
     Args:
         path: the checkpoint's folder.
@@ -196,19 +174,16 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             f"hyperforget_jax reads schema {_SCHEMA}."
         )
     try:
-        manifest_schema.check_fields(fields)
+        manifest = msgspec.convert(fields, Manifest)
+        _check_leaves(manifest)
     except (ValueError, RecursionError) as error:
         raise corrupt(target, f"its manifest is malformed, {error}") from error
-    leaves = tuple(
-        LeafRecord(leaf["path"], tuple(leaf["shape"]), leaf["dtype"], leaf["key_impl"])
-        for leaf in fields.pop("leaves")
-    )
-    return Manifest(leaves=leaves, **fields)
+    return manifest
 
 
 @contextlib.contextmanager
 def believing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Reads on in what a sound manifest carries, which may yet be malformed.
+    """Read on in what a sound manifest carries, which may yet be malformed.
 
     What goes wrong within is said to be the checkpoint's fault: a configuration or a
     tree without the entries that its kind has.
@@ -229,25 +204,25 @@ def believing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 over the leaves' paths, dtypes, shapes and bytes, in order of path.
+    """Compute SHA-256 over the leaves' paths, dtypes, shapes and bytes.
 
     A NamedTuple and the dict of its fields have the same digest.
 
     Args:
-        tree: arrays, typed keys and numbers, as for :func:`describe`.
+        tree: arrays, typed keys and numbers.
 
     Raises:
         TypeError: a leaf that is no array.
         ValueError: two leaves of one path, or a dtype that JAX would change.
     """
-    return content_digest(*_to_host(tree))
+    return content_digest(*to_host(tree))
 
 
 def config_hash(config: Any) -> str:
-    """SHA-256 of a configuration as canonical JSON.
+    """Compute SHA-256 of a configuration as canonical JSON.
 
     Args:
-        config: as for :func:`describe`.
+        config: dataclasses, mappings, sequences, numbers, strings and paths.
 
     Raises:
         TypeError: something JSON cannot hold, named by its key.
@@ -256,7 +231,7 @@ def config_hash(config: Any) -> str:
 
 
 def content_digest(records: tuple[LeafRecord, ...], arrays: list[np.ndarray]) -> str:
-    """The :func:`digest` of a tree whose leaves are at hand, recorded and as bytes."""
+    """Compute the :func:`digest` of a tree whose leaves are at hand, as bytes."""
     sha = hashlib.sha256()
     for record, array in sorted(
         zip(records, arrays, strict=True), key=lambda pair: pair[0].path
@@ -270,7 +245,7 @@ def content_digest(records: tuple[LeafRecord, ...], arrays: list[np.ndarray]) ->
 
 
 def check_dtype(path: str, dtype: np.dtype) -> None:
-    """Raises where JAX, as it is configured now, would change the dtype."""
+    """Raise where JAX, as it is configured now, would change the dtype."""
     try:
         held = jnp.asarray(np.zeros((), dtype)).dtype
     except TypeError as error:
@@ -285,28 +260,41 @@ def check_dtype(path: str, dtype: np.dtype) -> None:
 
 
 def rebuild(structure: Any, leaves: Iterator[Any]) -> Any:
-    """The tree of a manifest's structure, its leaves taken in order."""
-    if structure is None:
-        return None
-    if structure == "leaf":
-        return next(leaves)
-    ((node, children),) = structure.items()
-    if node == "list":
-        return [rebuild(child, leaves) for child in children]
-    if node == "tuple":
-        return tuple(rebuild(child, leaves) for child in children)
-    return {key: rebuild(child, leaves) for key, child in children}
+    """Rebuild the tree of a manifest's structure, its leaves taken in order."""
+    match structure:
+        case None:
+            return None
+        case "leaf":
+            return next(leaves)
+        case {"list": children}:
+            return [rebuild(child, leaves) for child in children]
+        case {"tuple": children}:
+            return tuple(rebuild(child, leaves) for child in children)
+        case _:
+            return {key: rebuild(child, leaves) for key, child in structure["dict"]}
 
 
 def corrupt(target: pathlib.Path, why: str) -> CorruptCheckpointError:
-    """What to raise where a checkpoint is not what its manifest says."""
+    """Make what to raise where a checkpoint is not what its manifest says."""
     return CorruptCheckpointError(
         f"{target} is truncated or altered, its content digest does not match: {why}."
     )
 
 
-def _to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
-    """Every leaf's record, and its bytes in host memory."""
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Look up the versions of Python and of the packages that numbers depend on."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
+    """Describe every leaf, and bring it to the host."""
     records, arrays, seen = [], [], set()
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         path = trees.join(keys)
@@ -329,16 +317,12 @@ def _to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
                     f"The tree's leaf {path!r} is {leaf}, which no array of JAX "
                     "holds: save it in the config."
                 ) from error
-        record = LeafRecord(path, tuple(leaf.shape), str(leaf.dtype))
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(
-            leaf.dtype, jax.dtypes.prng_key
-        ):
-            impl = str(jax.random.key_impl(leaf))
-            record = dataclasses.replace(record, key_impl=impl)
-            leaf = jax.random.key_data(leaf)
+        shape, dtype, impl = tuple(leaf.shape), str(leaf.dtype), None
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
         elif not isinstance(leaf, jax.Array):
             check_dtype(path, leaf.dtype)
-        records.append(record)
+        records.append(LeafRecord(path, shape, dtype, impl))
         arrays.append(np.asarray(leaf))
     return tuple(records), arrays
 
@@ -368,6 +352,50 @@ def _key(entry: Any) -> str | int:
     return key
 
 
+def _check_leaves(manifest: Manifest) -> None:
+    paths = [leaf.path for leaf in manifest.leaves]
+    if paths != list(_paths(manifest.structure)):
+        raise ValueError("its structure has other leaves than it lists")
+    if len(set(paths)) < len(paths):
+        raise ValueError("it lists two leaves of one path")
+    for leaf in manifest.leaves:
+        if leaf.key_impl is None and not _is_number(leaf.dtype):
+            raise ValueError(f"{leaf.path!r} is {leaf.dtype!r}, no dtype of an array")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        dtype = np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):
+        return False
+    # bfloat16 and its like are void to NumPy, but have names of their own.
+    return str(dtype) == name and dtype.kind in "biufcV" and dtype.fields is None
+
+
+def _paths(structure: Any, *above: Any) -> Iterator[str]:
+    """The paths of a structure's leaves, in order."""
+    match structure:
+        case None:
+            return
+        case "leaf":
+            yield "/".join(map(str, above))
+            return
+        case {"list": [*children]} | {"tuple": [*children]}:
+            pairs = [[row, child] for row, child in enumerate(children)]
+        case {"dict": [*pairs]}:
+            pass
+        case _:
+            raise ValueError(f"its structure has the node {structure!r:.50}")
+    if len(structure) != 1:
+        raise ValueError(f"its structure has a node of {sorted(structure)}")
+    for pair in pairs:
+        match pair:
+            case [str() | int() as key, child]:
+                yield from _paths(child, *above, key)
+            case _:
+                raise ValueError(f"its structure has the entry {pair!r:.50}")
+
+
 def _plain(value: Any, name: str) -> Any:
     """The value as JSON's own types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -395,15 +423,3 @@ def _plain(value: Any, name: str) -> Any:
 def _hash(plain: Any) -> str:
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def package_versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a number may depend on."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

@@ -202,7 +202,7 @@ def test_manifest(tmp_path):
         ("params/Dense_0/kernel", (3, 4), "float32"),
     ]
     assert json.loads((tmp_path / "v" / "manifest.json").read_text())["schema"] == 1
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         manifest.kind = "other"
 
 
@@ -440,28 +440,28 @@ def test_crafted_manifests_are_refused_by_name(small, data):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"arrays": "../other/arrays-0"}, "its arrays are at '../other/arrays-0'"),
-        ({"arrays": "/etc"}, "its arrays are at '/etc'"),
-        ({"arrays": "arrays-0/../../x"}, "its arrays are at"),
-        ({"arrays": None}, "arrays is None, no str"),
-        ({"schema": "1"}, "schema is '1', no int"),
-        ({"schema": True}, "schema is True, no int"),
-        ({"leaves": {}}, "leaves is {}, no list"),
+        ({"arrays": "../other/arrays-0"}, r"\^arrays-\[0-9\].*`\$.arrays`"),
+        ({"arrays": "/etc"}, r"\^arrays-\[0-9\].*`\$.arrays`"),
+        ({"arrays": "arrays-0/../../x"}, r"\^arrays-\[0-9\].*`\$.arrays`"),
+        ({"arrays": None}, r"Expected `str`, got `null` - at `\$.arrays`"),
+        ({"schema": "1"}, r"Expected `int`, got `str` - at `\$.schema`"),
+        ({"schema": True}, r"Expected `int`, got `bool` - at `\$.schema`"),
+        ({"leaves": {}}, r"Expected `array`, got `object` - at `\$.leaves`"),
         ({"leaves": []}, "its structure has other leaves than it lists"),
-        ({"structure": ["leaf"]}, r"structure is \['leaf'\], no dict"),
-        ({"structure": {"set": []}}, "its structure has a node of 'set'"),
-        ({"more": 1}, r"it lacks \[\] and has \['more'\] besides"),
-        ({"shape": [-1]}, r"leaves\[0\].shape is \[-1\]"),
-        ({"shape": [10**30]}, r"leaves\[0\].shape"),
+        ({"structure": ["leaf"]}, r"its structure has the node \['leaf'\]"),
+        ({"structure": {"set": []}}, "its structure has the node {'set': "),
+        ({"more": 1}, "unknown field `more`"),
+        ({"shape": [-1]}, r">= 0 - at `\$.leaves\[0\].shape\[0\]`"),
+        ({"shape": [10**30]}, "more than this machine's memory|`\\$.leaves.0..shape"),
         ({"shape": [10**14]}, "more than this machine's memory"),
         ({"shape": [10**9, 10**9]}, "more than this machine's memory"),
         ({"shape": [3]}, "their shapes and dtypes are not those of the manifest"),
-        ({"shape": "2"}, r"leaves\[0\].shape is '2', no list"),
+        ({"shape": "2"}, r"Expected `array`, got `str` - at `\$.leaves\[0\].shape`"),
         ({"dtype": "object"}, "is 'object', no dtype of an array"),
         ({"dtype": "float32, int8"}, "no dtype of an array"),
         ({"dtype": "int32"}, "their shapes and dtypes are not those of the manifest"),
         ({"key_impl": "dice"}, "its arrays cannot be read.*dice"),
-        ({"key_impl": 3}, r"leaves\[0\].key_impl is 3, no str"),
+        ({"key_impl": 3}, r"got `int` - at `\$.leaves\[0\].key_impl`"),
         ({"path": "b"}, "its structure has other leaves than it lists"),
     ],
 )

@@ -15,11 +15,12 @@ PACKAGE = ROOT / "hyperforget_jax"
 # Who stands on whom. Nobody imports from its own floor but itself: evaluation and
 # methods never meet.
 FLOORS = (
-    {"base", "atomic_write", "manifest_schema"},
+    {"base", "atomic_write"},
     {"trees", "microbatch"},
     {"checks", "manifests"},
     {"requests", "losses", "forgotten", "keys", "chunking", "sharding"}
     | {"checkpointing"},
+    {"stacked_requests"},
     {"models", "data"},
     {"training", "fisher", "subspace", "diffusion"},
     {"metrics"},

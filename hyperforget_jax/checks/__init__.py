@@ -16,6 +16,7 @@ from hyperforget_jax.checks.examples import (
     check_examples,
     check_held_out,
     check_is_examples,
+    check_labels,
     check_weights,
 )
 from hyperforget_jax.checks.values import (
@@ -44,6 +45,7 @@ __all__ = [
     "check_is_function",
     "check_is_request",
     "check_key",
+    "check_labels",
     "check_positive",
     "check_request",
     "check_sizes",
