@@ -343,7 +343,7 @@ def _next_arrays(target: pathlib.Path) -> str:
 
 
 def _sweep(target: pathlib.Path) -> None:
-    """Removes what dead saves left, and nothing that a manifest vouches for."""
+    """Remove what dead saves left, and nothing that a manifest vouches for."""
     shutil.rmtree(_draft(target), ignore_errors=True)
     try:
         keep = read_manifest(target).arrays

@@ -20,7 +20,7 @@ __all__ = ["cross_entropy", "margin", "unlikelihood", "weighted_mean"]
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
-    """``sum(weight * values) / sum(weight)``; zero where all weights are zero.
+    """Compute ``sum(weight * values) / sum(weight)``; zero if all weights are zero.
 
     Args:
         values: floats, ``[N]``; those of weight zero may be anything, NaN too.
@@ -35,7 +35,7 @@ def weighted_mean(values: Array, weight: Array) -> Array:
 
 
 def margin(logits: Array, y: Array) -> Array:
-    """``z_y - logsumexp(z without y)``, the log-odds of the label, ``[N]``.
+    """Compute ``z_y - logsumexp(z without y)``, the label's log-odds, ``[N]``.
 
     Carlini et al., Membership inference attacks from first principles,
     arXiv 2112.03570, 2022.
@@ -57,7 +57,7 @@ def margin(logits: Array, y: Array) -> Array:
 
 
 def cross_entropy(logits: Array, y: Array) -> Array:
-    """``-log p_y`` in nats, ``[N]``.
+    """Compute ``-log p_y`` in nats, ``[N]``.
 
     Args:
         logits: floats, ``[N, C]``.
@@ -67,7 +67,7 @@ def cross_entropy(logits: Array, y: Array) -> Array:
 
 
 def unlikelihood(logits: Array, y: Array) -> Array:
-    """``-log(1 - p_y)`` in nats, ``[N]``: pushes a label out, and stops when it is.
+    """Compute ``-log(1 - p_y)`` in nats, ``[N]``, which pushes a label out and stops.
 
     Its gradient vanishes with ``p_y``, while that of ``+log p_y`` is unbounded
     (Welleck et al., Neural text generation with unlikelihood training,

@@ -27,10 +27,10 @@ def make_mesh(
     examples: int = 1,
     devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-    """A mesh with the axes ``"population"`` and ``"examples"``.
+    """Make a mesh with the axes ``"population"`` and ``"examples"``.
 
     Models of a population never talk to each other, so that axis costs nothing and
-    takes all devices unless told otherwise.
+    takes all devices by default.
 
     Args:
         population: devices along ``"population"``; by default as many as there are
@@ -44,10 +44,9 @@ def make_mesh(
     """
     devices = jax.devices() if devices is None else list(devices)
     checks.check_sizes(examples=examples)
-    if population is not None:
-        checks.check_sizes(population=population)
     if population is None:
         population = max(len(devices) // examples, 1)
+    checks.check_sizes(population=population)
     needed = population * examples
     if needed > len(devices):
         raise ValueError(
@@ -63,17 +62,7 @@ def make_mesh(
 
 
 def check_mesh(mesh: Mesh, axis: Axis | None = None) -> None:
-    """Raise unless ``mesh`` is one that the package can work on.
-
-    Args:
-        mesh: what was given.
-        axis: the axis that is to be split over; None for any.
-
-    Raises:
-        TypeError: no mesh.
-        ValueError: a mesh with explicit axes, as ``jax.make_mesh`` makes it by default,
-            or without the axis.
-    """
+    """Raise unless ``mesh`` is one that the package can work on, with the axis."""
     checks.check_is(Mesh, "a mesh, as hf.sharding.make_mesh gives", mesh=mesh)
     if AxisType.Explicit in mesh.axis_types:
         raise ValueError(
@@ -88,7 +77,7 @@ def check_mesh(mesh: Mesh, axis: Axis | None = None) -> None:
 
 
 def shard(tree: Any, mesh: Mesh, axis: Axis) -> Any:
-    """Splits the first axis of every leaf over a mesh axis; scalars are replicated.
+    """Split the first axis of every leaf over a mesh axis; scalars are replicated.
 
     Args:
         tree: arrays, ``[M, ...]`` each.
@@ -96,8 +85,8 @@ def shard(tree: Any, mesh: Mesh, axis: Axis) -> Any:
         axis: ``"population"`` or ``"examples"``.
 
     Raises:
-        TypeError, ValueError: as for :func:`check_mesh`, or a leaf whose first axis
-            does not divide by its size.
+        TypeError, ValueError: no such mesh, or a leaf whose first axis does not divide
+            by its size.
     """
     size = _axis_size(mesh, axis)
     for path, leaf in trees.by_path(tree).items():
@@ -114,14 +103,11 @@ def shard(tree: Any, mesh: Mesh, axis: Axis) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts a copy of every leaf on every device of the mesh.
+    """Put a copy of every leaf on every device of the mesh.
 
     Args:
         tree: arrays of any shape.
         mesh: as made by :func:`make_mesh`.
-
-    Raises:
-        TypeError, ValueError: as for :func:`check_mesh`.
     """
     check_mesh(mesh)
     whole = NamedSharding(mesh, PartitionSpec())
@@ -129,16 +115,13 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def shard_examples(data: Examples, mesh: Mesh) -> Examples:
-    """Splits rows over ``"examples"``, after padding to a multiple of its size.
+    """Split rows over ``"examples"``, after padding to a multiple of its size.
 
     Padding has weight zero and id -1, so it is as good as absent.
 
     Args:
         data: the examples, ``[N, ...]``.
         mesh: as made by :func:`make_mesh`.
-
-    Raises:
-        TypeError, ValueError: as for :func:`check_mesh`.
     """
     num_rows, size = data.y.shape[0], _axis_size(mesh, "examples")
     padded = math.ceil(num_rows / size) * size

@@ -52,23 +52,18 @@ def check_classifier(
 ) -> int:
     """Raise unless the classifier takes ``x`` and gives ``[N, C]`` logits.
 
-    Nothing is computed: shapes are evaluated abstractly.
+    Nothing is computed: shapes are evaluated abstractly. Variables must be plain
+    dictionaries, those of the classifier; None stands for freshly made ones.
 
     Args:
         classifier: the model.
-        variables: its variables, or None to check freshly made ones.
+        variables: its variables, or None.
         x: inputs, ``[N, ...]``.
         num_classes: C that labels or requests want, where it is known.
         name: the variables' name, for the message.
 
     Returns:
         C, the number of logits.
-
-    Raises:
-        TypeError: no classifier, or variables that are no plain dictionary, such as a
-            ``TrainState`` or a ``FrozenDict``.
-        ValueError: variables or inputs that do not fit the classifier, such as bare
-            params; logits of another shape; arrays on a mesh with explicit axes.
     """
     check_is_classifier(classifier)
     check_axes(x=x, **{name: variables})
@@ -106,13 +101,7 @@ def check_classifier(
 
 
 def check_init(classifier: Classifier, variables: Variables, data: Examples) -> int:
-    """Raise unless a method can prepare itself with these; C, the logits.
-
-    Raises:
-        TypeError: as for :func:`check_classifier`, or no examples.
-        ValueError: as for :func:`check_classifier`; weights whose sum is beyond int32;
-            or examples that count with labels that have no logit.
-    """
+    """Raise unless a method can be prepared with these; return C, as above."""
     check_is_examples(data)
     check_variables_given(variables)
     num_classes = check_classifier(classifier, variables, data.x)
@@ -150,13 +139,7 @@ def check_is_request(request) -> None:
 def check_request(
     classifier: Classifier, variables: Variables, request: ForgetRequest
 ) -> None:
-    """Raise ValueError unless the request's data and classes fit the classifier.
-
-    Args:
-        classifier: the model.
-        variables: its variables.
-        request: what is to be forgotten; one without data is not checked.
-    """
+    """Raise unless the request's data and classes fit the classifier."""
     check_is_request(request)
     if request.classes.ndim != 1:
         raise ValueError(
@@ -175,7 +158,7 @@ def check_request(
 
 
 def check_variables_given(variables) -> None:
-    """Raise TypeError where there are none, of which fresh ones must not be made."""
+    """Raise TypeError if variables are None, where fresh ones must not be made."""
     if variables is None:
         raise TypeError(
             "variables must be a dictionary such as {'params': ...}; got None: hf.fit "
@@ -184,7 +167,7 @@ def check_variables_given(variables) -> None:
 
 
 def _check_variables(classifier: Classifier, variables, one, name: str) -> None:
-    """Raises unless these are a plain dictionary with params in it."""
+    """Raise unless these are a plain dictionary with params in it."""
     if isinstance(variables, nnx.Module):
         raise TypeError(
             f"{name} must be a dictionary; got an NNX model "

@@ -21,12 +21,7 @@ _MOST = np.iinfo(np.int32).max
 
 
 def check_is_examples(data, name: str = "data") -> None:
-    """Raise unless ``data`` are Examples, on no mesh with explicit axes.
-
-    Raises:
-        TypeError: they are something else.
-        ValueError: as for :func:`check_axes`.
-    """
+    """Raise unless ``data`` are Examples, on no mesh with explicit axes."""
     if not isinstance(data, Examples):
         raise TypeError(
             f"{name} must be hf.Examples, such as splits.train or what "
@@ -42,15 +37,8 @@ def check_is_examples(data, name: str = "data") -> None:
 
 
 def check_held_out(train: Examples, probe: Examples, name: str = "probe") -> None:
-    """Raise unless no example of ``probe`` is one of ``train``, by their ids.
-
-    Examples that weigh nothing do not count. Tracers pass.
-
-    Raises:
-        ValueError: some are; the message has the first.
-    """
-    leaves = (train.id, train.weight, probe.id, probe.weight)
-    if not all(is_concrete(leaf) for leaf in leaves):
+    """Raise ValueError if an example of ``probe`` that weighs is one of ``train``."""
+    if not is_concrete(train.id, train.weight, probe.id, probe.weight):
         return
     shared = np.intersect1d(
         np.asarray(train.id)[np.asarray(train.weight) > 0],
@@ -71,16 +59,9 @@ def check_examples(
 ) -> None:
     """Raise unless ``data`` are well-formed examples.
 
-    Args:
-        data: what to check.
-        num_classes: C, where it is known: labels must be smaller.
-        name: the argument's name, for the message.
-
-    Raises:
-        TypeError: not Examples, or wrong dtypes. Inputs are floating point or, for
-            models that look them up, integers; bytes are taken for pixels.
-        ValueError: wrong shapes, negative or NaN weights, weights whose sum is beyond
-            int32, labels out of range, non-finite inputs, or no example that counts.
+    Inputs are finite floats or, for models that look them up, integers; bytes are taken
+    for pixels. Labels are below ``num_classes``, where that is known. Weights are not
+    negative, one at least is positive, and their sum fits int32.
     """
     check_is_examples(data, name)
     _check_inputs(data.x, name)
@@ -120,10 +101,6 @@ def check_weights(weight: Any, name: str = "data.weight") -> None:
     """Raise ValueError where multiplicities add up beyond int32; tracers pass.
 
     Minibatches are drawn by the running sum of the weights, which would wrap around.
-
-    Args:
-        weight: integers, not negative, ``[..., N]``.
-        name: the argument's name, for the message.
     """
     if not is_concrete(weight):
         return

@@ -37,13 +37,7 @@ def check_positive(**values) -> None:
 
 
 def check_sizes(**values) -> None:
-    """Raise unless every named value is a whole number, from 1 up, within int32.
-
-    Raises:
-        TypeError: it is no integer of Python's or NumPy's; or it is traced, where
-            shapes and lengths of loops have to be known.
-        ValueError: it is zero or negative, or beyond int32.
-    """
+    """Raise unless every named value is an int from 1 up, within int32, not traced."""
     for name, value in values.items():
         if not is_concrete(value):
             raise TypeError(
@@ -69,22 +63,16 @@ def check_sizes(**values) -> None:
 
 
 def check_factor(**values) -> None:
-    """Raise unless every named value is a number, finite and not negative.
-
-    Raises:
-        TypeError: it is no number, nor an array of one; tracers pass.
-        ValueError: it is negative or not finite.
-    """
+    """Raise unless every named value is a finite number from 0 up; tracers pass."""
     for name, value in values.items():
         if not is_concrete(value):
             continue
-        real = isinstance(value, numbers.Real)
-        if isinstance(value, (np.ndarray, jax.Array)) and not value.shape:
-            real = any(
-                jnp.issubdtype(value.dtype, kind)
-                for kind in (jnp.floating, jnp.integer)
-            )
-        if not real:
+        if isinstance(value, np.ndarray | jax.Array) and not value.shape:
+            kinds = jnp.floating, jnp.integer
+            is_number = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+        else:
+            is_number = isinstance(value, numbers.Real)
+        if not is_number:
             raise TypeError(f"{name} must be a number, got {value!r}.")
         if not 0 <= value < np.inf:
             raise ValueError(
@@ -107,11 +95,7 @@ def check_is_function(what: str = "a function", **values) -> None:
 
 
 def check_arrays(**trees) -> None:
-    """Raise unless every leaf of the named trees is an array, or becomes one.
-
-    Raises:
-        TypeError: a leaf is something else; the message has its path.
-    """
+    """Raise TypeError unless every leaf of the named trees is, or becomes, an array."""
     for name, tree in trees.items():
         for path, leaf in jax.tree.leaves_with_path(tree):
             if isinstance(leaf, jax.Array):
@@ -130,17 +114,7 @@ def check_arrays(**trees) -> None:
 def check_key(
     key: Any, name: str = "key", *, shape: tuple[int, ...] | None = ()
 ) -> None:
-    """Raise unless ``key`` is a typed key, of any implementation.
-
-    Args:
-        key: what was given.
-        name: the argument's name, for the message.
-        shape: what its shape must be; None for any.
-
-    Raises:
-        TypeError: a legacy key, of raw words, or no key at all.
-        ValueError: another shape.
-    """
+    """Raise unless ``key`` is a typed key of a shape; None for any shape."""
     if not isinstance(key, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
         raise TypeError(
             f"{name} must be a typed key, as jax.random.key(0) gives; got "

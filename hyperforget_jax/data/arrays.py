@@ -1,4 +1,4 @@
-"""Arrays as validated examples: the door that all data come in by."""
+"""Examples from arrays, validated: all data come in here."""
 
 import hashlib
 from typing import Any
@@ -77,7 +77,6 @@ def examples(
 
 
 def _inputs(x: Any) -> Array:
-    """The inputs as JAX has them, tokens as int32."""
     if not isinstance(x, jax.Array):
         x = _on_host("x", x)
         if x.dtype.kind in "iuf":

@@ -17,7 +17,7 @@ __all__ = ["crop_and_flip"]
 def crop_and_flip(
     seed: int = 0, *, padding: int = 4, flip: bool = True
 ) -> Callable[[Array, Array, Array | int], Array]:
-    """Shifts images by a few pixels and mirrors them, at random.
+    """Shift images by a few pixels and mirror them, at random.
 
     What happens to an image is a function of the seed, the example's id and the
     epoch: the same in any batch, at any place in it, on any device count. A

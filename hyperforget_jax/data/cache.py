@@ -13,7 +13,7 @@ __all__ = ["cache_folder", "cached", "write_arrays"]
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
-    """Where decoded arrays are kept.
+    """Locate the folder in which decoded arrays are kept.
 
     Args:
         cache_dir: the folder; by default that named by the environment variable
@@ -33,7 +33,7 @@ def cached(
     make: Callable[[], tuple[np.ndarray, ...]],
     check: Callable[..., None] = lambda *arrays: None,
 ) -> tuple[np.ndarray, ...]:
-    """Arrays from a file, or made and put there.
+    """Read arrays from a file, or make them and put them there.
 
     A file that is truncated, corrupt or of other content is made again, with a
     warning; one that cannot be written is made every time, which costs time and
@@ -71,15 +71,7 @@ def cached(
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an ``.npz`` file that is either whole or not there.
-
-    Args:
-        path: the file; its folder is made where it is missing.
-        arrays: what to write, by name.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write an ``.npz`` file that is either whole or not there."""
     with atomic_write.replace_file(path, "wb") as file:
         # `**arrays` would take an array named "file" for the file.
         np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]

@@ -25,7 +25,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Splits:
-    """A data set as train, probe and test examples.
+    """Load a data set as train, probe and test examples.
 
     ``digits`` comes with scikit-learn: 1118 train, 279 probe and 400 test images of
     8 by 8 pixels. Every other name is an image data set of TensorFlow Datasets, for

@@ -47,7 +47,7 @@ _ANY_OTHER = Normalisation(255.0, (0.5,), (0.5,))
 
 
 def normalisation_of(name: str) -> Normalisation:
-    """The constants of a data set; mean and deviation 0.5 for those not in KNOWN.
+    """Look up the constants of a data set; those not in KNOWN get 0.5 and 0.5.
 
     Args:
         name: the data set, with or without ``/config`` and ``:version``.
@@ -56,7 +56,7 @@ def normalisation_of(name: str) -> Normalisation:
 
 
 def normalise(images: np.ndarray, constants: Normalisation) -> Array:
-    """Pixels as floats, made on the device: a quarter of the bytes travel.
+    """Make floats of pixels, on the device: a quarter of the bytes travel.
 
     Args:
         images: uint8, ``[N, H, W, C]``.

@@ -35,7 +35,7 @@ def flip_labels(
     pairs: Sequence[Any] | None = None,
     num_classes: int | None = None,
 ) -> Poisoned:
-    """Pairs the classes, and gives some rows of each the label of its partner.
+    """Pair the classes, and give some rows of each the label of its partner.
 
     The poisoning that projected-gradient unlearning was tried on (Hoang et al., Learn
     to unlearn for deep neural networks, arXiv 2312.04095, 2023). Every label keeps its

@@ -26,7 +26,7 @@ class Splits(NamedTuple):
 def stratified_split(
     y: np.ndarray, fraction: float, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a part out of rows, class by class in proportion.
+    """Cut a part out of rows, class by class in proportion.
 
     Args:
         y: labels, integers, ``[N]``.

@@ -40,7 +40,7 @@ class Labelled(NamedTuple):
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
-    """Where prepared data sets are looked for.
+    """Locate the folder of prepared data sets.
 
     The environment is read at every call: TensorFlow Datasets itself reads it once,
     when it is imported.
@@ -57,7 +57,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
 def prepared_folder(
     name: str, data_dir: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
-    """The folder of a prepared data set: of its newest version, if none is named.
+    """Locate a prepared data set: of its newest version, if none is named.
 
     TensorFlow Datasets is not imported where the folder alone gives the answer.
 
@@ -84,7 +84,7 @@ def prepared_folder(
 
 
 def check_labelled(images: np.ndarray, labels: np.ndarray) -> None:
-    """Raises ValueError unless arrays are such as :func:`read_split` gives."""
+    """Raise ValueError unless arrays are such as :func:`read_split` gives."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(
             f"images are {images.dtype} of shape {images.shape}, not uint8 [N, H, W, C]"
@@ -97,7 +97,7 @@ def check_labelled(images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def fingerprint(folder: pathlib.Path) -> str:
-    """A short digest that tells two copies of a data set apart.
+    """Compute a short digest that tells two copies of a data set apart.
 
     Two copies of one version may differ in their pixels (re-encoded images, say), so
     the digest covers the description and the size and age of every record file.
@@ -115,7 +115,7 @@ def fingerprint(folder: pathlib.Path) -> str:
 
 
 def read_split(folder: pathlib.Path, split: str) -> Labelled:
-    """Decodes every image of a split, in the order of the records.
+    """Decode every image of a split, in the order of the records.
 
     Args:
         folder: as found by :func:`prepared_folder`.
