@@ -28,7 +28,7 @@ Variables = dict[str, Any]
 """Flax's own nesting: ``{"params": ..., "batch_stats": ...}``."""
 
 OUTPUT_MASK = "output_mask"
-"""An optional entry of the variables, bool ``[C]``: classes never to be answered."""
+"""An optional entry of the variables, bool ``[C]``: classes never to be predicted."""
 
 
 class Examples(NamedTuple):
@@ -50,12 +50,9 @@ class Examples(NamedTuple):
     id: Array
 
     def take(self, rows: Array) -> "Examples":
-        """The given rows; rows out of range come back weightless, with id -1.
+        """Take rows ``[F]`` by number; those out of range weigh zero, with id -1.
 
         ``jnp.take`` alone would fill them with NaN, and zero times NaN is NaN.
-
-        Args:
-            rows: row numbers, integers, ``[F]``.
         """
         rows = jnp.asarray(rows)
         there = (rows >= 0) & (rows < self.y.shape[0])
@@ -64,11 +61,7 @@ class Examples(NamedTuple):
         return Examples(x, y, jnp.where(there, weight, 0), jnp.where(there, id, -1))
 
     def without(self, rows: Array) -> "Examples":
-        """The same examples, the given rows weightless; rows out of range do nothing.
-
-        Args:
-            rows: row numbers, integers, ``[F]``.
-        """
+        """Give rows ``[F]`` the weight zero; those out of range do nothing."""
         rows = jnp.asarray(rows)
         # Negative indices would wrap around: send them out of range with the padding.
         rows = jnp.where(rows < 0, self.y.shape[0], rows)
@@ -125,13 +118,10 @@ class ForgetRequest(NamedTuple):
         return data.without(self.rows)
 
     def covers(self, examples: Examples) -> Array:
-        """Which of any examples the request asks to forget, bool, ``[M]``.
+        """Tell which of any examples the request asks to forget, bool, ``[M]``.
 
         A class request covers every example of the class wherever it is found, in
         the probe and the test split too; a row request covers the same ids.
-
-        Args:
-            examples: `[M]` examples, from any split.
         """
         by_class = self.classes[examples.y]
         if self.data is None:
@@ -140,7 +130,7 @@ class ForgetRequest(NamedTuple):
         return jnp.where(jnp.any(self.classes), by_class, by_id)
 
     def split(self, examples: Examples) -> tuple[Examples, Examples]:
-        """Any examples as their (forget, retain) halves, both of full length."""
+        """Split any examples into (forget, retain) halves, both of full length."""
         covered = self.covers(examples)
         return (
             examples._replace(weight=jnp.where(covered, examples.weight, 0)),
@@ -299,7 +289,7 @@ class Access:
 
 class InitFn(Protocol):
     def __call__(self, key: Array, variables: Variables, data: Examples, /) -> Any:
-        """Prepares, while the training data are there.
+        """Prepare, while the training data are there.
 
         Args:
             key: a typed key, consumed.
@@ -316,7 +306,7 @@ class UnlearnFn(Protocol):
     def __call__(
         self, key: Array, state: Any, request: ForgetRequest, /
     ) -> tuple[Any, Any]:
-        """Answers one request.
+        """Answer one request.
 
         Args:
             key: a typed key, consumed.

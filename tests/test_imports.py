@@ -2,8 +2,10 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -137,6 +139,27 @@ def test_the_table_of_contents_has_no_logic():
     docstring, *rest = statements
     assert isinstance(docstring, ast.Expr)
     assert all(isinstance(line, ast.ImportFrom | ast.Assign) for line in rest)
+
+
+# What is imported by another name than it is installed by.
+INSTALLED_AS = {
+    "orbax": "orbax-checkpoint",
+    "sklearn": "scikit-learn",
+    "array_record": "array-record",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+
+
+def test_runtime_dependencies_are_what_the_package_imports():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=\[]", each)[0] for each in project["dependencies"]}
+    tops = {
+        module.partition(".")[0]
+        for tree in PACKAGE_TREES.values()
+        for module, _ in imported(tree)
+    }
+    foreign = tops - set(sys.stdlib_module_names) - {"hyperforget_jax"}
+    assert {INSTALLED_AS.get(name, name) for name in foreign} == wanted
 
 
 def test_importing_the_package_imports_nothing_slow():
