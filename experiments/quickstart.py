@@ -9,6 +9,7 @@ forget the same. Print one table, and leave ``results.json``, checkpoints and a
 ``report.html`` in the output folder.
 """
 
+import argparse
 import dataclasses
 import time
 from pathlib import Path
@@ -19,7 +20,6 @@ import dihyfo_presets
 import federated
 import recipes
 import study as studies
-import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
@@ -107,5 +107,28 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
     console.print(f"Report: {config.out / 'report.html'}")
 
 
+def parse() -> Quickstart:
+    """Reads the options by the standard library: ``pip install .`` is to be enough."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--preset", choices=("digits", "mnist"), help="data set")
+    parser.add_argument("--forget", nargs="+", type=int, help="classes to forget")
+    parser.add_argument("--seeds", type=int, help="fewer than five make a smoke run")
+    parser.add_argument("--methods", nargs="+", help="beside retraining")
+    parser.add_argument("--out", type=Path, help="folder of results and report")
+    for name, what in (
+        ("--network", "a small federated network forgets too"),
+        ("--resume", "go on with a run that was stopped"),
+    ):
+        parser.add_argument(name, action=argparse.BooleanOptionalAction, help=what)
+    given = vars(parser.parse_args())
+    for name in ("forget", "methods") & given.keys():
+        given[name] = tuple(given[name])
+    return Quickstart(**given)
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Quickstart))
+    main(parse())

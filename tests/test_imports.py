@@ -150,16 +150,37 @@ INSTALLED_AS = {
 }
 
 
-def test_runtime_dependencies_are_what_the_package_imports():
+def dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {re.split(r"[<>=\[]", each)[0] for each in project["dependencies"]}
-    tops = {
-        module.partition(".")[0]
-        for tree in PACKAGE_TREES.values()
-        for module, _ in imported(tree)
+    return {re.split(r"[<>=\[]", each)[0] for each in project["dependencies"]}
+
+
+def foreign(modules):
+    """What must be installed for these modules, by the name it is installed by."""
+    tops = {module.partition(".")[0] for module in modules}
+    tops -= set(sys.stdlib_module_names) | {"hyperforget_jax"}
+    return {INSTALLED_AS.get(name, name) for name in tops}
+
+
+def test_runtime_dependencies_are_what_the_package_imports():
+    modules = {m for tree in PACKAGE_TREES.values() for m, _ in imported(tree)}
+    assert foreign(modules) == dependencies()
+
+
+def test_the_quickstart_needs_no_extra():
+    """``pip install .`` is all that README asks for."""
+    known = {
+        path.stem: tree
+        for path, tree in trees(ROOT / "experiments").items()
+        if len(path.parts) == 2
     }
-    foreign = tops - set(sys.stdlib_module_names) - {"hyperforget_jax"}
-    assert {INSTALLED_AS.get(name, name) for name in foreign} == wanted
+    wanted, seen = {"quickstart"}, set()
+    while new := {name for name in wanted if name in known} - seen:
+        seen |= new
+        for name in new:
+            wanted |= {module.partition(".")[0] for module, _ in imported(known[name])}
+    assert seen > {"quickstart"}
+    assert foreign(wanted - seen) <= dependencies()
 
 
 def test_importing_the_package_imports_nothing_slow():
