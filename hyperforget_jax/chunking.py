@@ -25,7 +25,8 @@ def chunk_size(
 ) -> int:
     """Compute how many members' programs fit the memory budget, in equal chunks.
 
-    Under an outer ``vmap`` as many budgets are filled as that has members.
+    A chunk is a multiple of ``devices``; one a device, if a member alone is beyond the
+    budget. Under an outer ``vmap`` as many budgets are filled as that has members.
 
     Args:
         members: of the population.
@@ -33,10 +34,6 @@ def chunk_size(
         arguments: arrays, or their shapes and dtypes; nothing is computed.
         held: bytes that a member occupies besides.
         devices: over which the members are spread.
-
-    Returns:
-        The size of a chunk, a multiple of ``devices``; one a device, if a member alone
-        is beyond the budget.
     """
     scratch = _bytes_written(jax.make_jaxpr(program)(*arguments).jaxpr)
     budget = _BYTES.get(jax.default_backend(), _BYTES_ACCELERATOR)

@@ -30,12 +30,7 @@ class Forgotten(NamedTuple):
 
 
 def nothing_forgotten(data: Examples, num_classes: int) -> Forgotten:
-    """Make the memory of a model that has forgotten nothing yet.
-
-    Args:
-        data: the training examples, ``[N]``; their ids alone are read.
-        num_classes: C.
-    """
+    """Make the memory of a model that has forgotten nothing yet; reads ids alone."""
     return Forgotten(
         jnp.sort(data.id),
         jnp.zeros(data.id.shape, bool),
@@ -45,10 +40,6 @@ def nothing_forgotten(data: Examples, num_classes: int) -> Forgotten:
 
 def recall(forgotten: Forgotten, request: ForgetRequest) -> tuple[ForgetRequest, Array]:
     """Weigh zero whatever was forgotten before, and whatever nobody could remember.
-
-    Args:
-        forgotten: the memory.
-        request: with data or without.
 
     Returns:
         The request, and how many rows it asks for that it may not have, int32, ``[]``:
@@ -75,12 +66,7 @@ def recall(forgotten: Forgotten, request: ForgetRequest) -> tuple[ForgetRequest,
 
 
 def remember(forgotten: Forgotten, request: ForgetRequest) -> Forgotten:
-    """Add what a request forgets to the memory.
-
-    Args:
-        forgotten: the memory.
-        request: as :func:`recall` gave it.
-    """
+    """Add what a request, as :func:`recall` gave it, forgets to the memory."""
     gone = forgotten.gone
     if request.data is not None:
         forget = request.forget
@@ -90,14 +76,9 @@ def remember(forgotten: Forgotten, request: ForgetRequest) -> Forgotten:
 
 
 def check_known(forgotten: Forgotten, request: ForgetRequest) -> None:
-    """Raise unless the memory knows every row that is to go; tracers pass.
+    """Raise ValueError unless the memory knows every row that is to go; tracers pass.
 
-    Args:
-        forgotten: the memory.
-        request: what is to be forgotten.
-
-    Raises:
-        ValueError: ids that ``init`` was not given, of classes that are not asked for.
+    Rows of classes that are asked for need not be known.
     """
     if request.data is None or not checks.is_concrete(forgotten.id, request):
         return

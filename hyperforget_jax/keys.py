@@ -24,20 +24,8 @@ def as_threefry(
 ) -> Array:
     """Derive a threefry key from a typed key of any implementation.
 
-    A threefry key is its own, so that its draws are what they were.
-
-    Args:
-        key: a typed key, or an array of them.
-        name: the argument's name, for the message.
-        shape: what the key's shape must be; None for any.
-
-    Returns:
-        Keys of the same shape. Different keys give different ones, short of a collision
-        of 64 bits.
-
-    Raises:
-        TypeError: a legacy key, or no key.
-        ValueError: another shape.
+    A threefry key is its own. Different keys give different ones, short of a collision
+    of 64 bits. What is no key of the shape (None for any) is refused by name.
     """
     check_key(key, name, shape=shape)
     if jax.random.key_impl(key) == _IMPL:

@@ -13,15 +13,10 @@ __all__ = ["batch_rows", "compensated_sum"]
 
 
 def batch_rows(num_rows: int, batch_size: int) -> Array:
-    """Return the row numbers of every batch, in order.
+    """Return the row numbers of every batch, int32, ``[ceil(N / B), B]``.
 
-    Args:
-        num_rows: N.
-        batch_size: rows a batch, at the most.
-
-    Returns:
-        int32, ``[ceil(N / B), B]`` with ``B = min(batch_size, N)``. What fills up the
-        last batch is out of range: ``Examples.take`` gives it weight zero.
+    ``B = min(batch_size, N)``. What fills up the last batch is out of range, to which
+    ``Examples.take`` gives the weight zero.
     """
     size = min(batch_size, num_rows)
     count = -(-num_rows // size)
@@ -29,17 +24,10 @@ def batch_rows(num_rows: int, batch_size: int) -> Array:
 
 
 def compensated_sum(term: Callable[[Any], Any], steps: Any) -> Any:
-    """Sum the terms of all steps, one after the other.
+    """Sum the terms, trees of float32 arrays, of all steps, leaves ``[S, ...]``.
 
     Compensated (Kahan), so that tens of thousands of small terms do not drift, and
     differences of large sums keep their digits.
-
-    Args:
-        term: ``step -> tree`` of float32 arrays.
-        steps: leaves ``[S, ...]``.
-
-    Returns:
-        A tree like a term.
     """
 
     def add(carry, step):

@@ -15,10 +15,8 @@ __all__ = ["cache_folder", "cached", "write_arrays"]
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """Locate the folder in which decoded arrays are kept.
 
-    Args:
-        cache_dir: the folder; by default that named by the environment variable
-            ``HYPERFORGET_CACHE_DIR``, else ``hyperforget_jax`` in the user's cache
-            folder (``XDG_CACHE_HOME``, else ``~/.cache``).
+    By default that named by the environment variable ``HYPERFORGET_CACHE_DIR``, else
+    ``hyperforget_jax`` in the user's cache folder (``XDG_CACHE_HOME``, ``~/.cache``).
     """
     if cache_dir is None:
         cache_dir = os.environ.get("HYPERFORGET_CACHE_DIR") or pathlib.Path(

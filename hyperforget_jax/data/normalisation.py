@@ -47,23 +47,14 @@ _ANY_OTHER = Normalisation(255.0, (0.5,), (0.5,))
 
 
 def normalisation_of(name: str) -> Normalisation:
-    """Look up the constants of a data set; those not in KNOWN get 0.5 and 0.5.
-
-    Args:
-        name: the data set, with or without ``/config`` and ``:version``.
-    """
+    """Look up the constants of a data set; those not in KNOWN get 0.5 and 0.5."""
     return KNOWN.get(name.split(":")[0], _ANY_OTHER)
 
 
 def normalise(images: np.ndarray, constants: Normalisation) -> Array:
-    """Make floats of pixels, on the device: a quarter of the bytes travel.
+    """Make float32 of uint8 pixels ``[N, H, W, C]``, on the device.
 
-    Args:
-        images: uint8, ``[N, H, W, C]``.
-        constants: as given by :func:`normalisation_of`.
-
-    Returns:
-        float32, ``[N, H, W, C]``, the only float copy that is made.
+    So a quarter of the bytes travel, and it is the only float copy that is made.
     """
     # Divided in double precision, once, so that a pixel costs one product and one sum.
     mean, std = np.array(constants.mean), np.array(constants.std)

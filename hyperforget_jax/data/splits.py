@@ -30,16 +30,13 @@ def stratified_split(
 
     Args:
         y: labels, integers, ``[N]``.
-        fraction: how much to cut out, between 0 and 1.
-        seed: which cut; the same seed gives the same cut.
+        fraction: how much to cut out, in (0, 1).
+        seed: which cut.
 
     Returns:
         Row numbers of the rest and of the part cut out, each in ascending order. The
         part holds ``fraction`` of every class to within one row, and both hold at
         least one row of every class.
-
-    Raises:
-        ValueError: a fraction outside (0, 1), or a class with a single row.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}.")

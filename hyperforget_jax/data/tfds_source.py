@@ -42,12 +42,8 @@ class Labelled(NamedTuple):
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """Locate the folder of prepared data sets.
 
-    The environment is read at every call: TensorFlow Datasets itself reads it once,
-    when it is imported.
-
-    Args:
-        data_dir: the folder; by default that named by the environment variable
-            ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
+    By default that named by the environment variable ``TFDS_DATA_DIR``, read at every
+    call, else ``~/tensorflow_datasets``.
     """
     if data_dir is None:
         data_dir = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
@@ -64,10 +60,6 @@ def prepared_folder(
     Args:
         name: ``name``, ``name/config``, and either with ``:version``.
         data_dir: as for :func:`data_folder`.
-
-    Raises:
-        ValueError: there is no data set of this name.
-        FileNotFoundError: there is, but it has not been prepared here.
     """
     parts = _NAME.fullmatch(name)
     if parts is None:
@@ -101,9 +93,6 @@ def fingerprint(folder: pathlib.Path) -> str:
 
     Two copies of one version may differ in their pixels (re-encoded images, say), so
     the digest covers the description and the size and age of every record file.
-
-    Args:
-        folder: as found by :func:`prepared_folder`.
     """
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.iterdir() if path.is_file()):
@@ -117,14 +106,8 @@ def fingerprint(folder: pathlib.Path) -> str:
 def read_split(folder: pathlib.Path, split: str) -> Labelled:
     """Decode every image of a split, in the order of the records.
 
-    Args:
-        folder: as found by :func:`prepared_folder`.
-        split: ``"train"`` or ``"test"``.
-
-    Raises:
-        ValueError: no such split, no single label, or images that are not uint8 or
-            differ in shape; or files that are damaged, by their name.
-        FileNotFoundError: the data set was prepared as TFRecords.
+    Whatever is no data set of labelled uint8 images of one shape, and whatever is
+    damaged, is refused by name.
     """
     import tensorflow_datasets as tfds
     from rich.console import Console

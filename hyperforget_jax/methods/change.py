@@ -1,9 +1,10 @@
 """How much a request changed the model: a part of every method's info."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from hyperforget_jax import losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
@@ -40,14 +41,14 @@ def change(
 ) -> Change:
     """Compare a model before and after a request.
 
-    Args:
-        classifier: the model.
-        before: its variables.
-        after: likewise, of the same structure.
-        forget: the data to be forgotten, ``[F]``, where the method reads them.
-        batch_size: the most inputs whose activations are held at once.
+    The accuracies are those on ``forget``, where the method reads it.
     """
-    moved, distance = parameter_change(before["params"], after["params"])
+    old, new = jax.tree.leaves(before["params"]), jax.tree.leaves(after["params"])
+    differ = [jnp.sum(a != b, dtype=jnp.float32) for a, b in zip(old, new, strict=True)]
+    moved = sum(differ, start=jnp.float32(0)) / sum(leaf.size for leaf in old)
+    old, new = (optax.tree.cast(leaves, jnp.float32) for leaves in (old, new))
+    norm = optax.tree.norm(old)
+    distance = optax.tree.norm(optax.tree.sub(new, old)) / jnp.where(norm > 0, norm, 1)
     if forget is None:
         return Change(moved, distance)
 
@@ -59,28 +60,3 @@ def change(
         return losses.weighted_mean(right, forget.weight)
 
     return Change(moved, distance, accuracy(after), accuracy(before))
-
-
-def parameter_change(before: Any, after: Any) -> tuple[Array, Array]:
-    """Compute the share of entries that changed, and the relative norm of the change.
-
-    Args:
-        before: parameters.
-        after: parameters of the same structure.
-
-    Returns:
-        Both float32, ``[]``.
-    """
-    pairs = list(zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
-    count = sum(old.size for old, _ in pairs)
-    moved = sum(jnp.sum(old != new, dtype=jnp.float32) for old, new in pairs)
-
-    def square(leaf: Array) -> Array:
-        return jnp.sum(jnp.square(leaf.astype(jnp.float32)))
-
-    norm = sum(square(old) for old, _ in pairs)
-    apart = sum(
-        square(new.astype(jnp.float32) - old.astype(jnp.float32)) for old, new in pairs
-    )
-    distance = jnp.sqrt(apart / jnp.where(norm > 0, norm, 1))
-    return jnp.asarray(moved / count, jnp.float32), jnp.asarray(distance, jnp.float32)

@@ -86,13 +86,7 @@ def stateless(
     ],
     access: Access,
 ) -> Unlearner:
-    """Make an unlearner that prepares nothing but the memory of what it forgot.
-
-    Args:
-        classifier: the model.
-        forget_fn: ``(key, variables, request) -> (variables, info)``.
-        access: what ``forget_fn`` reads.
-    """
+    """Make an unlearner that prepares nothing but the memory of what it forgot."""
     checks.check_is_classifier(classifier)
 
     def init(key: Array, variables: Variables, data: Examples) -> ModelState:

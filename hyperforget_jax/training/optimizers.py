@@ -29,17 +29,6 @@ def update(
     Line searches evaluate the loss anew, ``reduce_on_plateau`` and Polyak steps want
     its value, sharpness-aware minimisation its gradient elsewhere. Plain optimisers
     get the gradients alone.
-
-    Args:
-        optimizer: any optax optimiser.
-        objective: what is minimised at this step.
-        loss: its value, ``[]``.
-        grads: its gradient.
-        opt_state: the optimiser's state.
-        params: where it was taken.
-
-    Returns:
-        Updates, like ``params``, and the optimiser's next state.
     """
     transform = optax.with_extra_args_support(optimizer)
     extra: dict[str, Any] = {
@@ -62,17 +51,10 @@ def check_optimizer(
 ) -> None:
     """Raise unless the optimiser is one that the minibatch loop can run.
 
-    Nothing is computed: one update is evaluated abstractly.
-
-    Args:
-        optimizer: what was given.
-        params: what it is to optimise; None to look at its kind alone.
-
-    Raises:
-        TypeError: it is no ``optax.GradientTransformation``.
-        ValueError: it wants something the loop does not have, its state is not the same
-            kind of thing from step to step, or what it leaves as parameters is not the
-            model it stands for.
+    Nothing is computed: one update of ``params`` is evaluated abstractly; of None its
+    kind alone is looked at. Refused are optimisers that want something the loop does
+    not have, whose state changes its kind from step to step, or whose parameters are
+    not the model they stand for.
     """
     if not isinstance(optimizer, optax.GradientTransformation):
         remedy = ""

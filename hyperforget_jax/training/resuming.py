@@ -29,10 +29,6 @@ def program_digest(function: Callable[..., Any], *shapes: Any) -> str:
     Of the program as it is given to the compiler: with all constants in full, of inner
     functions too, and with draws spelt out as the configuration has them. It is the
     same in every process.
-
-    Args:
-        function: pure and jittable.
-        *shapes: its arguments, arrays or ``jax.ShapeDtypeStruct``.
     """
     return checkpointing.config_hash(jax.jit(function).lower(*shapes).as_text())
 
@@ -62,11 +58,7 @@ def stored_recipe(directory: Path | None, kind: str) -> dict[str, Any]:
 
 
 def recipe_of(path: str | Path, kind: str) -> tuple[dict[str, Any], int]:
-    """Read how what is kept in ``path`` was begun, and how many steps it had taken.
-
-    Raises:
-        ValueError: something else is kept there.
-    """
+    """Read how what is kept in ``path`` was begun, and how many steps it had taken."""
     manifest = checkpointing.read_manifest(path)
     kept = manifest.config if isinstance(manifest.config, dict) else {}
     recipe, step = kept.get("recipe"), kept.get("step")
@@ -83,13 +75,7 @@ def recipe_of(path: str | Path, kind: str) -> tuple[dict[str, Any], int]:
 def check_recipe(
     directory: str | Path | None, stored: dict[str, Any], recipe: dict[str, Any]
 ) -> None:
-    """Raise ValueError if a run is to go on that was begun in another way.
-
-    Args:
-        directory: where it is kept.
-        stored: how it was begun; empty if there is none.
-        recipe: how it would be begun now.
-    """
+    """Raise ValueError if what was begun by ``stored`` is to go on by ``recipe``."""
     remedy = "choose another directory, or delete it to begin anew"
     if stored and stored.keys() != recipe.keys():
         raise ValueError(
@@ -124,11 +110,7 @@ def save(
 def load(
     path: Path, like: Any, *, kind: str, recipe: dict[str, Any]
 ) -> tuple[int, Any]:
-    """Read how many steps a run had taken, and what it had come to.
-
-    Raises:
-        ValueError: it was begun in another way.
-    """
+    """Read how many steps a run of this recipe had taken, and what it had come to."""
     stored, step = recipe_of(path, kind)
     check_recipe(path.parent, stored, recipe)
     return step, checkpointing.load(path, kind=kind, like=like)
