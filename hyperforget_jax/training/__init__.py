@@ -4,11 +4,8 @@ from hyperforget_jax.training import loop
 from hyperforget_jax.training.batch_stats import refresh_statistics
 from hyperforget_jax.training.fit import NonFiniteLossError, fit
 from hyperforget_jax.training.loop import Batch, LoopInfo, LoopState, LossFn
-from hyperforget_jax.training.population import (
-    Objective,
-    Population,
-    fit_population,
-)
+from hyperforget_jax.training.members import Objective
+from hyperforget_jax.training.population import Population, fit_population
 
 __all__ = [
     "Batch",

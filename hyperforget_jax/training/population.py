@@ -6,10 +6,9 @@ file is the host's outer loop over chunks and segments; what runs on the device 
 :mod:`hyperforget_jax.training.resuming`.
 """
 
-import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,15 +27,22 @@ from hyperforget_jax import (
     trees,
 )
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import loop, resuming
-from hyperforget_jax.training.fit import Augment, training_loss
+from hyperforget_jax.training.fit import Augment
+from hyperforget_jax.training.members import (
+    CrossEntropy,
+    Objective,
+    Program,
+    advance_all,
+    check_stacked,
+    check_weights,
+    checked_steps,
+    member_keys,
+    start_all,
+)
 from hyperforget_jax.training.optimizers import check_optimizer
 
-__all__ = ["Objective", "Population", "fit_population"]
-
-Objective = Callable[[Any, Any], loop.LossFn]
-"""``(a member's condition, what all share) -> loss``, as the loop takes it."""
+__all__ = ["Population", "fit_population"]
 
 _CHUNK, _CHECKPOINT = "population-chunk", "population-checkpoint"
 
@@ -68,53 +74,6 @@ class _Chunk(NamedTuple):
 
     state: loop.LoopState
     loss: Array
-
-
-class _Program(NamedTuple):
-    """What one member computes; static, and equal ones hash alike."""
-
-    classifier: Classifier
-    optimizer: optax.GradientTransformation
-    objective: Objective
-    batch_size: int
-
-    def start(self, x, key, start):
-        """A member's key for its steps, and its state before the first."""
-        key_init, key_loop = jax.random.split(key)
-        variables = self.classifier.init(key_init, x) if start is None else start
-        return key_loop, loop.init(variables, self.optimizer)
-
-    def advance(
-        self, key, state, condition, weight, data, shared, first_step, last_step
-    ):
-        """A member some steps further, and its mean loss over them."""
-        loss_fn = self.objective(condition, shared)
-        if not callable(loss_fn):
-            raise TypeError(
-                "objective must give a loss, a function of (key, variables, batches); "
-                f"got {type(loss_fn).__name__}."
-            )
-        return loop.run_segment(
-            key,
-            loss_fn,
-            state,
-            (data if weight is None else data._replace(weight=weight),),
-            self.optimizer,
-            first_step=first_step,
-            last_step=last_step,
-            batch_size=self.batch_size,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _CrossEntropy:
-    """The objective of ``fit``; equal ones share their compilations."""
-
-    classifier: Classifier
-    augment: Augment | None
-
-    def __call__(self, condition: Any, shared: Any) -> loop.LossFn:
-        return training_loss(self.classifier, self.augment)
 
 
 def fit_population(
@@ -205,17 +164,17 @@ def fit_population(
     num_classes = checks.check_classifier(classifier, one_start, data.x, name="starts")
     checks.check_axes(starts=starts, weights=weights, conditions=conditions)
     checks.check_examples(data, num_classes=num_classes)
-    _check_weights(weights, members, data)
-    _check_stacked(members, starts=starts, conditions=conditions)
+    check_weights(weights, members, data)
+    check_stacked(members, starts=starts, conditions=conditions)
     if objective is not None and augment is not None:
         raise ValueError("augment goes unused with an objective: let that augment.")
-    keys = _keys(key, members)
+    keys = member_keys(key, members)
     weights = None if weights is None else jnp.asarray(weights, jnp.int32)
-    checkpoint_steps = _checked_steps(checkpoint_steps, steps)
+    checkpoint_steps = checked_steps(checkpoint_steps, steps)
     conditions, shared = jax.tree.map(jnp.asarray, (conditions, shared))
-    objective = _CrossEntropy(classifier, augment) if objective is None else objective
+    objective = CrossEntropy(classifier, augment) if objective is None else objective
 
-    program = _Program(classifier, optimizer, objective, batch_size)
+    program = Program(classifier, optimizer, objective, batch_size)
     to_start = (data.x, keys[0], one_start)
     shapes = jax.eval_shape(program.start, *to_start)
     one = (*shapes, chunking.shapes_of_one(conditions), data.weight, data, shared, 0, 1)
@@ -237,11 +196,16 @@ def fit_population(
             "numerics": resuming.numerics(),
             "begin": resuming.program_digest(program.start, *to_start),
             "program": resuming.program_digest(program.advance, *one),
-            "data": checkpointing.digest(data),
-            "weights": weights if weights is None else checkpointing.digest(weights),
-            "starts": starts if starts is None else checkpointing.digest(starts),
-            "conditions": checkpointing.digest(conditions),
-            "shared": checkpointing.digest(shared),
+            **{
+                name: None if tree is None else checkpointing.digest(tree)
+                for name, tree in {
+                    "data": data,
+                    "weights": weights,
+                    "starts": starts,
+                    "conditions": conditions,
+                    "shared": shared,
+                }.items()
+            },
             "steps": steps,
             "members": members,
             "batch_size": batch_size,
@@ -252,6 +216,9 @@ def fit_population(
             "devices": devices,
         }
         resuming.check_recipe(directory, stored, recipe)
+
+    load = functools.partial(resuming.load, recipe=recipe)
+    save = functools.partial(resuming.save, recipe=recipe)
 
     def place(tree):
         return tree if mesh is None else sharding.shard(tree, mesh, "population")
@@ -266,51 +233,29 @@ def fit_population(
         chosen = (index * chunk_size + np.arange(chunk_size)) % members
         stacked = (keys, starts, conditions, weights)
         chunk_keys, start, condition, weight = place(trees.take(stacked, chosen))
-        loop_keys, state = _start_all(program, data.x, chunk_keys, start)
+        loop_keys, state = start_all(program, data.x, chunk_keys, start)
         done, chunk = 0, _Chunk(state, jnp.zeros(chunk_size, jnp.float32))
         path = None if directory is None else directory / f"chunk-{index:05d}"
         if path is not None and path.exists():
-            done, chunk = resuming.load(path, chunk, kind=_CHUNK, recipe=recipe)
+            done, chunk = load(path, chunk, kind=_CHUNK)
         kept = [
-            resuming.load(
-                _kept_path(path, step),
-                chunk.state.variables,
-                kind=_CHECKPOINT,
-                recipe=recipe,
-            )[1]
+            load(_kept_path(path, step), chunk.state.variables, kind=_CHECKPOINT)[1]
             for step in checkpoint_steps
             if step <= done
         ]
         chunk = chunk._replace(state=place(chunk.state))
         advanced(done)
         for end in [end for end in ends if end > done]:
-            chunk = _Chunk(
-                *_advance_all(
-                    program,
-                    loop_keys,
-                    chunk.state,
-                    condition,
-                    weight,
-                    data,
-                    shared,
-                    done,
-                    end,
-                )
-            )
+            own = (loop_keys, chunk.state, condition, weight)
+            chunk = _Chunk(*advance_all(program, *own, data, shared, done, end))
             if end in checkpoint_steps:
                 # A copy: the state's buffers are given away to the next segment.
                 kept.append(jax.tree.map(np.array, chunk.state.variables))
             if path is not None:
                 # The chunk last: one that is found has all that came before.
                 if end in checkpoint_steps:
-                    resuming.save(
-                        _kept_path(path, end),
-                        kept[-1],
-                        kind=_CHECKPOINT,
-                        recipe=recipe,
-                        step=end,
-                    )
-                resuming.save(path, chunk, kind=_CHUNK, recipe=recipe, step=end)
+                    save(_kept_path(path, end), kept[-1], kind=_CHECKPOINT, step=end)
+                save(path, chunk, kind=_CHUNK, step=end)
             advanced(end - done)
             done = end
         stacked = (
@@ -345,88 +290,6 @@ def fit_population(
 
 def _kept_path(path: Path, step: int) -> Path:
     return path.with_name(f"{path.name}-step-{step:09d}")
-
-
-def _keys(key: Array, members: int) -> Array:
-    """A threefry key for each member."""
-    checks.check_key(key, shape=None)
-    if key.shape not in ((), (members,)):
-        raise ValueError(
-            f"key must be one typed key or one for each of {members} members, got "
-            f"shape {key.shape}."
-        )
-    if not key.ndim:
-        # One after another: under vmap fold_in of unsafe_rbg is another function.
-        number = jnp.arange(members)
-        key = jax.lax.map(functools.partial(jax.random.fold_in, key), number)
-    return as_threefry(key, shape=None)
-
-
-# Jitted once for the module: populations of equal programs share their compilations.
-@functools.partial(jax.jit, static_argnums=0)
-def _start_all(program, x, keys, starts):
-    return jax.vmap(program.start, (None, 0, 0))(x, keys, starts)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _advance_all(program, keys, state, conditions, weights, *common):
-    axes = (0, 0, 0, 0, *[None] * len(common))
-    return jax.vmap(program.advance, axes)(keys, state, conditions, weights, *common)
-
-
-def _checked_steps(checkpoint_steps: Sequence[int], steps: int) -> tuple[int, ...]:
-    try:
-        given = tuple(checkpoint_steps)
-    except TypeError as error:
-        raise TypeError(
-            f"checkpoint_steps must be a list of steps, got {checkpoint_steps!r}."
-        ) from error
-    for step in given:
-        checks.check_sizes(checkpoint_steps=step)
-    given = tuple(map(int, given))
-    if list(given) != sorted({step for step in given if 0 < step <= steps}):
-        raise ValueError(
-            f"checkpoint_steps must increase and lie in [1, {steps}], got {given}."
-        )
-    return given
-
-
-def _check_weights(weights: Any, members: int, data: Examples) -> None:
-    if weights is None:
-        return
-    shape = (members, data.y.shape[0])
-    try:
-        host = np.asarray(weights)
-    except ValueError:  # Lists of several lengths are no array.
-        host = None
-    if host is None or host.shape != shape:
-        raise ValueError(
-            f"weights must have shape [members, N] = {shape}, got "
-            f"{None if host is None else host.shape}."
-        )
-    if np.issubdtype(host.dtype, np.floating) and np.isnan(host).any():
-        raise ValueError("weights must not be NaN.")
-    if (host < 0).any():
-        raise ValueError("weights must be non-negative.")
-    if not np.issubdtype(host.dtype, np.integer):
-        raise TypeError(f"weights must be integers, got dtype {host.dtype}.")
-    checks.check_weights(host, "weights")
-    empty = np.flatnonzero(~host.any(axis=1))
-    if empty.size:
-        raise ValueError(
-            "weights must leave each member an example; all are zero for members "
-            f"{empty[:10].tolist()}."
-        )
-
-
-def _check_stacked(members: int, **stacked: Any) -> None:
-    for name, tree in stacked.items():
-        for path, leaf in jax.tree.leaves_with_path(tree):
-            if jnp.shape(leaf)[:1] != (members,):
-                raise ValueError(
-                    f"{name} must be stacked [members={members}, ...]; leaf "
-                    f"{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}."
-                )
 
 
 def _warn_of_failures(failed_at: np.ndarray) -> None:
