@@ -26,14 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from msgspec import structs
 
-from hyperforget_jax import atomic_write, manifests, trees
+from hyperforget_jax import atomic_write, digests, manifests, trees
+from hyperforget_jax.digests import LeafRecord, config_hash, digest
 from hyperforget_jax.manifests import (
     CorruptCheckpointError,
-    LeafRecord,
     Manifest,
     believing,
-    config_hash,
-    digest,
     read_manifest,
 )
 
@@ -50,6 +48,7 @@ __all__ = [
 ]
 
 _ARRAYS = "arrays-"
+_DRAFT = ".{}.saving"
 
 
 def save(
@@ -91,7 +90,7 @@ def save(
     texts = dict(kind=kind, model=model, dataset=dataset, split=split)
     _check_texts(**texts)
     _check_free(target, overwrite)
-    leaves, arrays = manifests.to_host(tree)
+    leaves, arrays = digests.to_host(tree)
     manifest = manifests.make_manifest(
         tree, leaves, arrays, config, **texts, arrays=_next_arrays(target)
     )
@@ -99,7 +98,7 @@ def save(
         # Another writer may have come and gone meanwhile.
         exists = _check_free(target, overwrite)
         manifest = structs.replace(manifest, arrays=_next_arrays(target))
-        draft = _draft(target)
+        draft = target.with_name(_DRAFT.format(target.name))
         _sweep(target)
         # A first save grows beside its place, so that the path's existence means
         # something.
@@ -131,7 +130,8 @@ def _check_free(target: pathlib.Path, overwrite: bool) -> bool:
         raise FileExistsError(
             f"{target} already holds a checkpoint: pass overwrite=True to replace it."
         )
-    if not exists and os.path.lexists(target) and not _is_empty_folder(target):
+    is_free = target.is_dir() and not any(target.iterdir())
+    if not exists and os.path.lexists(target) and not is_free:
         raise FileExistsError(f"{target} exists and is no checkpoint: it is kept.")
     return exists
 
@@ -166,9 +166,8 @@ def load(
         CorruptCheckpointError: files are missing, truncated or altered.
     """
     target = atomic_write.local_path("path", path)
-    _check_texts(
-        kind="" if kind is None else kind, model="" if model is None else model
-    )
+    wanted = {"kind": kind, "model": model}
+    _check_texts(**{name: text for name, text in wanted.items() if text is not None})
     manifest = read_manifest(target)
     if kind is not None and manifest.kind != kind:
         raise ValueError(
@@ -179,14 +178,12 @@ def load(
             f"{target} belongs to the model {manifest.model!r}, not {model!r}, that of "
             "the classifier at hand."
         )
-    placements: dict[str, Any] = {}
-    if like is not None:
-        placements = _check_like(target, manifest, like)
+    placements = {} if like is None else _check_like(target, manifest, like)
     for record in manifest.leaves:
         if record.key_impl is None:
-            manifests.check_dtype(record.path, np.dtype(record.dtype))
+            digests.check_dtype(record.path, np.dtype(record.dtype))
     arrays = _read_arrays(target, manifest)
-    if manifests.content_digest(manifest.leaves, arrays) != manifest.digest:
+    if digests.content_digest(manifest.leaves, arrays) != manifest.digest:
         raise manifests.corrupt(target, "its arrays are not those that were saved")
     leaves = {
         record.path: _to_device(record, array, placements.get(record.path))
@@ -194,8 +191,9 @@ def load(
     }
     if like is None:
         return manifests.rebuild(manifest.structure, iter(leaves.values()))
-    wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
-    return treedef.unflatten([leaves[trees.join(keys)] for keys, _ in wanted])
+    return jax.tree.unflatten(
+        jax.tree.structure(like), [leaves[path] for path in trees.leaf_paths(like)]
+    )
 
 
 def _to_device(record: LeafRecord, array: np.ndarray, sharding: Any) -> jax.Array:
@@ -328,14 +326,6 @@ def _sync(path: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _draft(target: pathlib.Path) -> pathlib.Path:
-    return target.with_name(f".{target.name}.saving")
-
-
-def _is_empty_folder(target: pathlib.Path) -> bool:
-    return target.is_dir() and not any(target.iterdir())
-
-
 def _next_arrays(target: pathlib.Path) -> str:
     """A folder name that is neither in use nor left over."""
     taken = [each.name.removeprefix(_ARRAYS) for each in target.glob(f"{_ARRAYS}*")]
@@ -344,7 +334,7 @@ def _next_arrays(target: pathlib.Path) -> str:
 
 def _sweep(target: pathlib.Path) -> None:
     """Remove what dead saves left, and nothing that a manifest vouches for."""
-    shutil.rmtree(_draft(target), ignore_errors=True)
+    shutil.rmtree(target.with_name(_DRAFT.format(target.name)), ignore_errors=True)
     try:
         keep = read_manifest(target).arrays
     except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and the digests that hold it to that.
+"""What a checkpoint says of itself.
 
 Structure is kept in the manifest and not by Orbax, which refuses empty trees and
 empty arrays and forgets tuples. A digest vouches for the arrays, and a seal for
@@ -7,41 +7,31 @@ elsewhere may have been made by hand, so nothing of it is believed before it fit
 """
 
 import contextlib
-import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import msgspec
 import numpy as np
 
-from hyperforget_jax import atomic_write, trees
+from hyperforget_jax import atomic_write, digests
 
 __all__ = [
     "FILE_NAME",
     "CorruptCheckpointError",
-    "LeafRecord",
     "Manifest",
     "believing",
-    "check_dtype",
-    "config_hash",
-    "content_digest",
     "corrupt",
-    "digest",
     "make_manifest",
     "package_versions",
     "read_manifest",
     "rebuild",
-    "to_host",
     "to_json",
 ]
 
@@ -64,22 +54,6 @@ class CorruptCheckpointError(ValueError):
     """A checkpoint's files are not what its manifest says."""
 
 
-class LeafRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One array of a checkpoint.
-
-    Attributes:
-        path: where it is in the tree, ``"variables/params/Dense_0/kernel"``.
-        shape: its shape.
-        dtype: its dtype's name, ``"bfloat16"`` or ``"key<fry>"``.
-        key_impl: for typed keys, the name of their implementation.
-    """
-
-    path: str
-    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
-    dtype: str
-    key_impl: str | None
-
-
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a checkpoint is.
 
@@ -91,10 +65,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         split: which part of it.
         versions: versions of the packages that wrote it.
         config: the configuration, as plain JSON.
-        config_hash: its :func:`config_hash`.
+        config_hash: its hash.
         structure: the tree with its leaves taken out.
         leaves: its leaves, in order.
-        digest: the :func:`digest` of the tree.
+        digest: the digest of the tree.
         arrays: the folder beside the manifest that holds the arrays.
     """
 
@@ -107,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config: Any
     config_hash: str
     structure: Any
-    leaves: tuple[LeafRecord, ...]
+    leaves: tuple[digests.LeafRecord, ...]
     digest: str
     # No other folder, above it or elsewhere.
     arrays: Annotated[str, msgspec.Meta(pattern="^arrays-[0-9]{1,18}$")]
@@ -115,21 +89,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def make_manifest(
     tree: Any,
-    leaves: tuple[LeafRecord, ...],
+    leaves: tuple[digests.LeafRecord, ...],
     host: list[np.ndarray],
     config: Any,
     **texts: str,
 ) -> Manifest:
     """Make the manifest of a tree whose leaves are at hand."""
-    config = _plain(config, "config")
+    config = digests.plain(config, "config")
     return Manifest(
         schema=_SCHEMA,
         versions=package_versions(),
         config=config,
-        config_hash=_hash(config),
+        config_hash=digests.json_hash(config),
         structure=_structure(tree),
         leaves=leaves,
-        digest=content_digest(leaves, host),
+        digest=digests.content_digest(leaves, host),
         **texts,
     )
 
@@ -137,20 +111,16 @@ def make_manifest(
 def to_json(manifest: Manifest) -> str:
     """Write the manifest as its file's text, sealed."""
     fields = msgspec.to_builtins(manifest)
-    return json.dumps({**fields, "seal": _hash(fields)}, indent=1) + "\n"
+    return json.dumps({**fields, "seal": digests.json_hash(fields)}, indent=1) + "\n"
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """Read what the checkpoint is; its arrays are not looked at.
-
-    Args:
-        path: the checkpoint's folder.
+    """Read what the checkpoint in a folder is; its arrays are not looked at.
 
     Raises:
         FileNotFoundError: no checkpoint there.
         CorruptCheckpointError: the manifest is truncated or altered.
-        ValueError: the manifest has a format of another version, or ``path`` is on a
-            remote store.
+        ValueError: a format of another version, or a path on a remote store.
     """
     target = atomic_write.local_path("path", path)
     try:
@@ -162,7 +132,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     try:
         fields = json.loads(text)
         seal = fields.pop("seal")
-        sealed = seal == _hash(fields)
+        sealed = seal == digests.json_hash(fields)
     except Exception as error:
         raise corrupt(target, f"its manifest cannot be read: {error}") from error
     if not sealed:
@@ -185,14 +155,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 def believing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Read on in what a sound manifest carries, which may yet be malformed.
 
-    What goes wrong within is said to be the checkpoint's fault: a configuration or a
-    tree without the entries that its kind has.
-
-    Args:
-        path: the checkpoint's folder.
-
-    Raises:
-        CorruptCheckpointError: something is missing, or not of its kind.
+    What goes wrong within is a CorruptCheckpointError: a configuration or a tree that
+    lacks what its kind has.
     """
     try:
         yield
@@ -201,62 +165,6 @@ def believing(path: str | os.PathLike[str]) -> Iterator[None]:
             atomic_write.local_path("path", path),
             f"what it holds is not of its kind ({type(error).__name__}: {error})",
         ) from error
-
-
-def digest(tree: Any) -> str:
-    """Compute SHA-256 over the leaves' paths, dtypes, shapes and bytes.
-
-    A NamedTuple and the dict of its fields have the same digest.
-
-    Args:
-        tree: arrays, typed keys and numbers.
-
-    Raises:
-        TypeError: a leaf that is no array.
-        ValueError: two leaves of one path, or a dtype that JAX would change.
-    """
-    return content_digest(*to_host(tree))
-
-
-def config_hash(config: Any) -> str:
-    """Compute SHA-256 of a configuration as canonical JSON.
-
-    Args:
-        config: dataclasses, mappings, sequences, numbers, strings and paths.
-
-    Raises:
-        TypeError: something JSON cannot hold, named by its key.
-    """
-    return _hash(_plain(config, "config"))
-
-
-def content_digest(records: tuple[LeafRecord, ...], arrays: list[np.ndarray]) -> str:
-    """Compute the :func:`digest` of a tree whose leaves are at hand, as bytes."""
-    sha = hashlib.sha256()
-    for record, array in sorted(
-        zip(records, arrays, strict=True), key=lambda pair: pair[0].path
-    ):
-        # Dtype and shape are the array's own, not the record's: they are checked too.
-        head = [record.path, record.key_impl, str(array.dtype), list(array.shape)]
-        sha.update(json.dumps(head).encode() + b"\n")
-        # As bytes, because bfloat16 has no buffer protocol.
-        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return sha.hexdigest()
-
-
-def check_dtype(path: str, dtype: np.dtype) -> None:
-    """Raise where JAX, as it is configured now, would change the dtype."""
-    try:
-        held = jnp.asarray(np.zeros((), dtype)).dtype
-    except TypeError as error:
-        raise TypeError(
-            f"The tree's leaf {path!r} has dtype {dtype}, which JAX does not know."
-        ) from error
-    if held != dtype:
-        raise ValueError(
-            f"The tree's leaf {path!r} has dtype {dtype}, of which JAX makes {held}: "
-            "convert it, or set jax_enable_x64."
-        )
 
 
 def rebuild(structure: Any, leaves: Iterator[Any]) -> Any:
@@ -291,40 +199,6 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
-
-
-def to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
-    """Describe every leaf, and bring it to the host."""
-    records, arrays, seen = [], [], set()
-    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        path = trees.join(keys)
-        if path in seen:
-            raise ValueError(
-                f"Two leaves of the tree share the path {path!r}: rename one."
-            )
-        seen.add(path)
-        # NumPy's float64 is a Python float too, and has a dtype to be kept.
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
-            if not isinstance(leaf, bool | int | float | complex):
-                raise TypeError(
-                    f"The tree's leaf {path!r} is a {type(leaf).__name__}: only "
-                    "arrays are saved."
-                )
-            try:
-                leaf = jnp.asarray(leaf)
-            except OverflowError as error:
-                raise ValueError(
-                    f"The tree's leaf {path!r} is {leaf}, which no array of JAX "
-                    "holds: save it in the config."
-                ) from error
-        shape, dtype, impl = tuple(leaf.shape), str(leaf.dtype), None
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
-        elif not isinstance(leaf, jax.Array):
-            check_dtype(path, leaf.dtype)
-        records.append(LeafRecord(path, shape, dtype, impl))
-        arrays.append(np.asarray(leaf))
-    return tuple(records), arrays
 
 
 def _structure(node: Any) -> Any:
@@ -394,32 +268,3 @@ def _paths(structure: Any, *above: Any) -> Iterator[str]:
                 yield from _paths(child, *above, key)
             case _:
                 raise ValueError(f"its structure has the entry {pair!r:.50}")
-
-
-def _plain(value: Any, name: str) -> Any:
-    """The value as JSON's own types."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {key: _plain(getattr(value, key), f"{name}.{key}") for key in names}
-    if isinstance(value, Mapping):
-        for key in value:
-            # JSON would write 1 as "1", and two configurations would share a hash.
-            if not isinstance(key, str):
-                raise TypeError(f"{name} has the key {key!r}; keys must be strings.")
-        return {key: _plain(each, f"{name}.{key}") for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each, f"{name}[{row}]") for row, each in enumerate(value)]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, pathlib.PurePath):
-        return value.as_posix()
-    if isinstance(value, float) and not math.isfinite(value):
-        raise TypeError(f"{name} is {value}, which JSON cannot hold: use None.")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{name} is a {type(value).__name__}, which JSON cannot hold.")
-
-
-def _hash(plain: Any) -> str:
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

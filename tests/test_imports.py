@@ -19,7 +19,8 @@ PACKAGE = ROOT / "hyperforget_jax"
 FLOORS = (
     {"base", "atomic_write"},
     {"trees", "microbatch"},
-    {"checks", "manifests"},
+    {"checks", "digests"},
+    {"manifests"},
     {"requests", "losses", "forgotten", "keys", "chunking", "sharding"}
     | {"checkpointing"},
     {"stacked_requests"},

@@ -325,7 +325,7 @@ def check_models(graph: Graph, stacked: Any, name: str = "variables") -> None:
 
 def short_hash(contents: Any) -> str:
     """Compute the first 16 hexadecimal digits of the SHA-256 of canonical JSON."""
-    return manifests.config_hash(contents)[:16]
+    return digests.config_hash(contents)[:16]
 
 
 def _unknown(what: str, name: Any, names: Sequence[str]) -> str:

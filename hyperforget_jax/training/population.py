@@ -103,7 +103,7 @@ def fit_population(
     Member ``m`` is trained with ``fold_in(key, m)``, or with ``key[m]``. The same
     member in a chunk of another size, or on other hardware, differs in the last bits:
     chunk size and segments are recorded in ``directory``, and a resumed run uses the
-    recorded ones.
+    recorded ones. Members that failed are named in a warning and flagged.
 
     Args:
         key: a typed key, consumed; or one for each member, ``[P]``, for members that
@@ -118,25 +118,20 @@ def fit_population(
         starts: variables to start from, leaves ``[P, ...]``; by default fresh ones.
         batch_size: rows a minibatch.
         augment: as for ``fit``.
-        objective: ``(condition, shared) -> loss_fn``, what each member minimises, as
-            the loop takes it (``hf.training.LossFn``); by default the mean
-            cross-entropy of a minibatch. It takes care of augmentation itself.
+        objective: ``(condition, shared) -> loss_fn``, what each member minimises (a
+            ``hf.training.LossFn``, which augments by itself); by default cross-entropy.
         conditions: arrays that make one member's objective differ from another's,
             leaves ``[P, ...]``.
         shared: arrays that the objectives of all members read.
         checkpoint_steps: steps, in ``[1, steps]``, after which variables are kept.
-        chunk_size: members trained at once; by default as many as the memory budget
-            of the device holds.
-        segment_steps: steps between two returns to the host, where files are written
-            and progress is shown; 250 by default.
+        chunk_size: members trained at once; by default as many as the memory holds.
+        segment_steps: steps between two returns to the host, to files and progress;
+            250 by default.
         directory: where to keep the run's state. A run that was killed and is called
             again with the same arguments goes on from there, and ends bit-identical
             to one that was not, on the same kind of machine.
         mesh: with a ``population`` axis, on which the members of a chunk are sharded.
         progress: whether to show a progress bar.
-
-    Returns:
-        The population. Members that failed are named in a warning and flagged.
 
     Raises:
         TypeError, ValueError: malformed arguments, or a ``directory`` that holds a run
