@@ -100,13 +100,13 @@ class ForgetRequest(NamedTuple):
 
     @property
     def forget(self) -> Examples:
-        """The rows asked for: `[F]` examples, padding weightless."""
+        """Take the rows asked for: `[F]` examples, padding weightless."""
         data = self._held()
         return data if self.rows is None else data.take(self.rows)
 
     @property
     def retain(self) -> Examples:
-        """All `[N]` examples, the forgotten rows weightless."""
+        """Take all `[N]` examples, the forgotten rows weightless."""
         data = self._held()
         if self.rows is None:
             raise ValueError(
@@ -177,13 +177,13 @@ class Tap:
 
 class InitClassifierFn(Protocol):
     def __call__(self, key: Array, x: Array, /) -> Variables:
-        """Fresh variables for inputs shaped like ``x`` (its values are not used)."""
+        """Make fresh variables for inputs shaped like ``x`` (its values are not used)."""
         ...
 
 
 class ApplyFn(Protocol):
     def __call__(self, variables: Variables, x: Array, /) -> Array:
-        """Logits ``[N, C]`` of inputs ``[N, ...]``, in evaluation mode."""
+        """Compute logits ``[N, C]`` of inputs ``[N, ...]``, in evaluation mode."""
         ...
 
 
@@ -191,7 +191,7 @@ class ApplyTrainFn(Protocol):
     def __call__(
         self, key: Array, variables: Variables, x: Array, /
     ) -> tuple[Array, Variables]:
-        """Logits in training mode, and the variables with new batch statistics."""
+        """Compute logits in training mode, and variables with new batch statistics."""
         ...
 
 
@@ -199,7 +199,7 @@ class TapsFn(Protocol):
     def __call__(
         self, variables: Variables, x: Array, /
     ) -> Mapping[str, tuple[Tap, ...]]:
-        """Inputs of every dense and convolutional layer, by parameter path.
+        """Record the inputs of dense and convolutional layers, by parameter path.
 
         One :class:`Tap` a call, in order: a layer that is shared is called twice.
         """
@@ -214,7 +214,7 @@ class TappedFn(Protocol):
         shifts: Mapping[str, tuple[Array, ...]],
         /,
     ) -> tuple[Array, Mapping[str, tuple[Tap, ...]]]:
-        """Logits as ``apply`` gives them, and taps of the layers that are shifted.
+        """Compute logits as ``apply`` does, and taps of the layers that are shifted.
 
         The gradient with respect to a shift is that with respect to the layer's
         output: with its tap it gives the gradient of the layer's parameters, example

@@ -124,7 +124,7 @@ def _check_texts(**texts: Any) -> None:
 
 
 def _check_free(target: pathlib.Path, overwrite: bool) -> bool:
-    """Whether a checkpoint is there; raises where nothing may be written."""
+    """Tell whether a checkpoint is there; raise where nothing may be written."""
     exists = (target / manifests.FILE_NAME).exists()
     if exists and not overwrite:
         raise FileExistsError(
@@ -204,7 +204,7 @@ def _to_device(record: LeafRecord, array: np.ndarray, sharding: Any) -> jax.Arra
 
 
 def _check_like(target: pathlib.Path, manifest: Manifest, like: Any) -> dict[str, Any]:
-    """The sharding wanted of every leaf, by path; raises where the trees differ."""
+    """Look up the sharding wanted of every leaf; raise where the trees differ."""
     saved = {record.path: record for record in manifest.leaves}
     wanted = {path: _wanted(path, leaf) for path, leaf in trees.by_path(like).items()}
     fault = f"{target} does not fit like: "
@@ -300,7 +300,7 @@ def _read_orbax(folder: pathlib.Path, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stored_as(record: LeafRecord) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a leaf's array; that of a key's bits, for typed keys."""
+    """Tell shape and dtype of a leaf's array, which for typed keys holds their bits."""
     if record.key_impl is None:
         return record.shape, np.dtype(record.dtype)
     one = jax.eval_shape(
@@ -327,7 +327,7 @@ def _sync(path: pathlib.Path) -> None:
 
 
 def _next_arrays(target: pathlib.Path) -> str:
-    """A folder name that is neither in use nor left over."""
+    """Choose a folder name that is neither in use nor left over."""
     taken = [each.name.removeprefix(_ARRAYS) for each in target.glob(f"{_ARRAYS}*")]
     return f"{_ARRAYS}{1 + max((int(n) for n in taken if n.isdecimal()), default=-1)}"
 

@@ -102,7 +102,7 @@ def check_known(forgotten: Forgotten, request: ForgetRequest) -> None:
 
 
 def _find(forgotten: Forgotten, ids: Array) -> tuple[Array, Array]:
-    """Where in the memory ids are, and whether they are there, both like ``ids``."""
+    """Find where in the memory ids are, and whether they are there."""
     place = jnp.searchsorted(forgotten.id, ids)
     place = jnp.minimum(place, forgotten.id.shape[0] - 1)
     return place, (forgotten.id[place] == ids) & (ids >= 0)

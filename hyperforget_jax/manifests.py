@@ -202,7 +202,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _structure(node: Any) -> Any:
-    """The tree's structure as JSON, a leaf's place held by ``"leaf"``."""
+    """Write the tree's structure as JSON, a leaf's place held by ``"leaf"``."""
     if node is None:
         return None
     children = jax.tree_util.tree_flatten_with_path(
@@ -247,7 +247,7 @@ def _is_number(name: str) -> bool:
 
 
 def _paths(structure: Any, *above: Any) -> Iterator[str]:
-    """The paths of a structure's leaves, in order."""
+    """List the paths of a structure's leaves, in order."""
     match structure:
         case None:
             return

@@ -269,7 +269,7 @@ def _class_mask(classes: Sequence[int], num_classes: int) -> np.ndarray:
 
 
 def _integers(given: Any, name: str, size: int) -> np.ndarray:
-    """Distinct integers in ``[0, size)``, at least one."""
+    """Return distinct integers in ``[0, size)``, at least one, or raise."""
     array = _array(given, name)
     # An empty list has the dtype float64.
     is_integer = array.size == 0 or np.issubdtype(array.dtype, np.integer)
@@ -292,7 +292,7 @@ def _integers(given: Any, name: str, size: int) -> np.ndarray:
 
 
 def _array(given: Any, name: str) -> np.ndarray:
-    """What was given as an array; ragged lists and the like are refused by name."""
+    """Make an array; ragged lists and the like are refused by name."""
     try:
         return np.asarray(given)
     except Exception as error:  # Arrays of other libraries raise what they like.
@@ -302,7 +302,7 @@ def _array(given: Any, name: str) -> np.ndarray:
 
 
 def _any_key(key: Any) -> Array:
-    """A typed key, also of a legacy one: what is drawn here is drawn on the host."""
+    """Return a typed key, also of a legacy one, since draws here are the host's."""
     if isinstance(key, jax.Array | np.ndarray):
         if key.shape == () and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             return key

@@ -189,7 +189,7 @@ def _check_stacked(
 def _check_made_from(
     data: Examples, request: ForgetRequest, num_classes: int, step: int
 ) -> None:
-    """Row numbers and padding mean nothing outside the data they were made for."""
+    """Raise for other data, in which row numbers and padding mean nothing."""
     if request.data is None:
         raise ValueError(
             f"request {step} carries no data (made by forget_labels), so a sequence "

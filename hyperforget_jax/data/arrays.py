@@ -101,7 +101,7 @@ def _inputs(x: Any) -> Array:
 
 
 def _labels(y: Any, num_rows: int, num_classes: int | None) -> np.ndarray:
-    """The labels as given, or the line that makes labels of them."""
+    """Return the labels as given, or raise with the line that makes labels of them."""
     if num_classes is not None:
         check_sizes(num_classes=num_classes)
     y = _on_host("y", y)
@@ -171,7 +171,7 @@ def _on_host(field: str, values: Any) -> np.ndarray:
 
 
 def _default_ids(x: Array, num_rows: int) -> np.ndarray:
-    """Ids in a row, from a place that is the inputs' own.
+    """Number the rows, from a place that is the inputs' own.
 
     By their bytes alone: images are the same examples when they are laid out flat.
     """

@@ -58,7 +58,7 @@ def stratified_split(
 
 
 def _sizes(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """Rounded down, and the rest to the classes that lost most (largest remainder)."""
+    """Round down, and give the rest to the classes that lost most."""
     exact = fraction * counts
     sizes = np.floor(exact).astype(int)
     left_over = int(np.rint(exact.sum())) - sizes.sum()

@@ -170,7 +170,7 @@ def read_split(folder: pathlib.Path, split: str) -> Labelled:
 
 
 def _check_files(split: Any, dataset: str) -> None:
-    """Raises ValueError where a file of records is damaged, or not of its length.
+    """Raise ValueError where a file of records is damaged, or not of its length.
 
     Every chunk of such a file has a hash that is compared when it is read, so nothing
     that was altered gets by. A file that is cut off may look as if it had fewer
@@ -239,7 +239,7 @@ def _newest(folder: pathlib.Path, version: str | None) -> pathlib.Path | None:
 
 
 def _default_config(name: str, base: str) -> str | None:
-    """What ``base`` without a configuration stands for; raises where it is unknown."""
+    """Look up what ``base`` without a configuration stands for."""
     import tensorflow_datasets as tfds
 
     if base not in tfds.list_builders(with_community_datasets=False):

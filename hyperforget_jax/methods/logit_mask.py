@@ -21,7 +21,7 @@ __all__ = ["logit_mask"]
 
 
 def logit_mask(classifier: Classifier) -> Unlearner:
-    """Suppress the logits of the requested classes, and touches no parameter.
+    """Suppress the logits of the requested classes, and touch no parameter.
 
     Forget accuracy falls to zero, and nothing is forgotten: whoever holds the
     variables drops the mask. It keeps every claim honest, and an audit that cannot

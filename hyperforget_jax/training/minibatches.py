@@ -72,7 +72,7 @@ def epoch_order(
 
 
 def _permutation(key: Array, size: int, is_padded: bool = False) -> Array:
-    """A random permutation of ``range(size)``, int32.
+    """Draw a random permutation of ``range(size)``, int32.
 
     If ``is_padded``, the first rows stand in the same order whatever the size, as long
     as bits are drawn place by place (``jax_threefry_partitionable``, JAX's default).

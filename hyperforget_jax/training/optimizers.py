@@ -94,7 +94,7 @@ def check_optimizer(
 
 
 def _check_leaves_models(state: Any) -> None:
-    """Raises for optimisers whose parameters are not the model that was learnt."""
+    """Raise for optimisers whose parameters are not the model that was learnt."""
     if _nodes(state, optax.contrib.ScheduleFreeState):
         raise ValueError(
             "optimizer is schedule-free: its parameters are where gradients are taken, "
@@ -109,7 +109,7 @@ def _check_leaves_models(state: Any) -> None:
 
 
 def _nodes(tree: Any, kind: type) -> list[Any]:
-    """The nodes of a tree that are of a kind, outermost ones."""
+    """Find the outermost nodes of a tree that are of a kind."""
 
     def is_one(node):
         return isinstance(node, kind)
@@ -118,7 +118,7 @@ def _nodes(tree: Any, kind: type) -> list[Any]:
 
 
 def _goes_on(now: Any, later: Any) -> bool:
-    """Whether a loop can carry the one in the place of the other."""
+    """Tell whether a loop can carry the one in the place of the other."""
     if jax.tree.structure(now) != jax.tree.structure(later):
         return False
     return all(
