@@ -177,7 +177,7 @@ class Tap:
 
 class InitClassifierFn(Protocol):
     def __call__(self, key: Array, x: Array, /) -> Variables:
-        """Make fresh variables for inputs shaped like ``x`` (its values are not used)."""
+        """Make fresh variables for inputs shaped like ``x``, whatever its values."""
         ...
 
 
