@@ -217,5 +217,5 @@ def _has_frozen(tree) -> bool:
 
 
 def _is_frozen_inside(classifier: Classifier, variables, one) -> bool:
-    """Tell whether there are frozen dictionaries where the classifier has plain ones."""
+    """Tell whether dictionaries are frozen that the classifier makes plain."""
     return _has_frozen(variables) and not _has_frozen(_fresh(classifier, one))
