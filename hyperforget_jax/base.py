@@ -1,11 +1,13 @@
 """The nouns and the one protocol: examples, requests, classifiers, unlearners.
 
 Everything here is a pytree of arrays or a tuple of pure functions. No module of
-the package is imported, so every other module may import this one.
+the package is imported, so every other module may import this one. It is longer than
+others, since the protocol is to be read in one place.
 """
 
 import dataclasses
 from collections.abc import Mapping, Set
+from dataclasses import field
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -138,6 +140,9 @@ class ForgetRequest(NamedTuple):
         )
 
 
+_STATIC = {"static": True}
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Tap:
@@ -161,30 +166,24 @@ class Tap:
     """
 
     input: Array
-    kind: str = dataclasses.field(metadata={"static": True})
-    strides: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
-    padding: tuple[tuple[int, int], ...] = dataclasses.field(
-        default=(), metadata={"static": True}
-    )
-    dilation: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
-    groups: int = dataclasses.field(default=1, metadata={"static": True})
-    output_shape: tuple[int, ...] = dataclasses.field(
-        default=(), metadata={"static": True}
-    )
-    gives_logits: bool = dataclasses.field(default=False, metadata={"static": True})
-    call: int = dataclasses.field(default=0, metadata={"static": True})
+    kind: str = field(metadata=_STATIC)
+    strides: tuple[int, ...] = field(default=(), metadata=_STATIC)
+    padding: tuple[tuple[int, int], ...] = field(default=(), metadata=_STATIC)
+    dilation: tuple[int, ...] = field(default=(), metadata=_STATIC)
+    groups: int = field(default=1, metadata=_STATIC)
+    output_shape: tuple[int, ...] = field(default=(), metadata=_STATIC)
+    gives_logits: bool = field(default=False, metadata=_STATIC)
+    call: int = field(default=0, metadata=_STATIC)
 
 
 class InitClassifierFn(Protocol):
     def __call__(self, key: Array, x: Array, /) -> Variables:
         """Make fresh variables for inputs shaped like ``x``, whatever its values."""
-        ...
 
 
 class ApplyFn(Protocol):
     def __call__(self, variables: Variables, x: Array, /) -> Array:
         """Compute logits ``[N, C]`` of inputs ``[N, ...]``, in evaluation mode."""
-        ...
 
 
 class ApplyTrainFn(Protocol):
@@ -192,7 +191,6 @@ class ApplyTrainFn(Protocol):
         self, key: Array, variables: Variables, x: Array, /
     ) -> tuple[Array, Variables]:
         """Compute logits in training mode, and variables with new batch statistics."""
-        ...
 
 
 class TapsFn(Protocol):
@@ -203,7 +201,6 @@ class TapsFn(Protocol):
 
         One :class:`Tap` a call, in order: a layer that is shared is called twice.
         """
-        ...
 
 
 class TappedFn(Protocol):
@@ -230,7 +227,6 @@ class TappedFn(Protocol):
             The logits, and the taps of the layers in ``shifts``; if that is empty, of
             every layer whose parameters act through these calls and in no other way.
         """
-        ...
 
 
 class Classifier(NamedTuple):
@@ -289,35 +285,18 @@ class Access:
 
 class InitFn(Protocol):
     def __call__(self, key: Array, variables: Variables, data: Examples, /) -> Any:
-        """Prepare, while the training data are there.
-
-        Args:
-            key: a typed key, consumed.
-            variables: the trained classifier's variables.
-            data: the training examples.
-
-        Returns:
-            The state, a pytree whose first field is ``variables``.
-        """
-        ...
+        """Prepare, while the training data are there; ``state[0]`` is ``variables``."""
 
 
 class UnlearnFn(Protocol):
     def __call__(
         self, key: Array, state: Any, request: ForgetRequest, /
     ) -> tuple[Any, Any]:
-        """Answer one request.
+        """Answer one request, by the state of ``init`` or of an earlier request.
 
-        Args:
-            key: a typed key, consumed.
-            state: as made by ``init`` or by an earlier ``unlearn``.
-            request: what to forget.
-
-        Returns:
-            The state for the next request, of the same structure, and an info
-            pytree that the log wants and no later step needs.
+        Returns the next state, of the same structure, and what the log wants and no
+        later step needs.
         """
-        ...
 
 
 class Unlearner(NamedTuple):

@@ -11,8 +11,8 @@ old checkpoint or the new one, wherever the writer died. One writer a path at a 
 while one is at work (``.{name}.lock`` beside the folder says who), others are refused.
 
 What a manifest holds is :mod:`hyperforget_jax.manifests`'s. This is the only module
-that imports Orbax, and it does so late: the import costs 0.4 s, which only those who
-save should pay.
+that imports Orbax, which is why it is longer than others, and it does so late: the
+import costs 0.4 s, which only those who save should pay.
 """
 
 import math

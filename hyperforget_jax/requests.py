@@ -1,4 +1,8 @@
-"""Requests: which examples a model is to forget."""
+"""Requests: which examples a model is to forget.
+
+A request for nothing, for everything, or for what is not there is refused by name. The
+six makers are one file, which is why it is longer than others.
+"""
 
 import numbers
 from collections.abc import Callable, Sequence
@@ -38,9 +42,6 @@ def forget_rows(
         num_classes: C; by default the largest label plus one.
         capacity: length of the padded ``rows``; by default the next power of two, so
             that requests of similar size share a compilation.
-
-    Raises:
-        ValueError: no rows, rows out of range, weightless or repeated, or nothing left.
     """
     num_classes = num_classes_of(data, num_classes)
     rows = _integers(rows, "rows", data.y.shape[0])
@@ -110,10 +111,6 @@ def forget_random(
             in (0, 1), which share of them, rounded to the nearest count.
         num_classes: as for :func:`forget_rows`.
         capacity: likewise.
-
-    Raises:
-        TypeError, ValueError: ``count`` is neither, or names none or all of them; and
-            as for :func:`forget_rows`.
     """
     check_is_examples(data)
     active = np.flatnonzero(np.asarray(data.weight) > 0)
@@ -156,9 +153,6 @@ def forget_classes(
         capacity: length of the padded rows; by default the number of requested
             classes times the size of the largest class, so that any such request
             shares a compilation.
-
-    Raises:
-        ValueError: no class, an unknown, absent or repeated class, or all of them.
     """
     num_classes = num_classes_of(data, num_classes)
     chosen = _class_mask(classes, num_classes)
@@ -199,10 +193,6 @@ def forget_examples(
         num_classes: C.
         classes: the classes that go, if the examples are all that there were of them.
         capacity: length of the padded examples; by default the next power of two.
-
-    Raises:
-        ValueError: no examples, labels out of range, or examples of other classes than
-            those named.
     """
     num_classes = num_classes_of(examples, num_classes)
     rows = np.flatnonzero(np.asarray(examples.weight) > 0)

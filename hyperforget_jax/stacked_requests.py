@@ -63,10 +63,6 @@ def sequence(
 
     Returns:
         A request with weight ``[T, N]``, rows ``[T, F]`` and classes ``[T, C]``.
-
-    Raises:
-        ValueError: no requests, a request that was not made from ``data``, a row that
-            was forgotten before, or nothing left at the end.
     """
     num_classes = num_classes_of(data, num_classes)
     kinds = (Sequence, np.ndarray, jax.Array)
