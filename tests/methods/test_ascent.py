@@ -116,11 +116,6 @@ def test_a_sweep_over_learning_rates_is_a_vmap():
     )
 
 
-def test_unknown_objectives_and_empty_loops_are_refused():
-    classifier = toys.softmax_regression()
+def test_unknown_objectives_are_refused():
     with pytest.raises(ValueError, match="'cross_entropy', 'unlikelihood'.*'kl'"):
-        hf.ascent(classifier, objective="kl")
-    with pytest.raises(ValueError, match="steps must be positive, got steps=0"):
-        hf.ascent(classifier, steps=0)
-    with pytest.raises(ValueError, match="batch_size must be positive"):
-        hf.ascent(classifier, batch_size=0)
+        hf.ascent(toys.softmax_regression(), objective="kl")

@@ -85,11 +85,3 @@ def test_no_key_is_used_twice():
         variables = jax.jit(fit)(jax.random.key(1), data)
         state = unlearner.init(jax.random.key(2), variables, data)
         jax.jit(unlearner.unlearn)(jax.random.key(3), state, request)
-
-
-def test_empty_recipes_are_refused():
-    classifier = toys.softmax_regression()
-    with pytest.raises(ValueError, match="steps must be positive, got steps=0"):
-        hf.retrain(classifier, optax.sgd(0.1), 0)
-    with pytest.raises(ValueError, match="batch_size must be positive"):
-        hf.retrain(classifier, optax.sgd(0.1), 1, batch_size=0)

@@ -269,12 +269,3 @@ def test_bad_data_is_refused_by_name(change, error, message):
             3,
             start=start,
         )
-
-
-@pytest.mark.parametrize("name", ["steps", "batch_size"])
-def test_sizes_must_be_positive(name):
-    options = {"steps": 3, "batch_size": 4, name: 0}
-    with pytest.raises(ValueError, match=f"{name} must be positive, got {name}=0"):
-        hf.fit(
-            jax.random.key(0), toys.perceptron(), toys.points(), optax.sgd(1), **options
-        )

@@ -268,7 +268,6 @@ def test_failed_members_are_flagged_carried_on_and_named():
         ),
         ({"checkpoint_steps": (13,)}, ValueError, r"lie in \[1, 12\], got \(13,\)"),
         ({"checkpoint_steps": (4, 4)}, ValueError, "must increase"),
-        ({"members": 0}, ValueError, "members must be positive"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(options, error, message):
