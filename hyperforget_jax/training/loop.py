@@ -176,7 +176,7 @@ def run_segment(
     :func:`run_steps`.
 
     Returns:
-        The state after the last step, and the mean of the losses, ``[]``.
+        The state after the last step, and the mean of the losses, float32, ``[]``.
     """
     step_fn, orders = _step_fn(
         key, loss_fn, sources, optimizer, batch_size, first_step, (), None
@@ -185,15 +185,12 @@ def run_segment(
     def body(step, carry):
         *carry, total = carry
         carry, loss = step_fn(tuple(carry), step)
-        return *carry, total + loss
+        return *carry, total + loss.astype(jnp.float32)
 
-    # An objective's loss may be of any floating type.
-    loss = jax.eval_shape(step_fn, (state, orders), jnp.int32(0))[1]
     first_step, last_step = jnp.int32(first_step), jnp.int32(last_step)
-    zero = jnp.zeros((), loss.dtype)
-    start = (state, orders, zero)
+    start = (state, orders, jnp.zeros((), jnp.float32))
     state, _, total = lax.fori_loop(first_step, last_step, body, start)
-    return state, total / (last_step - first_step).astype(total.dtype)
+    return state, total / (last_step - first_step).astype(jnp.float32)
 
 
 def _step_fn(
