@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import manifests, trees
+from hyperforget_jax import digests, trees
 
 __all__ = ["KINDS", "Edge", "Graph", "Node", "check_models", "short_hash"]
 
