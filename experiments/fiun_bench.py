@@ -130,9 +130,7 @@ def answer(bench, case, regime, models, methods, configs=CONFIGS):
         if name not in configs:
             # A baseline answers for one node by itself, from the same rows.
             found[name] = {
-                place: _baseline(
-                    bench, case, regime, node, name, node_of(models, place)
-                )
+                place: _baseline(bench, case, regime, node, name, models, place)
                 for place, node in enumerate(graph.names)
                 if case.roots_of(regime, node)
             }

@@ -1,6 +1,5 @@
 """Diagonal Fisher information, and FIUn: its configuration, statistics and update."""
 
-from hyperforget_jax.fisher.dampening import dampen
 from hyperforget_jax.fisher.diagonal import ESTIMATORS, diagonal
 from hyperforget_jax.fisher.fiun_config import (
     HEAD_REASSIGN,
@@ -22,6 +21,7 @@ from hyperforget_jax.fisher.forget_statistics import (
 from hyperforget_jax.fisher.information import (
     Fisher,
     check_comparable,
+    dampen,
     maximum,
     subtract,
     without,

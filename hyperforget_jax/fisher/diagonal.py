@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.fisher.gradients import LABELS, sum_of_squares
+from hyperforget_jax.fisher.gradients import sum_of_squares
 from hyperforget_jax.fisher.information import Fisher
 from hyperforget_jax.microbatch import batch_rows, compensated_sum
 from hyperforget_jax.trees import overlay, restrict
@@ -23,11 +23,10 @@ def diagonal(
     data: Examples,
     *,
     estimator: str = "per_example",
-    labels: str = "given",
     scope: Sequence[str] | None = None,
     batch_size: int = 256,
 ) -> Fisher:
-    r"""Mean squared gradient of the log-likelihood, parameter by parameter.
+    r"""Compute the mean squared gradient of the log-likelihood, parameter by parameter.
 
     .. math:: F_j = \frac{1}{\sum_i w_i} \sum_i w_i
               \left(\frac{\partial \log p(y_i \mid x_i)}{\partial \theta_j}\right)^2
@@ -46,10 +45,6 @@ def diagonal(
             order, averaged over minibatches. The latter is what published tables of
             synaptic dampening were made with; it depends on order and batch size, and
             is there to compare with them. The two are never to be mixed in one ratio.
-        labels: ``"given"`` for the labels of the data, the empirical Fisher; or
-            ``"model"`` for the expectation over the model's own labels, the true
-            Fisher. The expectation is exact, and costs a forward and a backward pass a
-            class unless the scope is the head.
         scope: paths of the parameters to measure, such as ``("Dense_1",)``; see
             :func:`restrict`. None for all of them.
         batch_size: rows at once; it bounds the memory, which holds as many gradients
@@ -60,26 +55,18 @@ def diagonal(
         scope; zero if all weights are zero.
 
     Raises:
-        ValueError: unknown estimator or labels, ``"model"`` with ``"batch_gradient"``,
-            or a scope that leads to no parameter.
+        ValueError: unknown estimator, or a scope that leads to no parameter.
     """
     checks.check_sizes(batch_size=batch_size)
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
-    if labels not in LABELS:
-        raise ValueError(f"labels must be one of {LABELS}, got {labels!r}.")
-    if labels == "model" and estimator == "batch_gradient":
-        raise ValueError(
-            "labels='model' is defined for estimator='per_example' only: the model's "
-            "labels have a zero mean gradient."
-        )
     params = variables["params"]
     part = params if scope is None else restrict(params, scope)
     num_rows = data.y.shape[0]
     batch_size = min(batch_size, num_rows)
 
     if estimator == "per_example":
-        squares_of = sum_of_squares(classifier, variables, part, data.x, labels=labels)
+        squares_of = sum_of_squares(classifier, variables, part, data.x)
 
     def per_example(batch: Examples):
         return squares_of(batch), jnp.sum(batch.weight.astype(jnp.float32))
@@ -105,7 +92,7 @@ def diagonal(
     scale = jnp.where(total_weight > 0, total_weight, 1)
     values = jax.tree.map(lambda leaf: leaf / scale, total)
     recorded = batch_size if estimator == "batch_gradient" else None
-    return Fisher(values, total_weight, estimator, labels, recorded)
+    return Fisher(values, total_weight, estimator, recorded)
 
 
 def _filled(batch: Examples) -> tuple[Examples, Array]:

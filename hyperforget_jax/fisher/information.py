@@ -1,4 +1,4 @@
-"""Diagonal Fishers: how each was made, their maximum, and what is left of one."""
+"""Diagonal Fishers: how each was made, their maximum, what is left, and dampening."""
 
 import dataclasses
 import json
@@ -9,10 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export, lax
 
+from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 from hyperforget_jax.trees import leaf_paths
 
-__all__ = ["Fisher", "check_comparable", "maximum", "subtract", "without"]
+__all__ = ["Fisher", "check_comparable", "dampen", "maximum", "subtract", "without"]
+
+# Some operations take a number below the smallest normal one for zero, and some do
+# not: chosen by the one, it would be 0 / 0 to the other.
+_NORMAL = jnp.finfo(jnp.float32).tiny
 
 
 @jax.tree_util.register_dataclass
@@ -28,8 +33,6 @@ class Fisher:
         total_weight: what they are a mean over: the sum of weights, or the number of
             minibatches that are not empty under ``"batch_gradient"``, float32, ``[]``.
         estimator: ``"per_example"`` or ``"batch_gradient"``.
-        labels: ``"given"`` (the empirical Fisher) or ``"model"`` (the true Fisher, the
-            expectation over the model's own labels).
         batch_size: rows of a minibatch under ``"batch_gradient"``, which it depends
             on; None under ``"per_example"``, which does not.
     """
@@ -37,7 +40,6 @@ class Fisher:
     values: Any
     total_weight: Array
     estimator: str = dataclasses.field(metadata={"static": True})
-    labels: str = dataclasses.field(metadata={"static": True})
     batch_size: int | None = dataclasses.field(metadata={"static": True})
 
 
@@ -62,13 +64,13 @@ def check_comparable(first: Fisher, second: Fisher) -> None:
         second: another.
 
     Raises:
-        ValueError: mixed estimators, labels or batch sizes; other parameters, or
-            parameters of other shapes.
+        ValueError: mixed estimators or batch sizes; other parameters, or parameters of
+            other shapes.
     """
     if _kind(first) != _kind(second):
         raise ValueError(
             f"mixed estimators: one Fisher is {_kind(first)}, the other "
-            f"{_kind(second)}. Two are comparable if estimator and labels are the "
+            f"{_kind(second)}. Two are comparable if the estimator is the "
             "same, and the batch size too under 'batch_gradient'."
         )
     if jax.tree.structure(first.values) != jax.tree.structure(second.values):
@@ -92,7 +94,7 @@ def check_comparable(first: Fisher, second: Fisher) -> None:
 
 def _kind(fisher: Fisher) -> str:
     size = "" if fisher.batch_size is None else f", batch_size={fisher.batch_size}"
-    return f"estimator={fisher.estimator!r}, labels={fisher.labels!r}{size}"
+    return f"estimator={fisher.estimator!r}{size}"
 
 
 def maximum(fishers: Fisher, reach: Array) -> Fisher:
@@ -180,3 +182,75 @@ def subtract(whole: Fisher, squares: Any, gone: Array) -> Fisher:
         squares,
     )
     return dataclasses.replace(whole, values=values, total_weight=left)
+
+
+def dampen(
+    params: Any,
+    forget: Fisher,
+    data: Fisher,
+    *,
+    alpha: float | Array,
+    strength: float | Array,
+    columns: Array | None = None,
+    head: str = "",
+) -> tuple[Any, Array]:
+    r"""Select and shrink, parameter by parameter.
+
+    .. math:: \theta_j \leftarrow
+              \min(1, \lambda F_{D,j} / F_{f,j})\, \theta_j
+              \quad\text{where}\quad F_{f,j} > \alpha F_{D,j}
+
+    Foster et al., Fast machine unlearning without retraining through selective
+    synaptic dampening, arXiv 2308.07707, 2024, equations 4 and 5; arXiv 2408.08493 for
+    Fishers merged over several models.
+
+    Args:
+        params: parameters.
+        forget: ``F_f``, diagonal Fisher of the forget data, like ``params`` or like a
+            part of them; the other parameters stay what they are.
+        data: ``F_D``, that of the training data, of the same parameters.
+        alpha: selection threshold.
+        strength: ``lambda``, how much of a selected parameter remains.
+        columns: bool, ``[C]``: in the head only these outputs may be selected.
+        head: path of the last layer, such as ``"Dense_1"``; with ``columns`` alone.
+
+    Returns:
+        The dampened parameters and how many were selected, as a share of all of
+        ``params``, float32, ``[]``.
+
+    Raises:
+        ValueError: Fishers that are not comparable or do not fit ``params``.
+    """
+    check_comparable(forget, data)
+    part = trees.matching(params, forget.values)
+    for path, leaf in trees.by_path(part).items():
+        shape = jnp.shape(trees.by_path(forget.values)[path])
+        if jnp.shape(leaf) != shape:
+            raise ValueError(
+                f"forget.values must be like params: at {path} they have shape "
+                f"{shape}, the parameters {jnp.shape(leaf)}."
+            )
+    allowed = jax.tree.map(lambda leaf: jnp.ones((1,) * jnp.ndim(leaf), bool), part)
+    if columns is not None:
+        own = jax.tree.map(
+            lambda leaf: columns.reshape(*[1] * (leaf.ndim - 1), -1),
+            trees.restrict(part, (head,)),
+        )
+        allowed = trees.overlay(allowed, own)
+    chosen = jax.tree.map(
+        lambda f, d, may: (f > alpha * d) & (f >= _NORMAL) & may,
+        forget.values,
+        data.values,
+        allowed,
+    )
+
+    def shrink(parameter, is_chosen, f, d):
+        # Where a parameter is chosen f is positive: f > alpha * d >= 0.
+        ratio = strength * d / jnp.where(is_chosen, f, 1)
+        shrunk = (jnp.minimum(ratio, 1) * parameter).astype(parameter.dtype)
+        return jnp.where(is_chosen, shrunk, parameter)
+
+    dampened = jax.tree.map(shrink, part, chosen, forget.values, data.values)
+    selected = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(chosen))
+    total = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    return trees.overlay(params, dampened), jnp.asarray(selected / total)

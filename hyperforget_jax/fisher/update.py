@@ -9,14 +9,13 @@ from jax import lax
 
 from hyperforget_jax import trees
 from hyperforget_jax.base import OUTPUT_MASK, Array, Variables
-from hyperforget_jax.fisher.dampening import dampen
 from hyperforget_jax.fisher.fiun_config import FIUnConfig
 from hyperforget_jax.fisher.forget_statistics import (
     ForgetStatistics,
     own_logits,
     trace,
 )
-from hyperforget_jax.fisher.information import Fisher
+from hyperforget_jax.fisher.information import Fisher, dampen
 from hyperforget_jax.models.head import (
     Head,
     centre_head,

@@ -10,13 +10,10 @@ from hyperforget_jax.inheritance.builders import (
     transfer,
 )
 from hyperforget_jax.inheritance.drawing import draw
-from hyperforget_jax.inheritance.graph import KINDS, Edge, Graph, Node
-from hyperforget_jax.inheritance.graph_fiun import (
-    GraphInfo,
-    GraphState,
-    Included,
-    fiun,
-)
+from hyperforget_jax.inheritance.graph import Graph
+from hyperforget_jax.inheritance.graph_fiun import GraphInfo, GraphState, fiun
+from hyperforget_jax.inheritance.included import Included
+from hyperforget_jax.inheritance.nodes import KINDS, Edge, Node
 from hyperforget_jax.inheritance.plans import NetworkData, Plan
 from hyperforget_jax.inheritance.saving import load, save
 from hyperforget_jax.inheritance.train_graph import train, train_networks

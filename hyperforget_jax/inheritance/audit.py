@@ -8,7 +8,8 @@ import numpy as np
 
 from hyperforget_jax.base import ForgetRequest
 from hyperforget_jax.fisher import FIUnConfig
-from hyperforget_jax.inheritance.graph import Graph, short_hash
+from hyperforget_jax.inheritance.graph import Graph
+from hyperforget_jax.inheritance.nodes import short_hash
 
 __all__ = ["Record", "record", "revisions", "verify"]
 

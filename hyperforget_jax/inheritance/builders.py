@@ -1,6 +1,7 @@
-"""Networks as they come up: federated, data-parallel, incremental, transfer learning.
+"""Plans as they come up: federated, data-parallel, incremental, transfer learning.
 
-Shards are disjoint draws from the training examples; each builder says who gets which.
+All take a typed key, which is consumed, and the training examples, ``[N]``. Shards are
+disjoint draws from the examples; each builder says who gets which.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Examples
-from hyperforget_jax.inheritance.graph import Edge
+from hyperforget_jax.inheritance.nodes import Edge
 from hyperforget_jax.inheritance.plans import Plan
 
 __all__ = [
@@ -24,16 +25,7 @@ __all__ = [
 
 
 def shards(key: Array, data: Examples, sizes: Sequence[float]) -> np.ndarray:
-    """Disjoint shards of the examples that count, drawn at random.
-
-    Args:
-        key: a typed key, consumed.
-        data: examples, ``[N]``.
-        sizes: relative sizes, positive, ``[K]``.
-
-    Returns:
-        bool, ``[K, N]``.
-    """
+    """Draw disjoint shards of relative sizes ``[K]``; bool, ``[K, N]``."""
     if not len(sizes) or min(sizes) <= 0:
         raise ValueError(f"sizes must be positive, got {list(sizes)}.")
     weight = np.asarray(data.weight)
@@ -51,8 +43,18 @@ def shards(key: Array, data: Examples, sizes: Sequence[float]) -> np.ndarray:
     return table
 
 
+def _check_length(length: int) -> None:
+    checks.check_sizes(length=length)
+    if length < 2:
+        raise ValueError(f"length must be at least 2, got {length}.")
+
+
+def _average(parents: Sequence[str], child: str) -> list[Edge]:
+    return [Edge(parent, child, "average", 1 / len(parents)) for parent in parents]
+
+
 def federated_dag(key: Array, data: Examples, *, sensitive: Sequence[int] = ()) -> Plan:
-    """The paper's small federated graph, on six shards of equal size.
+    """Plan the paper's small federated graph, on six shards of equal size.
 
     Two models, d and s, of clients without the sensitive classes; r1 from the average
     of both; r2 from r1; r3 from the average of d and r2; r4 from that of r1 and r2.
@@ -60,8 +62,6 @@ def federated_dag(key: Array, data: Examples, *, sensitive: Sequence[int] = ()) 
     on the same shard; here every node has its own.
 
     Args:
-        key: a typed key, consumed.
-        data: training examples, ``[N]``.
         sensitive: the classes that d and s do not have.
     """
     part = shards(key, data, [1] * 6)
@@ -70,13 +70,10 @@ def federated_dag(key: Array, data: Examples, *, sensitive: Sequence[int] = ()) 
     rows = dict(zip(names, part, strict=True))
     rows["d"], rows["s"] = rows["d"] & harmless, rows["s"] & harmless
     edges = [
-        Edge("d", "r1", "average", 0.5),
-        Edge("s", "r1", "average", 0.5),
+        *_average(["d", "s"], "r1"),
         Edge("r1", "r2", "dispatch"),
-        Edge("d", "r3", "average", 0.5),
-        Edge("r2", "r3", "average", 0.5),
-        Edge("r1", "r4", "average", 0.5),
-        Edge("r2", "r4", "average", 0.5),
+        *_average(["d", "r2"], "r3"),
+        *_average(["r1", "r2"], "r4"),
     ]
     return Plan.create(data, rows, edges)
 
@@ -88,7 +85,7 @@ def federated_averaging(
     rounds: int = 3,
     client_sizes: Sequence[float] = (3, 2, 2, 1),
 ) -> Plan:
-    """Federated averaging (McMahan et al., arXiv 1602.05629): rounds and clients.
+    """Plan federated averaging (McMahan et al., arXiv 1602.05629).
 
     In each round every client goes on from the server's model with its own shard, and
     the server averages them in proportion to their rows. Nodes are ``server0``, which
@@ -96,8 +93,6 @@ def federated_averaging(
     ``server{t}``.
 
     Args:
-        key: a typed key, consumed.
-        data: training examples, ``[N]``.
         rounds: T, at least one.
         client_sizes: relative sizes of the clients' shards.
     """
@@ -119,20 +114,16 @@ def federated_averaging(
 
 
 def federated_chain(key: Array, data: Examples, *, length: int = 25) -> Plan:
-    """A deep federated graph: each aggregate goes on from the last one and one client.
+    """Plan a deep federated graph: aggregates of the last one and one client.
 
     Nodes ``a0, a1, ...`` are one client's, each going on from the one before, and
     ``d0, d1, ...`` the aggregates: ``d{i}`` starts from the average of ``a{i}`` and
     ``d{i-1}`` (the deep experiment of arXiv 2408.08493's code, on distinct shards).
 
     Args:
-        key: a typed key, consumed.
-        data: training examples, ``[N]``.
         length: how many of either; the graph has twice as many nodes.
     """
-    checks.check_sizes(length=length)
-    if length < 2:
-        raise ValueError(f"length must be at least 2, got {length}.")
+    _check_length(length)
     part = shards(key, data, [1] * (2 * length))
     rows, edges = {}, []
     for i in range(length):
@@ -140,18 +131,15 @@ def federated_chain(key: Array, data: Examples, *, length: int = 25) -> Plan:
         if i == 0:
             edges.append(Edge("a0", "d0", "dispatch"))
             continue
-        edges += [
-            Edge(f"a{i - 1}", f"a{i}", "dispatch"),
-            Edge(f"a{i}", f"d{i}", "average", 0.5),
-            Edge(f"d{i - 1}", f"d{i}", "average", 0.5),
-        ]
+        edges.append(Edge(f"a{i - 1}", f"a{i}", "dispatch"))
+        edges += _average([f"a{i}", f"d{i - 1}"], f"d{i}")
     return Plan.create(data, rows, edges)
 
 
 def data_parallel(
     key: Array, data: Examples, *, workers: int = 3, rounds: int = 2
 ) -> Plan:
-    """Distributed data-parallel training: workers train apart and are averaged.
+    """Plan data-parallel training: workers train apart and are averaged.
 
     ``u1, ..., uK`` train from scratch on their shards; ``u0`` goes on from their
     average with a shard of its own, and dispatches to the workers of the next round,
@@ -159,8 +147,6 @@ def data_parallel(
     every round but the first.
 
     Args:
-        key: a typed key, consumed.
-        data: training examples, ``[N]``.
         workers: K.
         rounds: at least one.
     """
@@ -179,10 +165,8 @@ def data_parallel(
             if t:
                 edges.append(Edge(f"{chr(ord(letter) - 1)}0", f"{letter}{k}"))
         rows[f"{letter}0"] = nobody if t else part[0]
-        edges += [
-            Edge(f"{letter}{k}", f"{letter}0", "average", 1 / workers)
-            for k in range(1, workers + 1)
-        ]
+        clients = [f"{letter}{k}" for k in range(1, workers + 1)]
+        edges += _average(clients, f"{letter}0")
     return Plan.create(data, rows, edges)
 
 
@@ -194,22 +178,19 @@ def incremental(
     first_classes: int | None = None,
     num_classes: int = 10,
 ) -> Plan:
-    """A class-incremental chain: a new shard at every step, new classes at some.
+    """Plan a class-incremental chain: a new shard at every step, new classes at some.
 
     ``u0`` knows the first classes; classes are added one by one at steps spread over
     the chain, and once added belong to every later shard.
 
     Args:
-        key: a typed key, consumed.
-        data: training examples, ``[N]``.
         length: nodes of the chain.
         first_classes: how many ``u0`` knows; by default all but one a step, three at
             most.
         num_classes: C.
     """
-    checks.check_sizes(length=length, num_classes=num_classes)
-    if length < 2:
-        raise ValueError(f"length must be at least 2, got {length}.")
+    _check_length(length)
+    checks.check_sizes(num_classes=num_classes)
     if first_classes is None:
         first_classes = num_classes - min(length - 1, 3)
     if not 1 <= first_classes <= num_classes:
@@ -232,11 +213,9 @@ def incremental(
 def transfer(
     key: Array, data: Examples, *, children: int = 3, frozen: Sequence[str]
 ) -> Plan:
-    """A transfer-learning star: children train on their shards what is not frozen.
+    """Plan a transfer-learning star: children train on their shards what is not frozen.
 
     Args:
-        key: a typed key, consumed.
-        data: training examples, ``[N]``.
         children: how many, ``t1, t2, ...``, of the parent ``u0``.
         frozen: paths of the backbone, such as ``("Dense_0",)``.
     """

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperforget_jax import atomic_write
-from hyperforget_jax.inheritance.graph import KINDS, Graph
+from hyperforget_jax.inheritance.graph import Graph
+from hyperforget_jax.inheritance.nodes import KINDS
 
 __all__ = ["draw"]
 
@@ -60,7 +61,7 @@ def draw(
     layers = {column: level[::-1] for column, level in enumerate(graph.levels)}
     places = networkx.multipartite_layout(graph.to_networkx(), subset_key=layers)
     width = min(max(1.2 * columns, 3), 14)
-    height = min(max(0.9 * lines, 1.5), 8) + 0.6
+    height = min(max(0.9 * lines, 1.5), 9) + 0.6
     is_beside = columns <= 8
     shape = (1, 2) if is_beside else (2, 1)
     size = (width * shape[1] + 1, height * shape[0] + 0.7)
@@ -75,7 +76,7 @@ def draw(
             panels, ("before", "after"), (before, after), strict=True
         ):
             axes.set_title(f"{heading} unlearning", fontsize=10, fontweight="bold")
-            nodes = _panel(axes, graph, places, accuracies, roots, min(room / 2, 30))
+            nodes = _panel(axes, graph, places, accuracies, roots, min(0.62 * room, 30))
         bar = figure.colorbar(nodes, ax=panels, shrink=0.7)
         bar.set_label("forget accuracy", fontsize=8)
         _legend(figure, graph, bool(roots))
@@ -134,7 +135,12 @@ def _panel(axes, graph: Graph, places, accuracies, roots, diameter: float) -> An
         below = {"textcoords": "offset points", "ha": "center", "va": "top"}
         offset = (0, -diameter / 2 - 3)
         axes.annotate(
-            name, places[name], offset, fontsize=min(font, 8), color=_INK, **below
+            name,
+            places[name],
+            offset,
+            fontsize=min(max(diameter / 2, 4.5), 8),
+            color=_INK,
+            **below,
         )
     return nodes
 

@@ -1,4 +1,4 @@
-"""Who inherits from whom: nodes, edges, and the graph they make. It holds no arrays.
+"""Who inherits from whom: a graph of nodes and edges, which holds no arrays.
 
 A graph is static: hashable, plain, and closed over by whatever answers for it. Models
 are stacked beside it, by architecture, in the order of its nodes.
@@ -9,81 +9,18 @@ import dataclasses
 import difflib
 import functools
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from hyperforget_jax import digests, trees
+from hyperforget_jax import trees
+from hyperforget_jax.inheritance.nodes import KINDS, Edge, Node, short_hash
 
-__all__ = ["KINDS", "Edge", "Graph", "Node", "check_models", "short_hash"]
-
-KINDS = ("average", "dispatch", "incremental", "transfer")
-"""How a child may come to its parents' knowledge."""
+__all__ = ["Graph", "check_models"]
 
 _TOLERANCE = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class Node:
-    """One model of a graph, as everything but numbers.
-
-    Attributes:
-        name: unique in its graph.
-        time: later than that of every parent.
-        classes: labels that it may predict: those known to it or to an ancestor.
-        data: what it was trained on, a digest or a word; empty if it only aggregates.
-        architecture: models of one architecture are stacked.
-        seed: what its training was drawn from.
-    """
-
-    name: str
-    time: int
-    classes: tuple[int, ...]
-    data: str = ""
-    architecture: str = "default"
-    seed: int = 0
-
-    def __post_init__(self):
-        # What was given as a list, or by NumPy, must be hashable and plain JSON.
-        for name in ("time", "seed"):
-            object.__setattr__(self, name, operator.index(getattr(self, name)))
-        object.__setattr__(self, "classes", tuple(map(operator.index, self.classes)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Edge:
-    """One inheritance.
-
-    Attributes:
-        parent: the name of who hands down.
-        child: the name of who inherits.
-        kind: one of :data:`KINDS`: ``"average"`` of several parents, ``"dispatch"`` of
-            a copy, ``"incremental"`` training on new classes, or ``"transfer"`` to
-            other data.
-        weight: the share of the parent in the child's starting point. A child's
-            weights sum to one.
-        frozen: paths of parameters that the child does not train, or their beginnings:
-            ``"Dense_0"`` or ``"Dense_0/kernel"``.
-    """
-
-    parent: str
-    child: str
-    kind: str = "dispatch"
-    weight: float = 1.0
-    frozen: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        # Its letters would be taken one by one.
-        if isinstance(self.frozen, str):
-            raise TypeError(
-                f"frozen must be a sequence of strings, got the string "
-                f"{self.frozen!r}: write ({self.frozen!r},)."
-            )
-        object.__setattr__(self, "weight", float(self.weight))
-        object.__setattr__(self, "frozen", tuple(self.frozen))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,26 +90,13 @@ class Graph:
         return {name: networkx.ancestors(self._networkx, name) for name in self.names}
 
     def node(self, name: str) -> Node:
-        """Return the node of that name.
-
-        Raises:
-            ValueError: no such node; names that are near are named.
-        """
+        """Return the node of that name; an error names those that are near."""
         if name not in self._by_name:
             raise ValueError(_unknown("node", name, self.names))
         return self._by_name[name]
 
     def check_names(self, argument: str, given: Sequence[str]) -> tuple[str, ...]:
-        """Return the given names, if all of them are nodes'.
-
-        Args:
-            argument: the argument's name, for the message.
-            given: what was given for it.
-
-        Raises:
-            TypeError: a string instead of a sequence of them.
-            ValueError: an unknown name.
-        """
+        """Return the names given for an argument, if all of them are nodes'."""
         # Its letters would be taken for names.
         if isinstance(given, str):
             raise TypeError(
@@ -193,15 +117,15 @@ class Graph:
         )
 
     def take(self, stacked: Any, name: str) -> Any:
-        """Return one node's part of what is stacked by architecture.
-
-        Args:
-            stacked: by architecture, leaves ``[M, ...]``, such as ``state.variables``.
-            name: a node's.
-        """
+        """Return one node's part of what is stacked, such as ``state.variables``."""
         architecture = self.node(name).architecture
         row = self.rows(architecture).index(name)
         return trees.take(stacked[architecture], row)
+
+    def places(self, architecture: str) -> np.ndarray:
+        """Return where the models of one architecture are among all nodes, ``[M]``."""
+        kinds = np.array([node.architecture for node in self.nodes])
+        return np.flatnonzero(kinds == architecture)
 
     def parents(self, name: str) -> tuple[Edge, ...]:
         """Return the edges that lead to a node, in the order of the graph's edges."""
@@ -240,25 +164,18 @@ class Graph:
     def reach(
         self, roots: Sequence[str], architecture: str | None = None
     ) -> np.ndarray:
-        """Return which nodes stand on which roots.
+        """Return whether each of J roots is node m or an ancestor of it, ``[M, J]``.
 
-        Args:
-            roots: J nodes' names.
-            architecture: the rows wanted, in stacking order; None for all nodes, in
-                theirs.
-
-        Returns:
-            bool, ``[M, J]``: whether root j is node m, or an ancestor of it.
+        Of all nodes, or of those of one architecture.
         """
         roots = self.check_names("roots", roots)
         rows = self.names if architecture is None else self.rows(architecture)
-        return np.array(
-            [
-                [root == row or root in self._ancestors[row] for root in roots]
-                for row in rows
-            ],
-            bool,
-        ).reshape(len(rows), len(roots))
+        found = [
+            root == row or root in self._ancestors[row]
+            for row in rows
+            for root in roots
+        ]
+        return np.array(found, bool).reshape(len(rows), len(roots))
 
     def ids(self, revisions: Mapping[str, Sequence[str]] | None = None):
         """Compute an id of each node and all that it inherited, 16 hexadecimal digits.
@@ -289,18 +206,7 @@ class Graph:
 
 
 def check_models(graph: Graph, stacked: Any, name: str = "variables") -> None:
-    """Raise unless something is stacked by architecture over a graph's nodes.
-
-    Args:
-        graph: the graph.
-        stacked: by architecture, leaves ``[M, ...]``.
-        name: the argument's name, for the message.
-
-    Raises:
-        TypeError: no dictionary.
-        ValueError: an architecture that is missing or unknown, or a leaf that is not
-            stacked over its nodes.
-    """
+    """Raise unless something is stacked by architecture over a graph's nodes."""
     if not isinstance(stacked, dict):
         raise TypeError(
             f"{name} must be a dictionary by architecture of stacked models, got "
@@ -321,11 +227,6 @@ def check_models(graph: Graph, stacked: Any, name: str = "variables") -> None:
                     f"{name}[{architecture!r}] must be stacked over {count} nodes, "
                     f"[{count}, ...]; the leaf {path!r} has shape {jnp.shape(leaf)}."
                 )
-
-
-def short_hash(contents: Any) -> str:
-    """Compute the first 16 hexadecimal digits of the SHA-256 of canonical JSON."""
-    return digests.config_hash(contents)[:16]
 
 
 def _unknown(what: str, name: Any, names: Sequence[str]) -> str:

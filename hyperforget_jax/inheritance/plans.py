@@ -9,7 +9,8 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Examples, ForgetRequest
-from hyperforget_jax.inheritance.graph import Edge, Graph, Node, short_hash
+from hyperforget_jax.inheritance.graph import Graph
+from hyperforget_jax.inheritance.nodes import Edge, Node, short_hash
 
 __all__ = ["NetworkData", "Plan"]
 
@@ -77,42 +78,32 @@ class Plan:
                 )
         table = np.stack([np.asarray(each) for each in rows.values()]) & (weight > 0)
         edges = tuple(edges)
+        kinds = {**dict.fromkeys(rows, "default"), **(architectures or {})}
         drafts = [
-            Node(
-                name,
-                time,
-                (0,),
-                architecture=(architectures or {}).get(name, "default"),
-            )
+            Node(name, time, (0,), architecture=kinds[name])
             for name, time in _times(rows, edges).items()
         ]
         # A graph first, because who knows what depends on who is whose ancestor.
-        graph = Graph(drafts, edges)
-        return cls(graph, table, labels)._described()
+        return cls(Graph(drafts, edges), table, labels)._described()
 
     def _described(self) -> "Plan":
         """Make the nodes' classes and digests anew from the rows."""
-        graph, names = self.graph, self.graph.names
-        place = {name: index for index, name in enumerate(names)}
-        own = [set(self.labels[of_node].tolist()) for of_node in self.rows]
-        time = {n: t for t, level in enumerate(graph.levels) for n in level}
-        nodes = []
+        graph, nodes = self.graph, []
+        seen = {
+            name: set(self.labels[of_node].tolist())
+            for name, of_node in zip(graph.names, self.rows, strict=True)
+        }
         for node, of_node in zip(graph.nodes, self.rows, strict=True):
             line = (node.name, *graph.ancestors(node.name))
-            known = sorted(set().union(*(own[place[name]] for name in line)))
+            known = tuple(sorted(set().union(*(seen[name] for name in line))))
             if not known:
                 raise ValueError(
                     f"{node.name} sees no examples and inherits from nobody who does: "
                     "there is nothing to make it from."
                 )
             data = short_hash(np.flatnonzero(of_node).tolist()) if of_node.any() else ""
-            nodes.append(
-                dataclasses.replace(
-                    node, time=time[node.name], classes=tuple(known), data=data
-                )
-            )
-        graph = Graph(nodes, graph.edges)
-        return dataclasses.replace(self, graph=graph)
+            nodes.append(dataclasses.replace(node, classes=known, data=data))
+        return dataclasses.replace(self, graph=Graph(nodes, graph.edges))
 
     def rows_behind(self, name: str) -> np.ndarray:
         """Return a node's rows, int64; if it has none, those behind its parents."""
@@ -144,22 +135,12 @@ class Plan:
             raise ValueError("data are not those of the plan: their labels differ.")
 
     def holders(self, request: ForgetRequest) -> tuple[str, ...]:
-        """Return the nodes that see any of the rows to be forgotten.
-
-        Args:
-            request: made from the data of the plan.
-        """
-        held = np.any(self.rows[:, self._wanted(request)], axis=1).tolist()
-        return tuple(
-            n for n, holds in zip(self.graph.names, held, strict=True) if holds
-        )
+        """Return the nodes that see any of the rows to be forgotten."""
+        held = np.any(self.rows[:, self._wanted(request)], axis=1)
+        return tuple(np.array(self.graph.names)[held].tolist())
 
     def roots(self, request: ForgetRequest) -> tuple[str, ...]:
-        """Return the initial models: holders that inherit from no other holder.
-
-        Args:
-            request: made from the data of the plan.
-        """
+        """Return the initial models: holders that inherit from no other holder."""
         holders = self.holders(request)
         inherited = set(self.graph.descendants(holders)) if holders else set()
         return tuple(name for name in holders if name not in inherited)
@@ -167,12 +148,7 @@ class Plan:
     def requests(
         self, request: ForgetRequest, nodes: Sequence[str] | None = None
     ) -> dict[str, ForgetRequest]:
-        """Return a request's shares by node, by default at its roots.
-
-        Args:
-            request: made from the data of the plan.
-            nodes: who is asked.
-        """
+        """Return a request's shares by node; by default of its roots."""
         asked = self.roots(request) if nodes is None else nodes
         return {name: self.request_at(request, name) for name in asked}
 
@@ -182,7 +158,7 @@ class Plan:
         """Return a node's share of a request: its own data and its forgotten rows.
 
         Args:
-            request: made from the data of the plan.
+            request: made from the data of the plan, here and in every method.
             name: a node's.
             capacity: length of the padded rows; by default the next power of two.
 
@@ -209,11 +185,7 @@ class Plan:
         )
 
     def without(self, request: ForgetRequest) -> "Plan":
-        """Return the plan to retrain: nobody sees the rows to be forgotten.
-
-        Args:
-            request: made from the data of the plan.
-        """
+        """Return the plan to retrain: nobody sees the rows to be forgotten."""
         return self._without(request, self.graph.names)
 
     def inherited(
@@ -222,7 +194,7 @@ class Plan:
         """Return the plan in which descendants merely inherit what is to be forgotten.
 
         Args:
-            request: made from the data of the plan.
+            request: what is to be forgotten.
             keepers: the nodes that go on seeing the rows; by default the roots.
         """
         kept = set(self.roots(request) if keepers is None else keepers)

@@ -12,8 +12,10 @@ from hyperforget_jax.checks import check_is
 from hyperforget_jax.fisher import Fisher
 from hyperforget_jax.forgotten import Forgotten
 from hyperforget_jax.inheritance.audit import Record, revisions, verify
-from hyperforget_jax.inheritance.graph import Edge, Graph, Node, check_models
-from hyperforget_jax.inheritance.graph_fiun import GraphState, Included
+from hyperforget_jax.inheritance.graph import Graph, check_models
+from hyperforget_jax.inheritance.graph_fiun import GraphState
+from hyperforget_jax.inheritance.included import Included
+from hyperforget_jax.inheritance.nodes import Edge, Node
 
 __all__ = ["load", "save"]
 
@@ -70,9 +72,6 @@ def load(
     path: str | os.PathLike[str],
 ) -> tuple[Graph, GraphState, tuple[Record, ...]]:
     """Load what :func:`save` saved, to the bit, and check it.
-
-    Args:
-        path: the checkpoint's folder.
 
     Returns:
         The graph, the state and the audit.

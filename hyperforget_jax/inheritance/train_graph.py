@@ -15,7 +15,7 @@ import optax
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Examples, Variables
-from hyperforget_jax.inheritance.graph import Edge, Graph, Node
+from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.graph_fiun import by_architecture
 from hyperforget_jax.inheritance.plans import Plan
 from hyperforget_jax.keys import as_threefry
@@ -40,19 +40,6 @@ def train(
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Graph, dict[str, Variables]]:
     """Train one network: :func:`train_networks` of one plan and one key.
-
-    Args:
-        key: a typed key, consumed.
-        classifier: as for :func:`train_networks`, like all that follow.
-        data: the training examples of the plan, ``[N]``.
-        plan: who sees what and inherits from whom.
-        optimizer: any optax optimiser; begun anew at every node.
-        steps: minibatches a node.
-        batch_size: rows a minibatch.
-        columns: by architecture, the class of each column of its head.
-        directory: where to keep the state of the run.
-        progress: whether to show a progress bar a level.
-        mesh: with a ``population`` axis.
 
     Returns:
         The graph, its nodes with the seed they were drawn from, and stacked models by
@@ -131,78 +118,65 @@ def train_networks(
     _check_plans(keys, data, plans)
     graph = plans[0].graph
     classifiers = by_architecture(graph, classifier)
+    _check_inheritance(graph, classifiers, columns, data)
     num_classes = checks.check_classifier(
         classifiers[graph.architectures[0]], None, data.x
     )
-    _check_inheritance(graph, classifiers, columns, data)
+    seeds = keys.shape[0]
+    # By node, of all plans and seeds, leaves [P * S, ...].
     trained: dict[str, Variables] = {}
+
+    def start_of(name: str, own: Array) -> Variables:
+        start = _start(graph, classifiers, columns, trained, name, own, data.x)
+        known = [plan.graph.node(name).classes for plan in plans]
+        unknown = [~np.isin(np.arange(num_classes), each) for each in known]
+        return {**start, OUTPUT_MASK: np.repeat(unknown, seeds, axis=0)}
+
     for level, names in enumerate(graph.levels):
         for group in _groups(graph, names):
-            members = [
-                (plan, seed, name)
-                for name in group
-                for plan in range(len(plans))
-                for seed in range(keys.shape[0])
-            ]
-            node, edges = graph.node(group[0]), graph.parents(group[0])
-            model = classifiers[node.architecture]
-            member_keys = _keys(
-                keys,
-                np.array([seed for _, seed, _ in members]),
-                np.array([zlib.crc32(n.encode()) for *_, n in members], np.uint32),
+            model = classifiers[graph.node(group[0]).architecture]
+            own = {name: _node_keys(keys, name, len(plans)) for name in group}
+            variables = jax.tree.map(
+                lambda *leaves: np.concatenate(leaves),
+                *[start_of(name, own[name]) for name in group],
             )
-            starts = _concatenate(
-                [
-                    _start(
-                        graph, classifiers, columns, trained, name, member_keys[i], data
-                    )
-                    for i, name in _blocks(members)
-                ]
-            )
-            starts[OUTPUT_MASK] = np.stack(
-                [
-                    _unknown(plans[plan].graph.node(name), num_classes)
-                    for plan, _, name in members
-                ]
-            )
-            rows = np.stack(
-                [plans[plan].rows[graph.names.index(name)] for plan, _, name in members]
-            )
+            places = [graph.names.index(name) for name in group]
+            rows = np.stack([plan.rows[at] for at in places for plan in plans])
+            rows = np.repeat(rows, seeds, axis=0)
             if rows.any():
+                edges = graph.parents(group[0])
                 frozen = tuple(sorted({path for edge in edges for path in edge.frozen}))
-                own = None
-                if directory is not None:
-                    safe = re.sub(r"\W", "-", f"level-{level}-{group[0]}")
-                    own = Path(directory) / safe
+                folder = re.sub(r"\W", "-", f"level-{level}-{group[0]}")
                 population = fit_population(
-                    member_keys,
+                    jnp.concatenate(list(own.values())),
                     _evaluating(model) if frozen else model,
                     data,
                     _training(optimizer, frozen),
                     steps,
-                    members=len(members),
+                    members=rows.shape[0],
                     weights=jnp.asarray(rows * np.asarray(data.weight), jnp.int32),
-                    starts=starts,
+                    starts=variables,
                     batch_size=batch_size,
-                    directory=own,
+                    directory=None if directory is None else Path(directory) / folder,
                     progress=progress,
                     mesh=mesh,
                 )
-                starts = jax.tree.map(np.asarray, population.variables)
-            trained |= _split(starts, group, len(plans), keys.shape[0])
+                variables = jax.tree.map(np.asarray, population.variables)
+            for at, name in enumerate(group):
+                members = slice(at * len(plans) * seeds, (at + 1) * len(plans) * seeds)
+                trained[name] = _members(variables, members)
 
-    def models_of(plan: int) -> dict[str, Variables]:
-        return {
-            architecture: jax.tree.map(
-                lambda *leaves: jnp.asarray(
-                    np.stack([leaf[plan] for leaf in leaves], axis=1)
-                ),
-                *[trained[name] for name in graph.rows(architecture)],
-            )
-            for architecture in graph.architectures
-        }
+    def models_of(plan: int, architecture: str) -> Variables:
+        members = slice(plan * seeds, (plan + 1) * seeds)
+        return jax.tree.map(
+            lambda *leaves: jnp.asarray(np.stack(leaves, axis=1)),
+            *[_members(trained[name], members) for name in graph.rows(architecture)],
+        )
 
-    return [models_of(index) for index in range(len(plans))]
+    return [
+        {architecture: models_of(plan, architecture) for architecture in classifiers}
+        for plan in range(len(plans))
+    ]
 
 
 def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
@@ -211,8 +185,10 @@ def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
     if keys.ndim != 1:
         raise ValueError(f"keys must be typed keys [S], got shape {keys.shape}.")
     first = plans[0]
+    kinds = [(node.name, node.architecture) for node in first.graph.nodes]
     for plan in plans:
-        if _shape(plan.graph) != _shape(first.graph):
+        own = [(node.name, node.architecture) for node in plan.graph.nodes]
+        if own != kinds or plan.graph.edges != first.graph.edges:
             raise ValueError(
                 "plans must have the same nodes and edges: train others by themselves."
             )
@@ -226,13 +202,8 @@ def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
             )
 
 
-def _shape(graph: Graph) -> tuple[Any, ...]:
-    """What plans that are trained together have in common."""
-    return graph.edges, [(node.name, node.architecture) for node in graph.nodes]
-
-
 def _check_inheritance(graph, classifiers, columns, data) -> None:
-    """Raises before anything is trained that training would trip over later."""
+    """Raise before anything is trained that training would trip over later."""
     shapes = {
         name: jax.eval_shape(model.init, jax.random.key(0), data.x)
         for name, model in classifiers.items()
@@ -243,12 +214,18 @@ def _check_inheritance(graph, classifiers, columns, data) -> None:
         of_parent, of_child = (
             graph.node(name).architecture for name in (edge.parent, edge.child)
         )
-        _check_frozen(edge, shapes[of_child])
+        where = f"{edge.parent} -> {edge.child}"
+        paths = trees.leaf_paths(shapes[of_child]["params"])
+        for frozen in edge.frozen:
+            if not any(trees.leads_to(frozen, path) for path in paths):
+                raise ValueError(
+                    f"{where} freezes {frozen!r}, which {edge.child} does not have; "
+                    f"its parameters are {', '.join(paths)}."
+                )
         if of_parent != of_child and not {of_parent, of_child} <= set(columns or {}):
             raise ValueError(
-                f"{edge.parent} -> {edge.child} goes from the architecture "
-                f"{of_parent!r} to {of_child!r}: columns must say which class each "
-                "output of either is."
+                f"{where} goes from the architecture {of_parent!r} to {of_child!r}: "
+                "columns must say which class each output of either is."
             )
 
 
@@ -256,41 +233,28 @@ def _groups(graph: Graph, names: Sequence[str]) -> list[list[str]]:
     """The nodes of a level that are trained together."""
     groups: dict[Any, list[str]] = {}
     for name in names:
-        edges = graph.parents(name)
-        kinds = (
-            graph.node(name).architecture,
+        node, edges = graph.node(name), graph.parents(name)
+        kind = (
+            node.architecture,
             tuple(sorted({path for e in edges for path in e.frozen})),
             tuple(sorted({graph.node(e.parent).architecture for e in edges})),
-            bool(graph.node(name).data),
+            bool(node.data),
             not edges,
         )
-        groups.setdefault(kinds, []).append(name)
+        groups.setdefault(kind, []).append(name)
     return list(groups.values())
 
 
-def _blocks(members):
-    """The places of each node's members, which stand together."""
-    names = list(dict.fromkeys(name for _, _, name in members))
-    size = len(members) // len(names)
-    return [(np.arange(i * size, (i + 1) * size), name) for i, name in enumerate(names)]
+def _members(variables: Variables, members: slice) -> Variables:
+    return jax.tree.map(lambda leaf: leaf[members], variables)
 
 
-def _split(stacked, group, plans, seeds) -> dict[str, Variables]:
-    """Each node's variables, ``[plans, seeds, ...]``, from those of all members."""
-    shape = (len(group), plans, seeds)
-    split = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), stacked)
-    return {name: trees.take(split, index) for index, name in enumerate(group)}
-
-
-@jax.jit
-def _keys(keys: Array, seeds: Array, names: Array) -> Array:
-    """A key for each member, drawn from its seed's key and its node's name."""
-    return jax.vmap(jax.random.fold_in)(keys[seeds], names)
-
-
-def _unknown(node: Node, num_classes: int) -> np.ndarray:
-    """The classes a node has never heard of, bool, ``[C]``."""
-    return ~np.isin(np.arange(num_classes), node.classes)
+def _node_keys(keys: Array, name: str, plans: int) -> Array:
+    """A key for each plan and seed, drawn from the seed's key and the name alone."""
+    own = jax.vmap(jax.random.fold_in, (0, None))(
+        keys, np.uint32(zlib.crc32(name.encode()))
+    )
+    return jnp.tile(own, plans)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -300,50 +264,33 @@ def _fresh(classifier: Classifier, keys: Array, x: Array) -> Variables:
     return jax.vmap(lambda key: classifier.init(key, blank))(keys)
 
 
-def _start(graph, classifiers, columns, trained, name, keys, data) -> Variables:
-    """The variables a node starts from, ``[plans * seeds, ...]``."""
-    node, edges = graph.node(name), graph.parents(name)
-    model = classifiers[node.architecture]
+def _start(graph, classifiers, columns, trained, name, keys, x) -> Variables:
+    """The variables a node starts from, ``[P * S, ...]``, without a mask."""
+    kind, edges = graph.node(name).architecture, graph.parents(name)
     if not edges:
-        return jax.tree.map(np.asarray, _fresh(model, keys, data.x))
+        return jax.tree.map(np.asarray, _fresh(classifiers[kind], keys, x))
     handed = []
     for edge in edges:
-        parent = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trained[edge.parent]
-        )
-        origin = graph.node(edge.parent).architecture
-        if origin != node.architecture:
-            fresh = _fresh(model, keys, data.x)
+        parent, origin = trained[edge.parent], graph.node(edge.parent).architecture
+        if origin != kind:
+            fresh = _fresh(classifiers[kind], keys, x)
             source, target = (
-                find_head(classifiers[name], trees.take(one, 0), data.x, columns[name])
-                for name, one in ((origin, parent), (node.architecture, fresh))
+                find_head(classifiers[name], trees.take(one, 0), x, columns[name])
+                for name, one in ((origin, parent), (kind, fresh))
             )
             parent = hand_down(parent, fresh, source, target)
             parent = jax.tree.map(np.asarray, parent)
-        handed.append(parent)
-    return weighted_sum(edges, handed)
-
-
-def weighted_sum(edges: Sequence[Edge], variables: Sequence[Variables]) -> Variables:
-    """The mean of the parents' variables; what is not floating point is the first's."""
-    weights = [edge.weight for edge in edges]
+        handed.append({k: v for k, v in parent.items() if k != OUTPUT_MASK})
 
     def mean(*leaves):
         if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
             return leaves[0]
-        return sum(w * leaf for w, leaf in zip(weights, leaves, strict=True))
+        return sum(e.weight * leaf for e, leaf in zip(edges, leaves, strict=True))
 
-    return jax.tree.map(mean, *variables)
-
-
-def _concatenate(parts: Sequence[Variables]) -> Variables:
-    # The masks that came along are put right afterwards.
-    bare = [{k: v for k, v in tree.items() if k != OUTPUT_MASK} for tree in parts]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *bare)
+    return jax.tree.map(mean, *handed)
 
 
-# Remembered, so that levels of one kind are one optimiser and one classifier, and
-# share their compilations.
+# Remembered, so that levels of one kind are one optimiser and share a compilation.
 @functools.cache
 def _training(optimizer: optax.GradientTransformation, frozen: tuple[str, ...]):
     if not frozen:
@@ -358,20 +305,16 @@ def _training(optimizer: optax.GradientTransformation, frozen: tuple[str, ...]):
     )
 
 
-@functools.cache
+@dataclasses.dataclass(frozen=True)
+class _EvaluationMode:
+    """``apply`` in the place of ``apply_train``: nothing is random, statistics stay."""
+
+    apply: Any
+
+    def __call__(self, key, variables, x):
+        del key
+        return self.apply(variables, x), variables
+
+
 def _evaluating(classifier: Classifier) -> Classifier:
-    def apply_train(key, variables, x):
-        del key  # Nothing is random in evaluation mode.
-        return classifier.apply(variables, x), variables
-
-    return classifier._replace(apply_train=apply_train)
-
-
-def _check_frozen(edge: Edge, variables: Any) -> None:
-    paths = trees.leaf_paths(variables["params"])
-    for frozen in edge.frozen:
-        if not any(trees.leads_to(frozen, path) for path in paths):
-            raise ValueError(
-                f"{edge.parent} -> {edge.child} freezes {frozen!r}, which {edge.child} "
-                f"does not have; its parameters are {', '.join(paths)}."
-            )
+    return classifier._replace(apply_train=_EvaluationMode(classifier.apply))

@@ -44,7 +44,7 @@ class Head(NamedTuple):
 def widen(
     classifier: Classifier, columns: Sequence[int], num_classes: int
 ) -> Classifier:
-    """A classifier of some classes as one of all: the others are never answered.
+    """Make a classifier of some classes one of all: the others are never predicted.
 
     Args:
         classifier: with one logit for each of ``columns``.
@@ -104,7 +104,7 @@ def find_head(
     x: Array,
     columns: Sequence[int] | None = None,
 ) -> Head:
-    """The last layer of a classifier, whose outputs are the logits.
+    """Find the last layer of a classifier, whose outputs are the logits.
 
     Args:
         classifier: a model with taps.
@@ -127,13 +127,13 @@ def find_head(
     if len(taps) != 1 or taps[0].kind != "dense" or len(taps[0].input.shape) != 2:
         raise ValueError(
             f"The last layer, {path}, is not one dense layer that is called once: "
-            "rules that change the head need one."
+            "what changes the head needs one."
         )
     kernel = trees.get(variables["params"], path)["kernel"].shape
     if len(kernel) != 2:
         raise ValueError(
-            f"The last layer, {path}, has a kernel of shape {kernel}: rules that "
-            "change the head need one of two axes (nn.Dense)."
+            f"The last layer, {path}, has a kernel of shape {kernel}: what "
+            "changes the head needs one of two axes (nn.Dense)."
         )
     width = kernel[-1]
     own = tuple(range(width) if columns is None else columns)
@@ -161,12 +161,7 @@ def logits_layer(taps: Mapping[str, tuple[Tap, ...]]) -> str | None:
 
 
 def head_by_class(variables: Variables, head: Head, num_classes: int):
-    """The head centred over classes, with a column for every class of the data.
-
-    Args:
-        variables: the model's.
-        head: its last layer.
-        num_classes: C.
+    """Centre the head over classes, with a column for every class of the data.
 
     Returns:
         Kernel ``[d, C]`` and bias ``[C]``; zero for classes without a column.
@@ -235,7 +230,7 @@ def _last_layer(classifier: Classifier, variables: Any, x: Any):
 def move_columns(
     part: Any, source: Sequence[int], target: Sequence[int], fill: Any = 0.0
 ) -> Any:
-    """A head's columns rearranged from one list of classes to another.
+    """Rearrange a head's columns from one list of classes to another.
 
     Args:
         part: leaves ``[..., len(source)]``.
@@ -263,13 +258,7 @@ def hand_down(
     source: Head,
     target: Head,
 ) -> Variables:
-    """A child of another architecture begun from its parent: what fits, by path.
-
-    Args:
-        parent: the parent's variables.
-        fresh: newly made variables of the child.
-        source: the parent's last layer.
-        target: the child's.
+    """Start a child of another architecture from its parent.
 
     Returns:
         Variables like ``fresh``: the parent's where path and shape are the same, of
@@ -284,8 +273,8 @@ def hand_down(
             return new
         return {k: same(v, old[k]) if k in old else v for k, v in new.items()}
 
-    begun = same(fresh, parent)
+    start = same(fresh, parent)
     fill = trees.get(fresh["params"], target.path)
     old = trees.get(parent["params"], source.path)
     new = move_columns(old, source.columns, target.columns, fill=fill)
-    return {**begun, "params": trees.replace(begun["params"], target.path, new)}
+    return {**start, "params": trees.replace(start["params"], target.path, new)}

@@ -30,7 +30,7 @@ def draw(positive=False):
 
 
 def fisher(values):
-    return hf.fisher.Fisher(values, np.float32(1), "per_example", "given", None)
+    return hf.fisher.Fisher(values, np.float32(1), "per_example", None)
 
 
 PARAMS, FORGET, DATA = draw(), fisher(draw(True)), fisher(draw(True))
@@ -237,9 +237,6 @@ def test_what_does_not_fit_is_refused():
     refused("'Dense_9', which the parameters have not", elsewhere, elsewhere)
     stacked = fisher(jax.tree.map(lambda leaf: leaf[None], forget.values))
     refused(r"forget.values must be like params: at Block_0/C", stacked, data)
-    refused("columns and head go together", columns=np.ones(3, bool))
-    refused("columns and head go together", head="Dense_1")
-    refused(r"C=3 outputs of Dense_1.*\(4,\)", columns=np.ones(4, bool), head="Dense_1")
     refused("scope has 'Dense_5'", columns=np.ones(3, bool), head="Dense_5")
     with pytest.raises(ValueError, match="scope has 'Dense_5'.*Dense_1/kernel"):
         centre_head(TREE, "Dense_5")

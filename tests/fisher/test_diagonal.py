@@ -81,23 +81,16 @@ class SoftmaxRegression(chex.TestCase):
             assert scale == 1 or np.mean(np.float32(1) - np.float32(others) == 1) > 0.5
             layer = {"kernel": np.float32(kernel), "bias": np.float32(bias)}
             known = data._replace(x=jnp.float32(x), y=jnp.int32(y))
-            # Of the model's own labels, sum_c p_c (p_k - [k = c])^2 = p_k (1 - p_k).
-            largest = p == p.max(axis=1, keepdims=True)
-            rest = np.sum(p, axis=1, where=~largest, keepdims=True)
-            variance = p * np.where(largest, rest, 1 - p)
-            for labels, squared in (("given", residual**2), ("model", variance)):
-                for one in (classifier, classifier._replace(tapped=None)):
-                    got = self.variant(
-                        functools.partial(
-                            hf.fisher.diagonal, one, labels=labels, batch_size=16
-                        )
-                    )({"params": {"Dense_0": layer}}, known).values["Dense_0"]
-                    # Of exp(-m) the relative error is that of m, a unit in its last
-                    # place.
-                    expected = (x * x).T @ squared / 40
-                    np.testing.assert_allclose(got["kernel"], expected, rtol=1e-5)
-                    expected = np.mean(squared, axis=0)
-                    np.testing.assert_allclose(got["bias"], expected, rtol=1e-5)
+            squared = residual**2
+            for one in (classifier, classifier._replace(tapped=None)):
+                got = self.variant(
+                    functools.partial(hf.fisher.diagonal, one, batch_size=16)
+                )({"params": {"Dense_0": layer}}, known).values["Dense_0"]
+                # Of exp(-m) the relative error is that of m, a unit in its last place.
+                expected = (x * x).T @ squared / 40
+                np.testing.assert_allclose(got["kernel"], expected, rtol=1e-5)
+                expected = np.mean(squared, axis=0)
+                np.testing.assert_allclose(got["bias"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -184,11 +177,6 @@ def test_batch_gradient_is_another_number_that_depends_on_the_order():
     ("options", "message"),
     [
         ({"estimator": "exact"}, "estimator must be one of.*per_example.*got 'exact'"),
-        ({"labels": "true"}, "labels must be one of.*given.*got 'true'"),
-        (
-            {"labels": "model", "estimator": "batch_gradient"},
-            "labels='model' is defined for estimator='per_example' only",
-        ),
         ({"scope": ("Dense_7",)}, "scope has 'Dense_7'.*there are Dense_0/bias, Den"),
     ],
 )
@@ -208,15 +196,9 @@ def test_a_fisher_says_how_it_was_made():
         )(data)
 
     exact = made(data, batch_size=16)
-    assert (exact.estimator, exact.labels, exact.batch_size) == (
-        "per_example",
-        "given",
-        None,
-    )
-    assert (
-        exact.total_weight == jnp.sum(data.weight)
-        and exact.total_weight.dtype == jnp.float32
-    )
+    assert (exact.estimator, exact.batch_size) == ("per_example", None)
+    assert exact.total_weight == jnp.sum(data.weight)
+    assert exact.total_weight.dtype == jnp.float32
     # The second of three minibatches is empty.
     gap = data._replace(weight=data.weight.at[16:32].set(0))
     batched = made(gap, estimator="batch_gradient", batch_size=16)

@@ -155,48 +155,31 @@ def world(name):
 
 
 def by_hand(classifier, variables, data):
-    """Both kinds of labels from ``[C, N]`` single gradients, in float64."""
+    """The mean of squared single gradients, in float64."""
 
     def log_likelihood(params, x, y):
         logits = classifier.apply({**variables, "params": params}, x[None])
         return jax.nn.log_softmax(logits)[0, y]
 
-    gradient = jax.vmap(jax.grad(log_likelihood), (None, 0, None))
-    every = jax.jit(jax.vmap(gradient, (None, None, 0)))(
-        variables["params"], data.x, jnp.arange(NUM_CLASSES)
-    )
-    logits = np.float64(jax.jit(classifier.apply)(variables, data.x))
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    gradient = jax.jit(jax.vmap(jax.grad(log_likelihood), (None, 0, 0)))
     weight = np.float64(data.weight) / np.sum(data.weight)
-    chosen = {"given": np.eye(NUM_CLASSES)[np.asarray(data.y)], "model": p}
-    return {
-        labels: jax.tree.map(
-            lambda g, q=q: np.einsum("n,nc,cn...->...", weight, q, np.float64(g) ** 2),
-            every,
-        )
-        for labels, q in chosen.items()
-    }
+    return jax.tree.map(
+        lambda g: np.einsum("n,n...->...", weight, np.float64(g) ** 2),
+        gradient(variables["params"], data.x, data.y),
+    )
+
+
+def measured(classifier, scope=None):
+    return functools.partial(hf.fisher.diagonal, classifier, scope=scope, batch_size=4)
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_equals_single_gradients_for_both_kinds_of_labels(name):
+def test_equals_single_gradients(name):
     classifier, variables, data = world(name)
     taps = jax.eval_shape(lambda v: classifier.tapped(v, data.x, {})[1], variables)
     assert set(taps) == WORLDS[name][2]
-
-    @jax.jit
-    def measure(variables, data):
-        return {
-            labels: hf.fisher.diagonal(
-                classifier, variables, data, labels=labels, batch_size=4
-            ).values
-            for labels in ("given", "model")
-        }
-
-    got = measure(variables, data)
-    for leaves in got.values():
-        chex.assert_trees_all_equal_shapes_and_dtypes(leaves, variables["params"])
+    got = jax.jit(measured(classifier))(variables, data).values
+    chex.assert_trees_all_equal_shapes_and_dtypes(got, variables["params"])
     CLOSE(got, by_hand(classifier, variables, data))
 
 
@@ -206,35 +189,21 @@ class HeadTest(chex.TestCase):
         for name, head in (("perceptron", "Dense_1"), ("attending", "head")):
             classifier, variables, data = world(name)
             expected = by_hand(classifier, variables, data)
-            for labels in ("given", "model"):
-                got = self.variant(
-                    functools.partial(
-                        hf.fisher.diagonal,
-                        classifier,
-                        labels=labels,
-                        scope=(head,),
-                        batch_size=4,
-                    )
-                )(variables, data)
-                CLOSE(got.values, trees.restrict(expected[labels], (head,)))
+            got = self.variant(measured(classifier, (head,)))(variables, data)
+            CLOSE(got.values, trees.restrict(expected, (head,)))
 
 
 def test_the_head_alone_needs_no_backward_pass():
     classifier, variables, data = world("perceptron")
 
-    def products(scope, labels):
-        jaxpr = jax.make_jaxpr(
-            lambda v, d: hf.fisher.diagonal(
-                classifier, v, d, labels=labels, scope=scope, batch_size=4
-            )
-        )(variables, data)
+    def products(scope):
+        jaxpr = jax.make_jaxpr(measured(classifier, scope))(variables, data)
         return str(jaxpr).count("dot_general[")
 
-    for labels in ("given", "model"):
-        # Two layers and the head's squares.
-        assert products(("Dense_1",), labels) == 3
+    # Two layers and the head's squares.
+    assert products(("Dense_1",)) == 3
     # Two layers, two squares, and the head's transpose.
-    assert products(None, "given") == 5
+    assert products(None) == 5
 
 
 def test_where_the_label_is_certain_hidden_layers_keep_their_precision():
@@ -269,32 +238,11 @@ def test_masked_classes_have_no_gradient():
     mask = jnp.array([False, True, False, False])
     masked = {**variables, "output_mask": mask}
     expected = by_hand(classifier, masked, data)
-
-    head = ("Dense_1",)
-
-    @jax.jit
-    def measure(variables, data):
-        return {
-            labels: [
-                hf.fisher.diagonal(
-                    classifier,
-                    variables,
-                    data,
-                    labels=labels,
-                    scope=scope,
-                    batch_size=4,
-                ).values
-                for scope in (None, head)
-            ]
-            for labels in ("given", "model")
-        }
-
-    for labels, (whole, part) in measure(masked, data).items():
-        for got in (whole, part):
-            assert (got["Dense_1"]["kernel"][:, 1] == 0).all()
-            assert (got["Dense_1"]["bias"][1] == 0).all()
-        CLOSE(whole, expected[labels])
-        CLOSE(part, trees.restrict(expected[labels], head))
+    for scope in (None, ("Dense_1",)):
+        got = jax.jit(measured(classifier, scope))(masked, data).values
+        assert (got["Dense_1"]["kernel"][:, 1] == 0).all()
+        assert (got["Dense_1"]["bias"][1] == 0).all()
+        CLOSE(got, expected if scope is None else trees.restrict(expected, scope))
 
 
 def test_many_models_are_a_vmap():
@@ -308,7 +256,7 @@ def test_many_models_are_a_vmap():
     got = measure(models, data)
     for index in range(2):
         one = jax.tree.map(lambda leaf, at=index: leaf[at], models)
-        expected = by_hand(classifier, one, data)["given"]
+        expected = by_hand(classifier, one, data)
         CLOSE(jax.tree.map(lambda leaf, at=index: leaf[at], got.values), expected)
 
 
@@ -326,10 +274,5 @@ def test_models_without_taps_go_example_by_example(adapter):
         )
     variables = classifier.init(jax.random.key(0), VECTORS)
     data = hf.Examples(VECTORS, Y, WEIGHT, jnp.arange(ROWS))
-    for labels, expected in by_hand(classifier, variables, data).items():
-        got = jax.jit(
-            functools.partial(
-                hf.fisher.diagonal, classifier, labels=labels, batch_size=4
-            )
-        )(variables, data)
-        CLOSE(got.values, expected)
+    got = jax.jit(measured(classifier))(variables, data)
+    CLOSE(got.values, by_hand(classifier, variables, data))

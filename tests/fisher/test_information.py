@@ -10,7 +10,7 @@ import hyperforget_jax as hf
 from hyperforget_jax import trees
 
 TREE = {"Block_0": {"Conv_0": {"kernel": jnp.ones((2, 3))}}, "Dense_1": jnp.ones(3)}
-FISHER = hf.fisher.Fisher(TREE, jnp.float32(1), "per_example", "given", None)
+FISHER = hf.fisher.Fisher(TREE, jnp.float32(1), "per_example", None)
 
 
 @pytest.mark.parametrize(
@@ -18,18 +18,17 @@ FISHER = hf.fisher.Fisher(TREE, jnp.float32(1), "per_example", "given", None)
     [
         (
             {"estimator": "batch_gradient", "batch_size": 8},
-            "mixed estimators: one Fisher is estimator='per_example', labels='given', "
-            "the other estimator='batch_gradient', labels='given', batch_size=8. Two "
+            "mixed estimators: one Fisher is estimator='per_example', "
+            "the other estimator='batch_gradient', batch_size=8. Two "
             "are comparable if",
         ),
-        ({"labels": "model"}, "mixed estimators.*labels='model'"),
         ({"values": {"Dense_1": TREE["Dense_1"]}}, "different parameters.*Conv_0/k"),
         (
             {"values": {**TREE, "Dense_1": jnp.ones((3, 4))}},
             r"differ in shape at Dense_1: \(3,\) and \(3, 4\)",
         ),
     ],
-    ids=["estimator", "labels", "parameters", "shape"],
+    ids=["estimator", "parameters", "shape"],
 )
 def test_unlike_fishers_are_refused_also_under_a_trace(change, message):
     other = dataclasses.replace(FISHER, **change)

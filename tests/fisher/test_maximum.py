@@ -17,7 +17,7 @@ ALL = np.ones((1, ROOTS), bool)
 def stacked(values, weight=None):
     weight = np.ones(len(values)) if weight is None else weight
     tree = {"kernel": np.float32(values), "bias": np.float32(values)[:, 0]}
-    return hf.fisher.Fisher(tree, np.float32(weight), "per_example", "given", None)
+    return hf.fisher.Fisher(tree, np.float32(weight), "per_example", None)
 
 
 maximum = jax.jit(hf.fisher.maximum)
@@ -41,7 +41,7 @@ def test_equals_a_loop_over_roots(values, weight, reach):
         # Sums of float32.
         total = np.sum(np.float64(weight)[roots])
         np.testing.assert_allclose(got.total_weight[model], total, rtol=2e-6)
-    assert (got.estimator, got.labels, got.batch_size) == ("per_example", "given", None)
+    assert (got.estimator, got.batch_size) == ("per_example", None)
 
 
 @hypothesis.given(values=matrices, order=st.permutations(range(ROOTS)))

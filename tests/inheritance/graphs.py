@@ -45,7 +45,6 @@ def state(fisher: bool = False) -> GraphState:
                 jax.tree.map(jnp.square, stacked["params"]),
                 jnp.arange(1.0, len(DIAMOND.rows(name)) + 1),
                 estimator="batch_gradient" if name == "default" else "per_example",
-                labels="given",
                 batch_size=32 if name == "default" else None,
             )
             for name, stacked in variables.items()

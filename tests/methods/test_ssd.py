@@ -72,8 +72,8 @@ def test_the_fisher_kept_is_that_of_the_retained_data_if_nothing_was_dampened():
     before, after, info = solve(weighted, request)
     assert info.dampened == 0
     chex.assert_trees_all_equal(after.variables, variables)
-    assert before.fisher.mass == np.sum(weighted.weight)
-    assert after.fisher.mass == np.sum(request.retain.weight)
+    assert before.fisher.total_weight == np.sum(weighted.weight)
+    assert after.fisher.total_weight == np.sum(request.retain.weight)
     expected = fisher_of()(variables, request.retain)
     # A tenth of the sum is taken away: nearly all digits of float32 are left.
     chex.assert_trees_all_close(after.fisher, expected, rtol=1e-5, atol=1e-9)
@@ -91,7 +91,7 @@ def test_sequential_requests_keep_the_account():
         return hf.unlearn_sequence(unlearner, keys, state, requests)[0]
 
     states = solve(data, requests)
-    assert states.fisher.mass.tolist() == [38, 36, 34]
+    assert states.fisher.total_weight.tolist() == [38, 36, 34]
     left = data.without(jnp.array([0, 1, 2, 3, 7, 9]))
     chex.assert_trees_all_close(
         jax.tree.map(lambda leaf: leaf[-1], states.fisher),
@@ -127,7 +127,7 @@ def test_batch_gradient_counts_minibatches():
         before.fisher, fisher_of("batch_gradient")(variables, data), rtol=1e-5
     )
     # Eight forgotten rows are the first of five minibatches: what is left is the rest.
-    assert (before.fisher.mass, after.fisher.mass) == (5, 4)
+    assert (before.fisher.total_weight, after.fisher.total_weight) == (5, 4)
     rest = data.take(jnp.arange(8, 40))
     chex.assert_trees_all_close(
         after.fisher,
@@ -144,14 +144,14 @@ def test_batch_gradient_counts_rows_whatever_they_weigh():
     for weighted in (data, heavy):
         _, after, _ = jax.jit(solve)(hf.forget_rows(weighted, range(6)))
         # Six rows would fill three quarters of one of five minibatches.
-        assert after.fisher.mass == 4.25
+        assert after.fisher.total_weight == 4.25
 
 
 def test_a_request_smaller_than_a_minibatch_is_a_share_of_one():
     data, _, variables = world()
     solve = functools.partial(answer, alpha=2.0, estimator="batch_gradient")
     before, after, info = jax.jit(solve)(hf.forget_rows(data, ROWS))
-    assert (before.fisher.mass, after.fisher.mass) == (5, 4.5)
+    assert (before.fisher.total_weight, after.fisher.total_weight) == (5, 4.5)
     # One minibatch: the rows asked for, and padding.
     rows = jnp.array([*ROWS, -1, -1, -1, -1])
     share = fisher_of("batch_gradient")(variables, data.take(rows))
