@@ -47,34 +47,19 @@ def _conv(channels, strides=1):
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Data, classifier and recipe of a study.
-
-    Attributes:
-        dataset: its name.
-        rows: how many training examples are shared out, drawn at random.
-        test_rows: how many held-out examples measure.
-        model: what the classifier is.
-        make: makes it.
-        backbone: what transfer learning freezes.
-        learning_rate: of Adam with decoupled weight decay, cosine schedule; at every
-            node.
-        weight_decay: its.
-        steps: at every node.
-        batch_size: rows a minibatch.
-        classes: those that are forgotten, one request each.
-    """
+    """Data, classifier and recipe of a study."""
 
     dataset: str
-    rows: int
+    rows: int  # Training examples that are shared out, drawn at random.
     test_rows: int
     model: str
     make: Callable[[], hf.Classifier]
-    backbone: tuple[str, ...]
-    learning_rate: float
+    backbone: tuple[str, ...]  # What transfer learning freezes.
+    learning_rate: float  # Of AdamW with a cosine schedule, anew at every node.
     weight_decay: float
-    steps: int
+    steps: int  # At every node.
     batch_size: int = 64
-    classes: tuple[int, ...] = tuple(range(10))
+    classes: tuple[int, ...] = tuple(range(10))  # That are forgotten, one by one.
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -110,20 +95,6 @@ PRESETS = {
         0.1,
         150,
         32,
-    ),
-    "cifar10": Preset(
-        "cifar10",
-        45_000,
-        10_000,
-        "resnet-18",
-        lambda: hf.from_linen(
-            hf.models.ResNet18(), train={"train": True}, eval={"train": False}
-        ),
-        ("Conv_0", "BatchNorm_0", *(f"BasicBlock_{i}" for i in range(8))),
-        1e-3,
-        0.1,
-        4_000,
-        128,
     ),
 }
 

@@ -31,7 +31,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -77,6 +77,9 @@ class Benchmark:
     """Where the results go."""
 
 
+MOVED = "their parents, moved by seeded thousandths; Fishers copied"
+
+
 class Recipe(NamedTuple):
     """How every model of a preset is trained."""
 
@@ -93,16 +96,7 @@ RECIPES = {
 
 
 class Trained(NamedTuple):
-    """The root and its children.
-
-    Attributes:
-        classifier: of all models.
-        optimizer: theirs too.
-        data: training examples, ``[N]``.
-        plan: who sees what; disjoint shards of one size.
-        models: stacked.
-        request: the root's.
-    """
+    """The root and its children: stacked models, and the root's request."""
 
     classifier: hf.Classifier
     optimizer: optax.GradientTransformation
@@ -113,7 +107,7 @@ class Trained(NamedTuple):
 
 
 class Contest(NamedTuple):
-    """What takes turns under one rule.
+    """What takes turns under one configuration.
 
     Attributes:
         ours: answers the request by ``inheritance.fiun``, and writes the audit.
@@ -373,24 +367,10 @@ def _held() -> float:
     return most / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def _rows(
-    config: Benchmark,
-    rule: str,
-    entrants: Contest,
-    seconds: Mapping[str, list[float]],
-    compiled: Mapping[str, float],
-    memory: Mapping[str, float],
-) -> list[dict[str, Any]]:
+def _rows(config: Benchmark, rule: str, entrants: Contest, seconds, compiled, memory):
     """A row for ours, and one for ours beside each rival."""
-    recipe = RECIPES[config.preset]
-    factors: dict[str, Any] = {
-        "rule": rule,
-        "models": config.models,
-        "trained": CHILDREN + 1,
-        "grandchildren": "their parents, moved by seeded thousandths; Fishers copied",
-    }
-    measured = min(config.measured, config.models)
-    told = {
+    recipe, repeats = RECIPES[config.preset], config.repeats
+    about = {
         "none": {},
         "retraining": {
             "extrapolated_from": CHILDREN,
@@ -398,30 +378,34 @@ def _rows(
             "batch_size": recipe.batch_size,
         },
         "loop": {},
-        "measuring": {"extrapolated_from": measured},
+        "measuring": {"extrapolated_from": min(config.measured, config.models)},
     }
-    own = {
-        "seconds_per_request": seconds["ours"],
-    }
+    fixed = {**memory, "graph_gib": entrants.graph_gib}
     rows = []
-    for rival, more in told.items():
-        if rival not in ("none", *seconds):
-            continue
-        factors_here = factors | {"rival": rival} | more
-        values = own
+    for rival, more in about.items():
+        factors: dict[str, Any] = {
+            "rule": rule,
+            "models": config.models,
+            "trained": CHILDREN + 1,
+            "grandchildren": MOVED,
+            "rival": rival,
+            **more,
+        }
+        values = {"seconds_per_request": seconds["ours"]}
         if rival == "none":
-            fixed = dict(memory) | {"graph_gib": entrants.graph_gib}
-            values = own | {k: [v] * config.repeats for k, v in fixed.items()}
-        else:
+            values |= {name: [value] * repeats for name, value in fixed.items()}
+        elif rival in seconds:
             ratio = np.divide(seconds[rival], seconds["ours"]).tolist()
-            values = own | {"rival_seconds": seconds[rival], "ratio_to_rival": ratio}
-            factors_here["rival_compile_seconds"] = compiled[rival]
+            values |= {"rival_seconds": seconds[rival], "ratio_to_rival": ratio}
+            factors["rival_compile_seconds"] = compiled[rival]
+        else:
+            continue
         rows.append(
             hf.report.results_row(
                 "fiun",
                 [
-                    {k: of_all[repeat] for k, of_all in values.items()}
-                    for repeat in range(config.repeats)
+                    {k: of_all[at] for k, of_all in values.items()}
+                    for at in range(repeats)
                 ],
                 dataset=config.preset,
                 model="mlp-" + "-".join(map(str, recipe.hidden)),
@@ -433,7 +417,7 @@ def _rows(
                     "unlearn": float(np.mean(seconds["ours"])),
                     "compile": compiled["ours"],
                 },
-                factors=factors_here,
+                factors=factors,
                 over="repeat",
             )
         )
@@ -441,27 +425,17 @@ def _rows(
 
 
 def _summary(rows: list[dict[str, Any]]) -> Table:
+    """Medians over repeats."""
     table = Table("rule", "rival", "ours, s", "rival, s", "ratio", "peak, GiB")
+    shown = ("seconds_per_request", "rival_seconds", "ratio_to_rival", "peak_gib")
     for row in rows:
-        metrics, factors = row["metrics"], row["factors"]
-        table.add_row(
-            factors["rule"],
-            factors["rival"],
-            _told(metrics["seconds_per_request"], ".3g"),
-            _told(metrics.get("rival_seconds"), ".3g"),
-            _told(metrics.get("ratio_to_rival"), ".3g"),
-            _told(metrics.get("peak_gib"), ".2f"),
-        )
+        medians = {
+            name: f"{np.median(metric['values']):.3g}"
+            for name, metric in row["metrics"].items()
+        }
+        labels = (row["factors"]["rule"], row["factors"]["rival"])
+        table.add_row(*labels, *(medians.get(name, "") for name in shown))
     return table
-
-
-def _told(metric: Mapping[str, Any] | None, style: str) -> str:
-    if metric is None:
-        return ""
-    median = np.median(metric["values"])
-    if metric["min"] == metric["max"]:
-        return f"{median:{style}}"
-    return f"{median:{style}} ({metric['min']:{style}} to {metric['max']:{style}})"
 
 
 if __name__ == "__main__":
