@@ -81,7 +81,7 @@ def data_fisher(
         classifier: the model.
         variables: its variables.
         data: examples, ``[N]``.
-        config: whose estimator, batch size and scope count.
+        config: of FIUn.
         head: the last layer.
     """
     if not config.dampens:
@@ -179,9 +179,6 @@ def on_scale(
         statistics: of a root.
         own: the Fisher of the root's training data.
         config: of FIUn.
-
-    Raises:
-        ValueError: Fishers of different kinds.
     """
     found = statistics.fisher
     if found is None:

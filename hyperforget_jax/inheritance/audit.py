@@ -82,10 +82,6 @@ def record(
 def verify(audit: Sequence[Record], graph: Graph) -> None:
     """Raise unless an audit is whole and speaks of a graph's nodes.
 
-    Args:
-        audit: records, in order.
-        graph: whose they are.
-
     Raises:
         TypeError: something that is no record.
         ValueError: a record whose id is not its contents', that does not follow the one

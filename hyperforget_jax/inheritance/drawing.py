@@ -45,7 +45,6 @@ def draw(
         A ``matplotlib.figure.Figure``, which pyplot does not know of.
 
     Raises:
-        TypeError: a string for ``roots``.
         ValueError: a node without accuracy, an accuracy outside ``[0, 1]``, or an
             unknown root.
     """

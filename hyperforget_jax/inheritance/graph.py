@@ -32,11 +32,7 @@ class Graph:
         edges: from parent to child, without cycles.
 
     Raises:
-        TypeError: something that is no node or no edge.
-        ValueError: no node; a name twice; a node without classes, or with negative or
-            repeated ones; an edge from or to nowhere, to itself, twice, or of unknown
-            kind; weights that are not positive or do not sum to one; a cycle; a child
-            that is not later than its parent; an average over architectures.
+        TypeError, ValueError: nodes and edges that make no graph of inheritance.
     """
 
     nodes: tuple[Node, ...]
@@ -136,8 +132,7 @@ class Graph:
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """Generations: the first has no parents, and every other one parents before.
 
-        A node stands as early as its parents let it; within a level nodes keep their
-        order.
+        A node stands as early as its parents let it; a level keeps the nodes' order.
         """
         import networkx
 
@@ -155,8 +150,7 @@ class Graph:
     def descendants(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return everyone who inherits from any of the nodes, in the nodes' order.
 
-        A node is not its own descendant: one of ``names`` is there only if it inherits
-        from another of them.
+        One of ``names`` is there only if it inherits from another of them.
         """
         wanted = set(self.check_names("names", names))
         return tuple(each for each in self.names if self._ancestors[each] & wanted)
@@ -180,13 +174,12 @@ class Graph:
     def ids(self, revisions: Mapping[str, Sequence[str]] | None = None):
         """Compute an id of each node and all that it inherited, 16 hexadecimal digits.
 
-        The SHA-256 of its fields and, for each edge that leads to it, of the parent's
-        id, kind, weight and frozen paths. It does not depend on the order of nodes or
-        of edges, and not on models.
+        The SHA-256 of its fields and of the edges that lead to it, each with the
+        parent's id, whatever the order of nodes and edges.
 
         Args:
-            revisions: by node, the ids of the records of requests that changed it, as
-                ``inheritance.revisions`` reads them off an audit.
+            revisions: by node, the ids of the records of requests that changed it, see
+                ``inheritance.revisions``.
         """
         found: dict[str, str] = {}
         # Level by level, so that no chain is too long for the stack.

@@ -155,10 +155,11 @@ def fiun(
         checks.check_is(GraphState, "what init gave", state=state)
         check_roots(graph, state.forgotten, requests, config)
         variables, own = state.variables, state.fisher
-        roots = tuple(requests)
+        roots = tuple(sorted(requests))  # As jit gives dictionaries back.
         heads: dict[str, Head] = {}
         taken, refused, asked = {}, {}, {}
-        for root, request in requests.items():
+        for root in roots:
+            request = requests[root]
             model, of_root = classifiers[kind[root]], graph.take(variables, root)
             checks.check_request(model, of_root, request)
             known = _memory(state.forgotten, graph.names.index(root))
@@ -169,10 +170,11 @@ def fiun(
             heads = heads or heads_of(variables, request.forget.x)
             head = heads[kind[root]]
             found = fisher.forget_statistics(model, of_root, request, config, head)
-            taken[root] = (
-                fisher.on_scale(found, whole, config),
-                whole and fisher.by_trace(found.fisher, whole, config),
-            )
+            scaled = fisher.on_scale(found, whole, config)
+            relative = None
+            if whole is not None and found.fisher is not None:
+                relative = fisher.by_trace(found.fisher, whole, config)
+            taken[root] = scaled, relative
             asked[root] = request
         x = asked[roots[0]].forget.x
         # Shapes alone: what examples hold is not for a fresh model.

@@ -97,7 +97,7 @@ def train_networks(
             narrower one is made so by :func:`widen`.
         data: the training examples of the plans, ``[N]``.
         plans: networks that differ in rows alone: same nodes, same edges.
-        optimizer: any optax optimiser; begun anew at every node.
+        optimizer: any optax optimiser; anew at every node.
         steps: minibatches a node.
         batch_size: rows a minibatch.
         columns: by architecture, the class of each column of its head; asked for only

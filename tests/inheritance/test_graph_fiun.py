@@ -290,6 +290,24 @@ def first_class(label):
     return plan.request_at(hf.forget_classes(data, [label]), "left")
 
 
+def test_the_order_of_roots_does_not_matter_and_jit_equals_eager():
+    """Two roots are asked for one class, of which both say something else."""
+    data, _, plan, _ = family()
+    unlearner, before, unlearn = prepared("repaired")
+    request = hf.forget_classes(data, [4])
+    one, other = (
+        {root: plan.request_at(request, root) for root in roots}
+        for roots in (("left", "right"), ("right", "left"))
+    )
+    expected = unlearn(KEY, before, one)
+    chex.assert_trees_all_equal(unlearn(KEY, before, other), expected)
+    for asked in (one, other):
+        # Programs round as they like.
+        chex.assert_trees_all_close(
+            unlearner.unlearn(KEY, before, asked), expected, rtol=1e-4, atol=1e-6
+        )
+
+
 def test_requests_in_turn_are_a_scan():
     data, _, plan, _ = family()
     unlearner, before, unlearn = prepared("repaired")
