@@ -218,7 +218,10 @@ def fiun(
         forgotten = _remember(graph, state.forgotten, asked)
         return GraphState(changed, left, included, forgotten), GraphInfo(infos, refused)
 
-    return Unlearner(init, unlearn, config.access)
+    # Which classes are asked for decides what the Fishers lose, whatever the config.
+    reads = config.access.unlearn | {"classes"}
+    access = dataclasses.replace(config.access, unlearn=reads)
+    return Unlearner(init, unlearn, access)
 
 
 def by_architecture(

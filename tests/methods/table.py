@@ -40,11 +40,13 @@ VARIANTS = (
     "fiun_published",
     "fiun_head_reassign",
     "graph_head_reassign",
+    "graph_published",
     "pgu_published",
     "ssd_batch",
 )
 
 FIUN = fisher.FIUnConfig(alpha=0.2, batch_size=16)
+PUBLISHED = dataclasses.replace(fisher.PUBLISHED, batch_size=16)
 HEAD_REASSIGN = dataclasses.replace(fisher.HEAD_REASSIGN, batch_size=16)
 
 
@@ -80,6 +82,7 @@ def _graph(classifier, config):
 GRAPHS = {
     "graph_fiun": lambda c: _graph(c, FIUN),
     "graph_head_reassign": lambda c: _graph(c, HEAD_REASSIGN),
+    "graph_published": lambda c: _graph(c, PUBLISHED),
 }
 
 
@@ -101,9 +104,7 @@ METHODS = {
     ),
     "neggrad_plus": lambda c: hf.neggrad_plus(c, steps=4, batch_size=8),
     "fiun": lambda c: hf.fiun(c, FIUN),
-    "fiun_published": lambda c: hf.fiun(
-        c, dataclasses.replace(fisher.PUBLISHED, batch_size=16)
-    ),
+    "fiun_published": lambda c: hf.fiun(c, PUBLISHED),
     "fiun_head_reassign": lambda c: hf.fiun(c, HEAD_REASSIGN),
     # Steps small enough that rounding does not decide where forty rows end up.
     "pgu": lambda c, probe=PROBE: hf.pgu(
