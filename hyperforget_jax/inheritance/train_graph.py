@@ -18,8 +18,8 @@ from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Examples, Varia
 from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.graph_fiun import by_architecture
 from hyperforget_jax.inheritance.plans import Plan
+from hyperforget_jax.inheritance.starting_points import starting_point
 from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.models.head import find_head, hand_down
 from hyperforget_jax.training import fit_population
 
 __all__ = ["train", "train_networks"]
@@ -93,25 +93,19 @@ def train_networks(
 
     Args:
         keys: typed keys, ``[S]``, one a seed.
-        classifier: the model, or one by architecture, all with logits ``[N, C]``: a
-            narrower one is made so by :func:`widen`.
+        classifier: the model, or one by architecture, all with logits ``[N, C]``: see
+            ``hf.models.widen``.
         data: the training examples of the plans, ``[N]``.
         plans: networks that differ in rows alone: same nodes, same edges.
         optimizer: any optax optimiser; anew at every node.
-        steps: minibatches a node.
-        batch_size: rows a minibatch.
+        steps: minibatches a node, of ``batch_size`` rows.
         columns: by architecture, the class of each column of its head; asked for only
             where a model is handed down between architectures.
         directory: where to keep the state of the run, to go on from if it is stopped.
-        progress: whether to show a progress bar a level.
         mesh: with a ``population`` axis, as for ``fit_population``.
 
     Returns:
         For each plan stacked models by architecture, leaves ``[S, M, ...]``.
-
-    Raises:
-        TypeError, ValueError: plans of other shapes or other data, an architecture
-            without classifier, and as for ``fit_population``.
     """
     keys = as_threefry(keys, "keys", shape=None)
     checks.check_sizes(steps=steps, batch_size=batch_size)
@@ -127,7 +121,7 @@ def train_networks(
     trained: dict[str, Variables] = {}
 
     def start_of(name: str, own: Array) -> Variables:
-        start = _start(graph, classifiers, columns, trained, name, own, data.x)
+        start = starting_point(graph, classifiers, columns, trained, name, own, data.x)
         known = [plan.graph.node(name).classes for plan in plans]
         unknown = [~np.isin(np.arange(num_classes), each) for each in known]
         return {**start, OUTPUT_MASK: np.repeat(unknown, seeds, axis=0)}
@@ -189,9 +183,7 @@ def _check_plans(keys: Array, data: Examples, plans: Sequence[Plan]) -> None:
     for plan in plans:
         own = [(node.name, node.architecture) for node in plan.graph.nodes]
         if own != kinds or plan.graph.edges != first.graph.edges:
-            raise ValueError(
-                "plans must have the same nodes and edges: train others by themselves."
-            )
+            raise ValueError("plans must have the same nodes and edges.")
         plan.check_data(data)
         blank = plan.rows.any(axis=1) != first.rows.any(axis=1)
         if blank.any():
@@ -255,39 +247,6 @@ def _node_keys(keys: Array, name: str, plans: int) -> Array:
         keys, np.uint32(zlib.crc32(name.encode()))
     )
     return jnp.tile(own, plans)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _fresh(classifier: Classifier, keys: Array, x: Array) -> Variables:
-    # Shapes alone: what the examples hold is not for whoever starts.
-    blank = jnp.zeros((1, *x.shape[1:]), x.dtype)
-    return jax.vmap(lambda key: classifier.init(key, blank))(keys)
-
-
-def _start(graph, classifiers, columns, trained, name, keys, x) -> Variables:
-    """The variables a node starts from, ``[P * S, ...]``, without a mask."""
-    kind, edges = graph.node(name).architecture, graph.parents(name)
-    if not edges:
-        return jax.tree.map(np.asarray, _fresh(classifiers[kind], keys, x))
-    handed = []
-    for edge in edges:
-        parent, origin = trained[edge.parent], graph.node(edge.parent).architecture
-        if origin != kind:
-            fresh = _fresh(classifiers[kind], keys, x)
-            source, target = (
-                find_head(classifiers[name], trees.take(one, 0), x, columns[name])
-                for name, one in ((origin, parent), (kind, fresh))
-            )
-            parent = hand_down(parent, fresh, source, target)
-            parent = jax.tree.map(np.asarray, parent)
-        handed.append({k: v for k, v in parent.items() if k != OUTPUT_MASK})
-
-    def mean(*leaves):
-        if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
-            return leaves[0]
-        return sum(e.weight * leaf for e, leaf in zip(edges, leaves, strict=True))
-
-    return jax.tree.map(mean, *handed)
 
 
 # Remembered, so that levels of one kind are one optimiser and share a compilation.
