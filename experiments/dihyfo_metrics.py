@@ -6,7 +6,7 @@ their compilations.
 
 import functools
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def timed(trained: Trained, sampler, count: int, source) -> dict[str, float]:
     return {"init": 0.0, "unlearn": second / count, "compile": first}
 
 
-def sample_metrics(study, params, label: int) -> dict[str, float]:
+def sample_metrics(study, params, label: int) -> dict[str, Any]:
     """Score raw samples of one model and class, and the best of them by the probe."""
     on_test, on_probe = (
         hypernet.score_all(study.classifier, {"params": params}, split)

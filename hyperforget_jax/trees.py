@@ -9,8 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hyperforget_jax.base import Array
-
 __all__ = [
     "by_path",
     "get",
@@ -87,8 +85,8 @@ def stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def take(stacked: Any, index: int | Array) -> Any:
-    """Return one tree of stacked ones: leaves ``[M, ...]`` become ``[...]``."""
+def take(stacked: Any, index: Any) -> Any:
+    """Return one tree of stacked ones, or some: ``index`` on each leaf's first axis."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 

@@ -82,7 +82,7 @@ def compiled_runs(preset: Preset) -> dict[str, Callable[[], Any]]:
     variables = trees.take(each, 0)
     request = hf.forget_classes(splits.train, [3])
     classes = jax.nn.one_hot(jnp.arange(MODELS) % network.num_classes, 10) > 0
-    calls = {}
+    calls: dict[str, tuple[Callable[..., Any], Any]] = {}
     for steps in (1, 20):
         unlearner = hf.dihyfo(classifier, network, params, steps=steps)
         state = unlearner.init(keys[0], variables, splits.train)

@@ -130,9 +130,7 @@ def trajectory(
     return _sample(key, denoise, like, schedule, steps, eta, keep=True)[1]
 
 
-def _sample(
-    key, denoise, like, schedule, steps, eta, *, keep
-) -> tuple[Any, Trajectory | None]:
+def _sample(key, denoise, like, schedule, steps, eta, *, keep) -> tuple[Any, Any]:
     key = as_threefry(key)
     checks.check_sizes(steps=steps)
     if checks.is_concrete(eta) and not 0 <= eta <= 1:

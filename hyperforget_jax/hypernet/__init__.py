@@ -7,43 +7,26 @@ from hyperforget_jax.hypernet.checkpoints import (
     save_zoo,
     stored_zoo,
 )
-from hyperforget_jax.hypernet.chunk_tokens import Group, chunk_tokens
+from hyperforget_jax.hypernet.chunk_tokens import chunk_tokens
 from hyperforget_jax.hypernet.class_scores import (
     class_scores,
     population_scores,
     score_all,
 )
 from hyperforget_jax.hypernet.config import FitConfig, HypernetConfig, TrainConfig
-from hyperforget_jax.hypernet.denoiser import Denoiser
 from hyperforget_jax.hypernet.hypernetwork import HypernetParams, Hypernetwork, build
 from hyperforget_jax.hypernet.matching import canonicalise, match, permute_all
 from hyperforget_jax.hypernet.prompts import Profiles, features, profile
-from hyperforget_jax.hypernet.sampling import (
-    SETS,
-    Sampler,
-    forget_set,
-    sample_params,
-)
-from hyperforget_jax.hypernet.scales import power_of_two_scales
-from hyperforget_jax.hypernet.teachers import (
-    Distillation,
-    mean_log_probs,
-    retrained_log_probs,
-)
+from hyperforget_jax.hypernet.sampling import SETS, Sampler, forget_set, sample_params
+from hyperforget_jax.hypernet.teachers import Distillation, retrained_log_probs
 from hyperforget_jax.hypernet.train import fit_hypernetwork
-from hyperforget_jax.hypernet.unit_tokens import (
-    Tokenizer,
-    tokenizer,
-    unit_tokens,
-)
+from hyperforget_jax.hypernet.unit_tokens import Tokenizer, tokenizer, unit_tokens
 from hyperforget_jax.hypernet.zoo import Zoo, edit_zoo, generate_zoo
 
 __all__ = [
     "SETS",
-    "Denoiser",
     "Distillation",
     "FitConfig",
-    "Group",
     "HypernetConfig",
     "HypernetParams",
     "Hypernetwork",
@@ -64,10 +47,8 @@ __all__ = [
     "load_hypernetwork",
     "load_zoo",
     "match",
-    "mean_log_probs",
     "permute_all",
     "population_scores",
-    "power_of_two_scales",
     "profile",
     "retrained_log_probs",
     "sample_params",

@@ -132,10 +132,7 @@ def _sums(masks: np.ndarray, seed: int) -> np.ndarray:
 
 
 def zoo_profiles(zoos: Iterable[Zoo]) -> Profiles:
-    """Compute the profiles of a zoo: mean final losses, largest losses, norms.
-
-    Args:
-        zoos: the parts of a zoo, each of which is read once.
+    """Compute the profiles of a zoo, given in parts, each of which is read once.
 
     Raises:
         ValueError: a class that no run forgets alone.
@@ -183,9 +180,9 @@ def sample_pair(key: Array, dataset: PairDataset) -> Pair:
     """Draw one pair, and a checkpoint of its run.
 
     In the edit mode the source itself is one of the checkpoints: whoever asks for the
-    losses that a model has is to get that model. From a model that has already
-    forgotten only the end of a run is shown: its earlier checkpoints still know what
-    that model does not, and no request is to bring it back. So it is with sums.
+    losses that a model has is to get that model. Of a model that has already forgotten,
+    and of sums, only the end of a run is shown: its earlier checkpoints still know what
+    that model does not, and no request is to bring it back.
     """
     key_pair, key_checkpoint = jax.random.split(key)
     row = jax.random.randint(key_pair, (), 0, dataset.pairs.shape[0])

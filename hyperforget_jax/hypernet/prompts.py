@@ -37,13 +37,10 @@ def features(kind: str, loss: Array, classes: Array) -> Array:
     """Encode a prompt for the denoiser, float32.
 
     Args:
-        kind: ``"dihyfo_1"`` or ``"dihyfo_2"``.
+        kind: ``"dihyfo_2"``, every class's loss, ``[2 C]``; or ``"dihyfo_1"``, the loss
+            of what is forgotten and of the rest, with the classes, ``[4 + C]``.
         loss: the mean loss wanted on every class, nats, ``[C]``.
-        classes: the classes that are to be forgotten, bool, ``[C]``.
-
-    Returns:
-        ``dihyfo_2``: every class's loss, ``[2 C]``. ``dihyfo_1``: the loss of what is
-        forgotten and of the rest, with the forgotten classes, ``[4 + C]``.
+        classes: the classes to forget, bool, ``[C]``.
     """
     if kind == "dihyfo_2":
         return both_scales(loss)
@@ -56,13 +53,9 @@ def features(kind: str, loss: Array, classes: Array) -> Array:
 def profile(profiles: Profiles, classes: Array) -> Array:
     """Compute the losses that a model without these classes can have, ``[C]``.
 
-    Those of the zoo's models that forgot just these classes. For a set that the zoo
-    does not have: of each forgotten class the loss after it alone was forgotten, of
-    each retained class the mean over these.
-
-    Args:
-        profiles: of the zoo.
-        classes: the classes to forget, bool, ``[C]``.
+    Those of the zoo's models that forgot just these classes, bool, ``[C]``. For a set
+    that the zoo does not have: of each forgotten class the loss after it alone was
+    forgotten, of each retained class the mean over these.
     """
     same = jnp.all(profiles.masks == classes[None], axis=1)
     known = jnp.sum(jnp.where(same[:, None], profiles.loss, 0), axis=0)
@@ -78,10 +71,6 @@ def profile(profiles: Profiles, classes: Array) -> Array:
 def both_scales(loss: Array) -> Array:
     """Compute logarithm and value: one resolves small losses, the other large ones.
 
-    Args:
-        loss: ``[K]``.
-
-    Returns:
-        Both, of the order of one for losses from 0.02 to 10, float32, ``[2 K]``.
+    Both are of the order of one for losses from 0.02 to 10; float32, ``[2 K]``.
     """
     return jnp.concatenate([jnp.log(loss + 0.02) / 2, loss / 4]).astype(jnp.float32)

@@ -152,7 +152,7 @@ def class_sets(masks: Any, num_classes: int) -> np.ndarray:
                 f"masks must hold classes in [0, {num_classes}), got {list(classes)}."
             )
         sets[row, list(classes)] = True
-        if sets[row].sum() < len(classes):
+        if sets[row].sum() < len(list(classes)):
             raise ValueError(f"masks must not repeat a class, got {list(classes)}.")
     if not len(sets) or sets.all(axis=1).any():
         raise ValueError("masks must be sets of classes, none of them of all classes.")

@@ -131,9 +131,9 @@ def edit_zoo(
         well = np.flatnonzero(np.asarray(trained.failed_at) < 0)
         if not well.size:
             raise ArithmeticError("No start stayed finite: start may learn too fast.")
-        starts = jax.tree.map(lambda leaf: np.asarray(leaf)[well], trained.variables)
+        begin = jax.tree.map(lambda leaf: np.asarray(leaf)[well], trained.variables)
     else:
-        starts = _given_starts(classifier, starts, train)
+        begin = _given_starts(classifier, starts, train)
     if log_probs is None:
         log_probs = retrained_log_probs(
             key_teacher,
@@ -150,7 +150,7 @@ def edit_zoo(
     if log_probs.shape != shape:
         raise ValueError(f"log_probs must have shape {shape}, got {log_probs.shape}.")
 
-    count = jax.tree.leaves(starts)[0].shape[0]
+    count = jax.tree.leaves(begin)[0].shape[0]
     from_start = np.repeat(np.arange(count), len(sets))
     of_mask = np.tile(np.arange(len(sets)), count)
     population = populate(
@@ -160,7 +160,7 @@ def edit_zoo(
         forget.optimizer,
         forget.steps,
         members=len(from_start),
-        starts=trees.take(starts, from_start),
+        starts=trees.take(begin, from_start),
         batch_size=forget.batch_size,
         objective=Distillation(classifier),
         conditions=jnp.asarray(of_mask, jnp.int32),
@@ -169,8 +169,8 @@ def edit_zoo(
         directory=subfolder(directory, "runs"),
     )
     zoo = _scored(classifier, population, sets[of_mask], from_start, probe)
-    start_loss = score_all(classifier, starts, probe).loss
-    return zoo._replace(starts=starts, start_loss=start_loss)
+    start_loss = np.asarray(score_all(classifier, begin, probe).loss)
+    return zoo._replace(starts=begin, start_loss=start_loss)
 
 
 def generate_zoo(
@@ -255,7 +255,8 @@ def _scored(classifier, population, masks, start, probe) -> Zoo:
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), kept)
     scores = score_all(classifier, flat, probe)
     loss, accuracy = (
-        leaf.reshape(runs, checkpoints, -1) for leaf in (scores.loss, scores.accuracy)
+        np.reshape(leaf, (runs, checkpoints, -1))
+        for leaf in (scores.loss, scores.accuracy)
     )
     steps = np.asarray(population.checkpoint_steps)
     start = start[well].astype(np.int32)

@@ -183,12 +183,14 @@ def dihyfo(
                 sampler,
             )
         )(jax.random.split(key, best_of))
-        chosen, *diagnostics = _choose(classifier, state, samples, gone)
+        chosen, achieved, lost, kept = _choose(classifier, state, samples, gone)
         variables = {**state.variables, "params": trees.take(samples, chosen)}
         profile = hypernet.profile(state.hypernet_params.profiles, gone)
         info = DiHyFoInfo(
             profile if wanted is None else wanted,
-            *diagnostics,
+            achieved,
+            lost,
+            kept,
             chosen,
             _norm_ratio(hypernetwork, state.hypernet_params, source),
             ~jnp.any(classes & ~forgotten if hypernetwork.edits else classes),
@@ -205,7 +207,9 @@ def dihyfo(
     return Unlearner(init, unlearn, access)
 
 
-def _choose(classifier, state: DiHyFoState, samples, gone):
+def _choose(
+    classifier, state: DiHyFoState, samples, gone
+) -> tuple[Array, Array | None, Array | None, Array | None]:
     """Choose a sample; return its number, its loss, and all accuracies by half."""
     if state.probe is None:
         return jnp.zeros((), jnp.int32), None, None, None

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
 from hyperforget_jax.hypernet import scales
+from hyperforget_jax.hypernet.chunk_tokens import Group
 from tests import toys
 
 MODES = {"train": {"train": True}, "eval": {"train": False}}
@@ -238,7 +239,7 @@ def test_chunks_are_those_of_gpt():
     tokenizer = hypernet.tokenizer(classifier, shapes, x, "chunks")
     widths = [group.width for group in tokenizer.groups]
     assert widths == [10, *[1000] * 7, 840, 10, 100]
-    assert tokenizer.groups[4] == hypernet.Group("Dense_0/kernel[3]", 1, 1000)
+    assert tokenizer.groups[4] == Group("Dense_0/kernel[3]", 1, 1000)
     assert tokenizer.permute is None and tokenizer.hidden == ()
 
 
@@ -263,7 +264,7 @@ def test_the_token_of_a_unit_is_what_it_reads_its_bias_and_what_reads_it():
             np.testing.assert_array_equal(
                 token, np.concatenate([np.ravel(part) for part in parts])
             )
-    assert tokenizer.groups[-1] == hypernet.Group("output bias", 1, 3)
+    assert tokenizer.groups[-1] == Group("output bias", 1, 3)
     np.testing.assert_array_equal(got[-1], head["bias"][None])
 
 

@@ -374,7 +374,9 @@ def test_the_wrong_zoo_or_classifier_is_named():
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             hypernet.fit_hypernetwork(key, *changed)
-    with pytest.raises(TypeError, match="recipe must be a hypernet.HypernetConfig"):
-        hypernet.build(classifier, train.x, {"mixer": "mean"})
+    with pytest.raises(ValueError, match="learning_rate must be positive"):
+        hypernet.TrainConfig(learning_rate=-1.0)
+    with pytest.raises(TypeError, match="config must be a hypernet.HypernetConfig"):
+        hypernet.build(classifier, data.x, {"mixer": "mean"})
     with pytest.raises(ValueError, match="samples params alone"):
         hypernet.build(toys.normalised(), worlds.train().x, free.config)

@@ -1,5 +1,7 @@
 """Zoos: who trained on what, how checkpoints are labelled, and what is refused."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax import hypernet
+from hyperforget_jax.hypernet.teachers import mean_log_probs
 from tests import toys
 from tests.hypernet import worlds
 
@@ -67,7 +70,7 @@ def test_runs_end_nearer_to_the_retrained_predictions_than_they_began():
         batch_size=16,
         progress=False,
     )
-    log_probs = hypernet.mean_log_probs(classifier, retrained, train.x, 1)[0]
+    log_probs = mean_log_probs(classifier, retrained, train.x, 1)[0]
 
     def divergence(variables):
         logs = jax.nn.log_softmax(classifier.apply(variables, train.x))
@@ -95,7 +98,7 @@ def test_mean_log_probs_are_the_mean_and_failed_members_do_not_count():
         lambda variables: jax.nn.softmax(classifier.apply(variables, train.x))
     )(population.variables)
     population = population._replace(failed_at=jnp.array([-1, 3, -1, -1]))
-    log_probs = jnp.exp(hypernet.mean_log_probs(classifier, population, train.x, 2))
+    log_probs = jnp.exp(mean_log_probs(classifier, population, train.x, 2))
     chex.assert_trees_all_close(log_probs[0], probabilities[0], rtol=1e-5)
     chex.assert_trees_all_close(log_probs[1], probabilities[2:].mean(0), rtol=1e-5)
 
@@ -178,6 +181,11 @@ def test_a_zoo_of_nothing_finite_is_refused():
         worlds.make_edit(forget=broken, checkpoint_steps=())
     with pytest.raises(ArithmeticError, match="No run of the zoo"):
         worlds.make_generate(config=broken)
+
+
+def test_configs_of_no_steps_are_refused():
+    with pytest.raises(ValueError, match="steps must be positive"):
+        dataclasses.replace(worlds.FORGET, steps=0)
 
 
 def test_the_probe_is_held_out_and_whole():

@@ -283,7 +283,7 @@ def test_malformed_arguments_are_named():
         hf.dihyfo(toys.softmax_regression(), network, params)
     with pytest.raises(TypeError, match="hypernetwork must be .* hypernet.build"):
         hf.dihyfo(classifier, classifier, params)
-    with pytest.raises(TypeError, match="params must be .* fit_hypernetwork"):
+    with pytest.raises(TypeError, match="params must be .*fit_hypernetwork"):
         hf.dihyfo(classifier, network, network)
 
 
