@@ -296,3 +296,20 @@ def test_nothing_learnt_or_given_is_a_constant_of_the_program():
     sizes = [math.prod(map(int, shape.split("x")[:-1])) for shape in shapes]
     # Frequencies of time and tables of a few numbers, but no weights and no rows.
     assert max(sizes) <= 32 < min(leaf.size for leaf in probe)
+
+
+def test_unlearn_reads_parameters_and_probe_from_the_state():
+    network, params, _ = worlds.fitted("edit")
+    other = params._replace(
+        weights=jax.tree.map(lambda leaf: 1.5 * leaf, params.weights)
+    )
+    probe = worlds.probe()
+    half = probe._replace(weight=probe.weight * (jnp.arange(40) < 20))
+    answers = []
+    for own, rows in ((params, probe), (other, half)):
+        options = dict(probe=rows, best_of=3, steps=2)
+        unlearner = hf.dihyfo(worlds.CLASSIFIER, network, own, **options)
+        state = prepared(**options)[3]
+        state = state._replace(hypernet_params=other, probe=half)
+        answers.append(unlearner.unlearn(jax.random.key(1), state, ask(1)))
+    chex.assert_trees_all_equal(*answers)
