@@ -20,7 +20,6 @@ import dihyfo_metrics as metrics
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import study as studies
 import tyro
 from dihyfo_artifacts import Artifacts, Trained, flat, last
@@ -85,7 +84,9 @@ def main(config: DiHyFo) -> None:
     record |= {"made_in_seconds": artifacts.seconds}
     # Only the scenario of classes has every reference row.
     studies.write(config, rows, record, started, references=False)
-    console.print(_summary(rows))
+    by = "scenario", "method", "steps", "where", "models", "dose"
+    names = "forget_accuracy_test", "retain_accuracy_test", "js_to_oracle", "r2_sweep"
+    console.print(studies.summary(rows, by, dict.fromkeys(names)))
 
 
 def _record(config: DiHyFo) -> dict[str, Any]:
@@ -415,19 +416,6 @@ def row_of(study, scenario, method, request, found, factors, seconds=None):
         seconds=seconds or {"init": 0.0, "unlearn": 0.0, "compile": 0.0},
         factors=factors,
     )
-
-
-def _summary(rows) -> str:
-    """Average over requests and networks."""
-    shown = "scenario", "method", "steps", "where", "models", "dose"
-    names = "forget_accuracy_test", "retain_accuracy_test", "js_to_oracle", "r2_sweep"
-    lines = [
-        {name: (row | row["factors"]).get(name, "") for name in shown}
-        | {n: row["metrics"][n]["mean"] for n in names if n in row["metrics"]}
-        for row in rows
-    ]
-    means = pd.DataFrame(lines).groupby(list(shown), sort=False).mean()
-    return means.to_string(float_format="{:.4f}".format, na_rep="")
 
 
 if __name__ == "__main__":
