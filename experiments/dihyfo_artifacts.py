@@ -58,21 +58,19 @@ class Artifacts:
     def log_probs(self) -> jax.Array:
         """Predict by retrained models on training rows, ``[M, N, C]``."""
         path = self.out / "log_probs"
-        if not path.exists():
-            with_time = self._timed("log_probs")
-            made = with_time(
-                lambda: hypernet.retrained_log_probs(
-                    jax.random.key(1_001),
-                    self.classifier,
-                    self.splits.train,
-                    masks=self.preset.masks,
-                    config=self.preset.start(),
-                    members=self.preset.teachers,
-                    directory=self._unfinished / "log_probs",
-                )
-            )
-            hf.checkpointing.save(path, made, kind="log_probs")
-            shutil.rmtree(self._unfinished, ignore_errors=True)
+        self._make(
+            path,
+            lambda: hypernet.retrained_log_probs(
+                jax.random.key(1_001),
+                self.classifier,
+                self.splits.train,
+                masks=self.preset.masks,
+                config=self.preset.start(),
+                members=self.preset.teachers,
+                directory=self._unfinished / "log_probs",
+            ),
+            lambda made: hf.checkpointing.save(path, made, kind="log_probs"),
+        )
         return hf.checkpointing.load(path, kind="log_probs")
 
     def edit_zoo(self, share: float = 1.0) -> hypernet.Zoo:
@@ -164,26 +162,27 @@ class Artifacts:
     def trained(self, name: str, variant: Variant, seed: int = 0) -> Trained:
         """Train a hypernetwork from one of the training seeds, or load it."""
         name = f"{name.replace('/', '-')}-{seed}"
-        path = self.out / "networks" / name
-        if path.exists():
-            return Trained(*hypernet.load_hypernetwork(path, self.classifier))
-        network = self.network(variant.architecture)
-        zoo = self.zoo(network.edits, variant.zoo)
-        params, trace = self._timed(name)(
+        path, network = self.out / "networks" / name, self.network(variant.architecture)
+
+        def save(made):
+            params, trace = made
+            hypernet.save_hypernetwork(path, network, params)
+            np.savetxt(path / "trace.txt", trace, fmt="%.6g")
+
+        self._make(
+            path,
             lambda: hypernet.fit_hypernetwork(
                 jax.random.fold_in(jax.random.key(1_004), seed),
                 network,
                 self.classifier,
-                zoo,
+                self.zoo(network.edits, variant.zoo),
                 self.splits.train,
                 dataclasses.replace(self.preset.train, **variant.train),
                 directory=self._unfinished / name,
-            )
+            ),
+            save,
         )
-        hypernet.save_hypernetwork(path, network, params)
-        np.savetxt(path / "trace.txt", trace, fmt="%.6g")
-        shutil.rmtree(self._unfinished, ignore_errors=True)
-        return Trained(network, params)
+        return Trained(*hypernet.load_hypernetwork(path, self.classifier))
 
     def zoo(self, edits: bool, kind: str = "whole") -> hypernet.Zoo:
         """Return the zoo of a mode and a kind, as :class:`Variant` names them."""
@@ -250,23 +249,20 @@ class Artifacts:
         return self.out / "unfinished"
 
     def _zoo(self, name: str, make: Callable[[], hypernet.Zoo]) -> hypernet.Zoo:
-        path = self.out / name
-        if not path.exists():
-            made = self._timed(name)(make)
-            hypernet.save_zoo(path, made, model=self.classifier.description)
-            shutil.rmtree(self._unfinished, ignore_errors=True)
+        path, model = self.out / name, self.classifier.description
+        self._make(path, make, lambda made: hypernet.save_zoo(path, made, model=model))
         if name not in self.zoos:
             self.zoos[name] = hypernet.load_zoo(path)
         return self.zoos[name]
 
-    def _timed(self, name: str) -> Callable[[Callable[[], Any]], Any]:
-        def call(make):
+    def _make(self, path: Path, make: Callable[[], Any], save) -> None:
+        """Make and save what is not there yet, and take the time."""
+        if not path.exists():
             before = time.perf_counter()
             made = jax.block_until_ready(make())
-            self.seconds[name] = time.perf_counter() - before
-            return made
-
-        return call
+            self.seconds[path.name] = time.perf_counter() - before
+            save(made)
+            shutil.rmtree(self._unfinished, ignore_errors=True)
 
 
 def last(zoo: hypernet.Zoo) -> Any:

@@ -48,15 +48,7 @@ def to_x0(kind: str, prediction: Any, x_t: Any, alpha: Array, sigma: Array) -> A
     no signal is left: there the divisor is 1e-3, which keeps it finite and no more.
     Networks that are asked at ``alpha`` below 1e-3 should predict ``"x0"`` or ``"v"``.
 
-    Args:
-        kind: what was predicted: ``"x0"``, ``"v"`` or ``"eps"``.
-        prediction: the network's, a pytree of float arrays.
-        x_t: its input, of the structure and shapes of ``prediction``.
-        alpha: the signal's share at the time, float ``[]``.
-        sigma: the noise's, float ``[]``; squares add up to one.
-
-    Raises:
-        ValueError: unknown kind, or trees that are mixed and do not match.
+    ``x_t`` is the network's input; other arguments are as for :func:`target`.
     """
     _check(kind)
     if kind == "x0":

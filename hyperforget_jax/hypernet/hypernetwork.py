@@ -87,9 +87,7 @@ class Hypernetwork:
     def init(self, key: Array, num_masks: int | None = None) -> HypernetParams:
         """Draw fresh weights; scales and profiles mean nothing yet.
 
-        Args:
-            key: a typed key, consumed.
-            num_masks: how many profiles there is room for; by default one a class.
+        There is room for ``num_masks`` profiles, by default one a class.
         """
         tokens = tuple(
             jnp.zeros((group.count, group.width)) for group in self.tokenizer.groups

@@ -86,8 +86,7 @@ def canonicalise(
         moved in each round, ``[rounds]``.
 
     Raises:
-        ValueError: a tokenizer of chunks, a number of rounds that is not positive, or
-            parameters that are not finite.
+        ValueError: as :func:`match` does, or a number of rounds that is not positive.
     """
     units = _units(tokenizer)
     checks.check_sizes(rounds=rounds)
@@ -112,11 +111,7 @@ def permute_all(tokenizer: Tokenizer, params: Any, permutations: Any) -> Any:
     Args:
         tokenizer: of kind ``"units"``.
         params: leaves ``[P, ...]``, or ``[P, K, ...]`` with K checkpoints a member.
-        permutations: integers ``[P, units]``, one array a hidden layer, as
-            :func:`canonicalise` gives them.
-
-    Returns:
-        The permuted population, leaves as before.
+        permutations: as :func:`match` gives them.
 
     Raises:
         ValueError: a tokenizer of chunks, or leaves with other axes.

@@ -41,16 +41,12 @@ def retrained_log_probs(
 ) -> Array:
     """Fit models without some classes, and average their predictions on every row.
 
+    Other arguments are as for :func:`edit_zoo`.
+
     Args:
-        key: a typed key, consumed.
-        classifier: the model.
-        train: training examples, all classes, ``[N]``.
         masks: the sets of classes that they do without, M of them.
         config: how they are fitted.
         members: models a mask, whose mean is taken.
-        directory: as for :func:`edit_zoo`.
-        mesh: with a ``population`` axis.
-        progress: whether to show a progress bar.
 
     Returns:
         Logarithm of the mean probabilities, float32, ``[M, N, C]``.

@@ -107,12 +107,9 @@ class UnitTokenizer:
         return self.spec.restore(leaves)
 
     def permute(self, params: Any, permutations: tuple[Any, ...]) -> Any:
-        """Reorder hidden units.
+        """Reorder hidden units: unit ``j`` becomes what was unit ``permutation[j]``.
 
-        Args:
-            params: of one model.
-            permutations: integers ``[units]``, one array a hidden layer: unit ``j``
-                becomes what was unit ``permutation[j]``.
+        ``permutations`` are integers ``[units]``, one array a hidden layer.
         """
         leaves, shapes = self.spec.leaves(params), self.spec.shapes
         if len(permutations) != len(self.hidden):
@@ -153,14 +150,10 @@ def tokenizer(
     Args:
         classifier: the model.
         variables: its variables, or their shapes and dtypes.
-        x: inputs ``[N, ...]``; only shape and dtype are used. Models of integer inputs
-            have chunks alone.
-        kind: ``"units"``, ``"chunks"``, or ``"auto"``: units where there are any, as
-            :func:`unit_tokens` says, and chunks elsewhere.
+        x: inputs ``[N, ...]``; only shape and dtype are used.
+        kind: ``"units"`` as by :func:`unit_tokens`, ``"chunks"`` as by
+            :func:`chunk_tokens`, or ``"auto"``: units where there are any.
         size: numbers in a chunk.
-
-    Raises:
-        ValueError: unknown kind, or as :func:`unit_tokens` and :func:`chunk_tokens` do.
     """
     if kind not in _KINDS:
         raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}.")

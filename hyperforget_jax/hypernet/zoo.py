@@ -189,25 +189,12 @@ def generate_zoo(
 ) -> Zoo:
     """Fit models from fresh initialisations without some classes.
 
+    Arguments, result and errors are as for :func:`edit_zoo`, but for:
+
     Args:
-        key: a typed key, consumed.
-        classifier: the model.
-        train: training examples, all classes, ``[N]``.
-        probe: examples held out of training, which score the checkpoints, ``[M]``.
         masks: the sets of classes that runs do without.
         runs: how many for each.
         config: how they are fitted.
-        checkpoint_steps: steps after which a run is kept; its last is always.
-        directory: as for :func:`edit_zoo`.
-        mesh: with a ``population`` axis.
-        progress: whether to show progress bars.
-
-    Returns:
-        The zoo, in host memory; a member that failed is left out.
-
-    Raises:
-        TypeError, ValueError: malformed arguments.
-        ArithmeticError: no run stayed finite.
     """
     key = as_threefry(key)
     sets = _checked(classifier, train, probe, masks)
