@@ -163,13 +163,7 @@ def fit_hypernetwork(
                     "config.learning_rate may help."
                 )
             if directory is not None:
-                checkpointing.save(
-                    directory,
-                    state,
-                    kind=_KIND,
-                    config={"recipe": recipe, "step": done},
-                    overwrite=True,
-                )
+                resuming.save(directory, state, kind=_KIND, recipe=recipe, step=done)
             bar.update(task, completed=done, description=f"loss {recent:.4f}")
     # By way of the host: what was trained on a mesh is not bound to it.
     weights = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state.average)
