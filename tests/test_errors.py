@@ -57,8 +57,11 @@ def built():
     return hypernet.build(CLASSIFIER, DATA.x, hypernet.HypernetConfig(width=8, heads=2))
 
 
-def learn(config):
-    return hypernet.fit_hypernetwork(KEY, built(), CLASSIFIER, None, DATA, config)
+TRAIN = hypernet.TrainConfig(steps=2)
+
+
+def learn(zoo=None, config=TRAIN):
+    return hypernet.fit_hypernetwork(KEY, built(), CLASSIFIER, zoo, DATA, config)
 
 
 class Model(nnx.Module):
@@ -88,7 +91,7 @@ class Model(nnx.Module):
         ),
         (lambda: zoo(masks=range(4)), r"masks must be sets of classes.*got 0 among"),
         (lambda: zoo(start=OPTIMIZER), "start must be hypernet.FitConfig; got"),
-        (lambda: learn(course=5), "course must be hypernet.TrainConfig; got int"),
+        (lambda: learn(config=5), "config must be hypernet.TrainConfig; got int"),
         (
             lambda: hypernet.build(CLASSIFIER, DATA, hypernet.HypernetConfig()),
             "x must be an array .* got Examples",
