@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import recipes
+import runs
 import study as studies
 import tyro
 from rich.console import Console
@@ -40,14 +41,14 @@ def main(config: Classes) -> None:
     console, begin = Console(), time.perf_counter()
     recipe = recipes.RECIPES[config.preset]
     record = studies.record_of(config, recipe)
-    studies.open_folder(config.out, record, config.resume)
+    runs.open_folder(config.out, record, config.resume)
     study = studies.Study("classes", recipe, config.seeds, config.out, console)
     methods = {name: studies.METHODS[name] for name in config.methods}
     for label in config.classes:
         study.forget_classes((label,), methods)
-    studies.write(config, study.rows, record, begin)
+    runs.write(config, study.rows, record, begin)
     worst = {"forget_accuracy_test": max, "retain_accuracy_test": min}
-    console.print(studies.summary(study.rows, ("method",), worst))
+    console.print(runs.summary(study.rows, ("method",), worst))
 
 
 if __name__ == "__main__":

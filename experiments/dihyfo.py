@@ -20,6 +20,7 @@ import dihyfo_metrics as metrics
 import jax
 import jax.numpy as jnp
 import numpy as np
+import runs
 import study as studies
 import tyro
 from dihyfo_artifacts import Artifacts, Trained, flat, last
@@ -66,7 +67,7 @@ def main(config: DiHyFo) -> None:
     """Run the study and write its results."""
     console, started = Console(), time.perf_counter()
     record = _record(config)
-    studies.open_folder(config.out, record, config.resume)
+    runs.open_folder(config.out, record, config.resume)
     preset = PRESETS[config.preset]
     console.log(f"{preset.recipe.model}: training {config.seeds} classifiers")
     study = studies.Study(
@@ -83,16 +84,16 @@ def main(config: DiHyFo) -> None:
         row["factors"] = {"recipe": study.recipe.model, **(row["factors"] or {})}
     record |= {"made_in_seconds": artifacts.seconds}
     # Only the scenario of classes has every reference row.
-    studies.write(config, rows, record, started, references=False)
+    runs.write(config, rows, record, started, references=False)
     by = "scenario", "method", "steps", "where", "models", "dose"
     names = "forget_accuracy_test", "retain_accuracy_test", "js_to_oracle", "r2_sweep"
-    console.print(studies.summary(rows, by, dict.fromkeys(names)))
+    console.print(runs.summary(rows, by, dict.fromkeys(names)))
 
 
 def _record(config: DiHyFo) -> dict[str, Any]:
-    studies.check_known("--scenarios", config.scenarios, SCENARIOS)
-    studies.check_known("--variants", config.variants, VARIANTS)
-    studies.check_known("--zoos", config.zoos, ZOOS)
+    runs.check_known("--scenarios", config.scenarios, SCENARIOS)
+    runs.check_known("--variants", config.variants, VARIANTS)
+    runs.check_known("--zoos", config.zoos, ZOOS)
     if config.preset not in PRESETS:
         raise SystemExit(
             f"--preset must be one of {sorted(PRESETS)}, got {config.preset!r}."

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import networks
+import runs
 import study as studies
 import tyro
 from fiun_bench import (
@@ -173,9 +174,9 @@ def _access(classifier: hf.Classifier, method: str) -> hf.Access:
 def main(config: FIUn) -> None:
     """Run the study and write what it found."""
     console, start_of_run = Console(), time.perf_counter()
-    studies.check_known("--settings", config.settings, (*networks.SETTINGS, *DEPTHS))
-    studies.check_known("--scenarios", config.scenarios, SCENARIOS)
-    studies.check_known("--preset", (config.preset,), networks.PRESETS)
+    runs.check_known("--settings", config.settings, (*networks.SETTINGS, *DEPTHS))
+    runs.check_known("--scenarios", config.scenarios, SCENARIOS)
+    runs.check_known("--preset", (config.preset,), networks.PRESETS)
     if config.seeds < 2:
         raise SystemExit(f"--seeds must be at least 2, got {config.seeds}.")
     preset = networks.PRESETS[config.preset]
@@ -189,7 +190,7 @@ def main(config: FIUn) -> None:
         "baselines": {name: studies.METHODS[name].hyper for name in BASELINES},
     }
     record = json.loads(json.dumps(record))
-    studies.open_folder(config.out, record, config.resume)
+    runs.open_folder(config.out, record, config.resume)
     bench = Bench.create(preset, config.seeds)
     rows, spent = [], 0.0
     for setting in config.settings:
@@ -207,7 +208,7 @@ def main(config: FIUn) -> None:
         rows += stored["rows"]
         spent += stored["seconds"]
     # Settings that were done before took their time too.
-    studies.write(config, rows, record, min(start_of_run, time.perf_counter() - spent))
+    runs.write(config, rows, record, min(start_of_run, time.perf_counter() - spent))
     for row in rows:
         if row["factors"]["node"] == "all":
             metrics: Any = row["metrics"]

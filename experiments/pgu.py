@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import recipes
+import runs
 import study as studies
 import tyro
 from rich.console import Console
@@ -195,12 +196,12 @@ def main(config: PGU) -> None:
     """Runs the study and writes what it found."""
     console, begun = Console(), time.perf_counter()
     preset, record = _record(config)
-    studies.open_folder(config.out, record, config.resume)
+    runs.open_folder(config.out, record, config.resume)
     rivals = {name: studies.METHODS[name] for name in config.methods}
     rows = []
     for scenario in config.scenarios:
         rows += _SCENARIOS[scenario](config, preset, rivals, console)
-    studies.write(config, rows, record, begun)
+    runs.write(config, rows, record, begun)
     console.print(_summary(rows))
 
 
@@ -209,8 +210,8 @@ def _record(config: PGU):
         raise SystemExit(
             f"--preset must be one of {sorted(PRESETS)}, got {config.preset!r}."
         )
-    studies.check_known("--scenarios", config.scenarios, SCENARIOS)
-    studies.check_known("--variants", config.variants, pgu_methods(None))
+    runs.check_known("--scenarios", config.scenarios, SCENARIOS)
+    runs.check_known("--variants", config.variants, pgu_methods(None))
     preset = PRESETS[config.preset]
     record = studies.record_of(config, preset.memorising)
     record.pop("recipe")

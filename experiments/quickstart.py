@@ -13,12 +13,15 @@ import argparse
 import dataclasses
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import dihyfo_artifacts
 import dihyfo_presets
 import federated
+import jax
+import numpy as np
 import recipes
+import runs
 import study as studies
 from rich.console import Console
 
@@ -58,7 +61,7 @@ def main(config: Quickstart) -> None:
     record = studies.record_of(config, recipe, own)
     if config.network:
         record |= {"federated": federated.SETTINGS}
-    studies.open_folder(config.out, record, config.resume)
+    runs.open_folder(config.out, record, config.resume)
     try:
         _run(config, recipe, zoo, record)
     except KeyboardInterrupt:
@@ -91,12 +94,11 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
 
     if seconds:
         record = record | {"made_in_seconds": seconds}
-    document = studies.write(config, study.rows, record, begin)
+    document = runs.write(config, study.rows, record, begin)
     hf.report.write_report(
         config.out / "report.html",
         document,
-        losses=study.losses,
-        per_class=study.per_class,
+        **_report_data(config, study),
         pictures=pictures,
         forgotten=config.forget,
         min_seeds=min(5, config.seeds),
@@ -108,7 +110,7 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
 
 
 def parse() -> Quickstart:
-    """Reads the options by the standard library: ``pip install .`` is to be enough."""
+    """Read the options by the standard library: ``pip install .`` is to be enough."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,6 +130,32 @@ def parse() -> Quickstart:
     for name in ("forget", "methods") & given.keys():
         given[name] = tuple(given[name])
     return Quickstart(**given)
+
+
+def _report_data(config: Quickstart, study) -> dict[str, dict[str, Any]]:
+    """Collect, by method, losses on forgotten training rows and on test rows of the
+    same classes, all seeds together, and accuracies by class, ``[seeds, C]``."""
+    request = hf.forget_classes(study.splits.train, config.forget)
+    parts = {"forget": request.forget, "test": request.split(study.splits.test)[0]}
+
+    def losses(variables, examples):
+        there = np.flatnonzero(np.asarray(examples.weight))
+        x, y = examples.x[there], examples.y[there]
+        logits = hf.models.population_logits(study.classifier, variables, x)
+        found = jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
+        return np.asarray(found).ravel()
+
+    collected: dict[str, dict[str, Any]] = {"losses": {}, "per_class": {}}
+    for name, variables in study.models.items():
+        if name.startswith("ablation/"):
+            continue
+        collected["losses"][name] = {
+            part: losses(variables, examples) for part, examples in parts.items()
+        }
+        collected["per_class"][name] = np.stack(
+            [one.per_class["test"].accuracy for one in study.found[name]]
+        )
+    return collected
 
 
 if __name__ == "__main__":

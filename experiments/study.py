@@ -7,10 +7,9 @@ on from there.
 
 import dataclasses
 import json
-import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import runs
 from recipes import Recipe
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
 from hyperforget_jax import trees
@@ -87,10 +86,8 @@ class Study:
         out: the study's folder.
         data: training examples, if they are not the recipe's.
         rows: result rows so far.
-        per_class: test accuracy by method of the last request, ``[seeds, C]``.
-        losses: by method of the last request: losses on the forgotten training rows
-            that it is evaluated on, and on test rows, of the same classes if whole ones
-            went, all seeds together.
+        models: every method's models after the last request, ``[seeds, ...]``.
+        found: their evaluations, one a seed.
     """
 
     name: str
@@ -100,8 +97,10 @@ class Study:
     console: Console = dataclasses.field(default_factory=Console)
     data: hf.Examples | None = None
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    per_class: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    losses: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    models: dict[str, Any] = dataclasses.field(default_factory=dict)
+    found: dict[str, list[hf.evaluation.Evaluation]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def __post_init__(self):
         self._made: dict[Any, Any] = {}
@@ -166,14 +165,15 @@ class Study:
         """
         evaluated = request if evaluated is None else evaluated
         classifier, test = self.classifier, self.splits.test
-        folder = self.out / name.replace(" ", "-")
-        self.per_class, self.losses = {}, {}
+        folder, seeds = self.out / name.replace(" ", "-"), range(self.seeds)
+        self.models, self.found = {}, {}
 
         def add(method, found, access, seconds=NOT_TIMED, factors=None, info=None):
             metrics = [
                 one.metrics | {n: float(v[seed]) for n, v in (info or {}).items()}
                 for seed, one in enumerate(found)
             ]
+            self.found[method] = found
             self.rows.append(
                 hf.report.results_row(
                     method,
@@ -190,12 +190,6 @@ class Study:
                 )
             )
 
-        def show(method, found, variables):
-            self.per_class[method] = np.stack(
-                [one.per_class["test"].accuracy for one in found]
-            )
-            self.losses[method] = self._losses(variables, evaluated)
-
         self.console.log(f"{name}: retraining {self.seeds} models")
         retrain = self.recipe.retrain(classifier)
         retrained = self._answer(folder, "retrain", retrain, request, key)
@@ -211,10 +205,11 @@ class Study:
                 test,
                 original=trees.take(self.originals, seed),
             )
-            for seed in range(self.seeds)
+            for seed in seeds
         ]
 
-        def evaluate(variables):
+        def evaluate(method, variables):
+            self.models[method] = variables
             return [
                 hf.evaluate(
                     classifier,
@@ -223,23 +218,22 @@ class Study:
                     test,
                     retrained=beside[seed],
                 )
-                for seed in range(self.seeds)
+                for seed in seeds
             ]
 
-        found = evaluate(self.originals)
+        found = evaluate("original", self.originals)
         add("original", found, hf.identity(classifier).access)
-        show("original", found, self.originals)
         # Each retrained model relearns towards the original of its own place.
         ceiling = [
             hf.evaluation.ceiling(classifier, beside[seed], evaluated, test)[seed]
-            for seed in range(self.seeds)
+            for seed in seeds
         ]
         own = [
             dataclasses.replace(one, metrics=_without_distances(one.metrics))
             for one in ceiling
         ]
+        self.models["retrain"] = retrained.variables
         add("retrain", own, retrain.access, retrained.seconds)
-        show("retrain", own, retrained.variables)
         add("ceiling", ceiling, retrain.access, retrained.seconds)
         # Twice the steps must not make other models, or the gaps mean nothing.
         if longer:
@@ -249,10 +243,8 @@ class Study:
             self.console.log(f"{name}: {label}")
             unlearner = method(classifier)
             made = self._answer(folder, label, unlearner, request, key, states)
-            found = evaluate(made.variables)
+            found = evaluate(label, made.variables)
             add(label, found, unlearner.access, made.seconds, method.hyper, made.info)
-            if not label.startswith("ablation/"):
-                show(label, found, made.variables)
 
     def _answer(self, folder, method, unlearner, request, key, states=None) -> Answer:
         """Answer for every seed, or load what was answered before."""
@@ -334,20 +326,6 @@ class Study:
             self._made[name] = timed(make)
         return self._made[name]
 
-    def _losses(self, variables, request) -> dict[str, np.ndarray]:
-        def of(examples):
-            there = np.flatnonzero(np.asarray(examples.weight))
-            x, y = examples.x[there], examples.y[there]
-            logits = hf.models.population_logits(self.classifier, variables, x)
-            losses = jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
-            return np.asarray(losses).ravel()
-
-        # No test row is one of those that a request for rows names.
-        unseen = self.splits.test
-        if np.any(request.classes):
-            unseen = request.split(unseen)[0]
-        return {"forget": of(request.forget), "test": of(unseen)}
-
 
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """Call a function; return what it gives, and the seconds until that is there."""
@@ -410,99 +388,7 @@ def record_of(
     for place in ("out", "resume"):
         options.pop(place, None)
     there = {name: method.hyper for name, method in METHODS.items()} | dict(own or {})
-    check_known("--methods", config.methods, there)
+    runs.check_known("--methods", config.methods, there)
     hyper = {name: there[name] for name in config.methods}
     record = options | {"recipe": recipe.record(), "hyper": hyper}
     return json.loads(json.dumps(record))
-
-
-def check_known(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    """Stop if an option names what there is not."""
-    allowed = list(allowed)
-    if unknown := sorted(set(given) - set(allowed)):
-        raise SystemExit(f"{option} {unknown} unknown; there are {allowed}.")
-
-
-def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
-    """Make the study's folder, or check that it is the one to go on with.
-
-    Raises:
-        SystemExit: the folder holds another study, or ``resume`` was not given.
-    """
-    path = out / "config.json"
-    if path.exists():
-        stored = json.loads(path.read_text())
-        for name, value in record.items():
-            if stored.get(name) != value:
-                raise SystemExit(
-                    f"{out} holds a run with {name}={stored.get(name)}, not {value}: "
-                    "choose another --out."
-                )
-        if not resume:
-            raise SystemExit(
-                f"{out} holds this very run: give --resume to go on with it, or choose "
-                "another --out."
-            )
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(record, indent=2))
-    os.replace(draft, path)
-
-
-def write(
-    config: Any,
-    rows: Sequence[Mapping[str, Any]],
-    record: Mapping[str, Any],
-    begin: float,
-    *,
-    references: bool = True,
-) -> dict[str, Any]:
-    """Write what a study found, ``results.json``, and return it.
-
-    Args:
-        config: the study's options.
-        rows: of results.
-        record: what decides the results.
-        begin: when it began, by ``time.perf_counter``.
-        references: whether every request must stand beside the reference rows.
-    """
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=record,
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=references)
-    return document
-
-
-def summary(
-    rows: Sequence[Mapping[str, Any]],
-    by: Sequence[str],
-    metrics: Mapping[str, Callable[[list[float]], float] | None],
-) -> Table:
-    """Show the means over the rows of each group, and the worst of these rows.
-
-    Args:
-        rows: of results.
-        by: what tells groups apart: the method, the scenario, factors.
-        metrics: which, and what makes the worst of several; None for none.
-    """
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        about = {**(row["factors"] or {}), **row}
-        place = tuple(str(about.get(name, "")) for name in by)
-        groups.setdefault(place, []).append(row["metrics"])
-    table = Table(
-        *by, *(f"{name} (worst)" if w else name for name, w in metrics.items())
-    )
-    for place, found in groups.items():
-        cells = []
-        for name, worst in metrics.items():
-            means = [one[name]["mean"] for one in found if name in one]
-            cell = f"{np.mean(means):.4f}" if means else "–"
-            cells.append(f"{cell} ({worst(means):.4f})" if worst and means else cell)
-        table.add_row(*place, *cells)
-    return table

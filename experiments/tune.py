@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import recipes
+import runs
 import study as studies
 import tuning
 import tyro
@@ -62,7 +63,7 @@ def main(config: Tune) -> None:
     recipe = recipes.RECIPES[config.preset]
     splits, classifier = hf.data.load(recipe.dataset), recipe.classifier
     record = studies.record_of(config, recipe)
-    studies.open_folder(config.out, record, config.resume)
+    runs.open_folder(config.out, record, config.resume)
     originals = recipe.train(
         jax.random.key(_KEY), splits.train, config.seeds, config.out / "originals"
     ).variables
@@ -113,7 +114,7 @@ def main(config: Tune) -> None:
             request="each class",
             access=make(classifier, **ranked[0].hyper).access,
         )
-    studies.write(config, rows, record, begin, references=False)
+    runs.write(config, rows, record, begin, references=False)
     console.print(
         tuning.table(rows, ["forget_accuracy_probe", "retain_accuracy_probe", "score"])
     )

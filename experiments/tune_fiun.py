@@ -18,7 +18,7 @@ from pathlib import Path
 import fiun_bench
 import networks
 import numpy as np
-import study as studies
+import runs
 import tuning
 import tyro
 from rich.console import Console
@@ -70,7 +70,7 @@ def main(config: Tune) -> None:
             }
         )
     )
-    studies.open_folder(config.out, record, config.resume)
+    runs.open_folder(config.out, record, config.resume)
     bench = fiun_bench.Bench.create(preset, config.seeds, tuning=True)
     points = {name: tuning.points(GRIDS[name], config.points) for name in config.rules}
     configs = {
@@ -125,7 +125,7 @@ def main(config: Tune) -> None:
             request="each class",
             access=hf.Access(unlearn=frozenset({"forget", "classes"})),
         )
-    studies.write(config, rows, record, start, references=False)
+    runs.write(config, rows, record, start, references=False)
     console.print(tuning.table(rows, ["forget_accuracy_test", "js_to_own_oracle"]))
 
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import pgu
 import recipes
-import study as studies
+import runs
 import tuning
 import tyro
 from rich.console import Console
@@ -79,7 +79,7 @@ def main(config: Tune) -> None:
         "rows": trained["rows"].record(),
         "grid": GRID,
     }
-    studies.open_folder(config.out, json.loads(json.dumps(record)), config.resume)
+    runs.open_folder(config.out, json.loads(json.dumps(record)), config.resume)
     found = {
         name: _sweep(config, preset, name, recipe, console)
         for name, recipe in trained.items()
@@ -111,7 +111,7 @@ def main(config: Tune) -> None:
         request=f"each class; {_DRAWS} draws of rows",
         access=hf.pgu(trained["class"].classifier, probe=given).access,
     )
-    studies.write(config, rows, json.loads(json.dumps(record)), begun, references=False)
+    runs.write(config, rows, json.loads(json.dumps(record)), begun, references=False)
     console.print(tuning.table(rows, ["js_forget_class", "js_forget_rows", "score"]))
 
 

@@ -1,10 +1,10 @@
-"""How fast populations train, against a Python loop; and convolutions against Flax's.
+"""Time the training of populations against a loop, and convolutions against Flax's.
 
     python experiments/benchmarks/population.py --out runs/benchmark-population
 
-Rivals take turns in one run, so that a machine whose speed drifts slows both. The
-figure to quote is the ratio, its median over repeats. Compilation is left out: both
-are run once before the clock starts.
+Both take turns in one run, so that a machine whose speed drifts slows both. The figure
+to quote is the ratio, its median over repeats. Compilation is left out: both are run
+once before the clock starts.
 """
 
 import dataclasses
@@ -24,8 +24,6 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 
-NOTHING = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
-
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
@@ -40,14 +38,14 @@ class Benchmark:
     loop_members: int = 8
     """Classifiers that the loop trains; its rate does not depend on their number."""
     repeats: int = 5
-    """Turns that the rivals take."""
+    """Turns that both take."""
     out: Path = Path("runs/benchmark-population")
     """Where the results go."""
 
 
 def main(config: Benchmark) -> None:
-    """Measures, prints and writes."""
-    console, begun = Console(), time.perf_counter()
+    """Measure, print and write."""
+    console, begin = Console(), time.perf_counter()
     rows = []
     for hidden in ((16,), (64,)):
         found = populations(config, hidden)
@@ -61,14 +59,14 @@ def main(config: Benchmark) -> None:
         rows,
         preset="benchmark",
         config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - begin,
         repository=Path(__file__).parent,
     )
     hf.report.write(config.out / "results.json", document, references=False)
 
 
 def populations(config: Benchmark, hidden: tuple[int, ...]):
-    """Checkpoints per second of ``fit_population`` and of a loop over jitted steps."""
+    """Compare ``fit_population`` with a jitted loop: checkpoints a second."""
     data = hf.data.load("digits").train
     classifier = hf.from_linen(hf.models.MLP(hidden))
     optimizer, batch_size = optax.adam(3e-3), 128
@@ -105,7 +103,7 @@ def populations(config: Benchmark, hidden: tuple[int, ...]):
     x, y = np.asarray(data.x), np.asarray(data.y)
 
     def loop(members):
-        # Every model draws its own minibatches: a permutation a pass, as fit does.
+        # Every model draws its own minibatches: a permutation an epoch, as fit does.
         for member in range(members):
             generator = np.random.default_rng(member)
             params, opt_state = begin(jax.random.key(member))
@@ -122,15 +120,17 @@ def populations(config: Benchmark, hidden: tuple[int, ...]):
     loop(1)
     rates = {"population": [], "loop": []}
     for _ in range(config.repeats):
-        seconds = timing.seconds_of(population, config.members)
-        rates["population"].append(config.members * len(kept) / seconds)
-        seconds = timing.seconds_of(loop, config.loop_members)
-        rates["loop"].append(config.loop_members * len(kept) / seconds)
+        for name, train, count in (
+            ("population", population, config.members),
+            ("loop", loop, config.loop_members),
+        ):
+            seconds = timing.seconds_of(train, count)
+            rates[name].append(count * len(kept) / seconds)
     return _rows(rates, "checkpoints_per_second", f"mlp-{hidden[0]}", "digits")
 
 
 def convolutions(config: Benchmark, members: int):
-    """Steps per second and model of three convolutions in a scan, by implementation."""
+    """Compare three convolutions in a scan with Flax's: steps per second and model."""
 
     class Network(nn.Module):
         layer: Callable[..., nn.Module]
@@ -177,25 +177,28 @@ def convolutions(config: Benchmark, members: int):
 
 
 def _rows(rates, unit, model, dataset):
-    ours, rival = (np.array(values) for values in rates.values())
-    ratios = {next(iter(rates)): ours / rival}
+    (ours, values), (rival, others) = rates.items()
+    ratios = np.divide(values, others)
+    metrics = {
+        ours: [
+            {unit: rate, "ratio_to_rival": ratio}
+            for rate, ratio in zip(values, ratios, strict=True)
+        ],
+        rival: [{unit: rate} for rate in others],
+    }
     return [
         hf.report.results_row(
             name,
-            [
-                {unit: rate}
-                | ({"ratio_to_rival": ratios[name][i]} if name in ratios else {})
-                for i, rate in enumerate(values)
-            ],
+            found,
             dataset=dataset,
             model=model,
             scenario="speed",
             request="none",
             access=hf.Access(),
-            seconds=NOTHING,
+            seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
             over="repeat",
         )
-        for name, values in rates.items()
+        for name, found in metrics.items()
     ]
 
 

@@ -1,0 +1,105 @@
+"""A study's folder: whose it is, what is written there, and what is printed."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+import hyperforget_jax as hf
+
+
+def check_known(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Stop if an option names what there is not."""
+    allowed = list(allowed)
+    if unknown := sorted(set(given) - set(allowed)):
+        raise SystemExit(f"{option} {unknown} unknown; there are {allowed}.")
+
+
+def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
+    """Make the study's folder, or check that it is the one to go on with.
+
+    Raises:
+        SystemExit: the folder holds another study, or ``resume`` was not given.
+    """
+    path = out / "config.json"
+    if path.exists():
+        stored = json.loads(path.read_text())
+        for name, value in record.items():
+            if stored.get(name) != value:
+                raise SystemExit(
+                    f"{out} holds a run with {name}={stored.get(name)}, not {value}: "
+                    "choose another --out."
+                )
+        if not resume:
+            raise SystemExit(
+                f"{out} holds this very run: give --resume to go on with it, or choose "
+                "another --out."
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(record, indent=2))
+    os.replace(draft, path)
+
+
+def write(
+    config: Any,
+    rows: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    begin: float,
+    *,
+    references: bool = True,
+) -> dict[str, Any]:
+    """Write what a study found, ``results.json``, and return it.
+
+    Args:
+        config: the study's options.
+        rows: of results.
+        record: what decides the results.
+        begin: when it began, by ``time.perf_counter``.
+        references: whether every request must stand beside the reference rows.
+    """
+    document = hf.report.results_document(
+        rows,
+        preset=config.preset,
+        config=record,
+        seconds=time.perf_counter() - begin,
+        repository=Path(__file__).parent,
+    )
+    hf.report.write(config.out / "results.json", document, references=references)
+    return document
+
+
+def summary(
+    rows: Sequence[Mapping[str, Any]],
+    by: Sequence[str],
+    metrics: Mapping[str, Callable[[list[float]], float] | None],
+) -> Table:
+    """Show the means over the rows of each group, and the worst of these rows.
+
+    Args:
+        rows: of results.
+        by: what tells groups apart: the method, the scenario, factors.
+        metrics: which, and what makes the worst of several; None for none.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        about = {**(row["factors"] or {}), **row}
+        place = tuple(str(about.get(name, "")) for name in by)
+        groups.setdefault(place, []).append(row["metrics"])
+    table = Table(
+        *by, *(f"{name} (worst)" if w else name for name, w in metrics.items())
+    )
+    for place, found in groups.items():
+        cells = []
+        for name, worst in metrics.items():
+            means = [one[name]["mean"] for one in found if name in one]
+            cell = f"{np.mean(means):.4f}" if means else "–"
+            cells.append(f"{cell} ({worst(means):.4f})" if worst and means else cell)
+        table.add_row(*place, *cells)
+    return table
