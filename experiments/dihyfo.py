@@ -337,7 +337,7 @@ def _without_pairs(config, study, fit: hypernet.FitConfig, masks) -> Any:
     )
 
 
-def _strangers(config, study, artifacts) -> list[dict[str, Any]]:
+def _out_of_distribution(config, study, artifacts) -> list[dict[str, Any]]:
     """Forget each class in models of other trainings, at several scales: by a network
     of the usual zoo, and by one of a zoo that has starts of some of them."""
     if not artifacts.preset.out_of_distribution:
@@ -389,7 +389,7 @@ SCENARIOS = {
     "samples": _samples,
     "prompts": _prompts,
     "pairs": _pairs,
-    "strangers": _strangers,
+    "strangers": _out_of_distribution,
     "ablations": _ablations,
 }
 

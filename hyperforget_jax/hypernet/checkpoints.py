@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,17 +143,14 @@ def stored_zoo(
         model: the classifier's description.
 
     Returns:
-        The parts, each read from disk whenever it is asked for: as
-        :func:`fit_hypernetwork` takes them.
+        The parts, each read from disk when needed: as :func:`fit_hypernetwork` takes
+        them.
 
     Raises:
         BlockingIOError: another run is making them.
     """
     checks.check_sizes(parts=parts)
-    if not callable(make):
-        raise TypeError(
-            f"make must be a function of the part's number; got {type(make).__name__}."
-        )
+    checks.check_is_function("a function of the part's number", make=make)
     folder = atomic_write.local_path("directory", directory)
     with atomic_write.lock("directory", folder, ".parts.lock"):
         for part in range(parts):
@@ -173,9 +170,6 @@ class _Parts(Sequence[Zoo]):
         if not -self._count <= part < self._count:
             raise IndexError(f"part must be below {self._count}, got {part}.")
         return load_zoo(_part(self._folder, part % self._count))
-
-    def __iter__(self) -> Iterator[Zoo]:
-        return (self[part] for part in range(self._count))
 
 
 def _part(folder: Path, part: int) -> Path:

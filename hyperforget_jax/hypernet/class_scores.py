@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from hyperforget_jax import checks, metrics
+from hyperforget_jax import checks, metrics, trees
 from hyperforget_jax.base import Classifier, Examples, Variables
 from hyperforget_jax.metrics import ClassScores
 from hyperforget_jax.models import predictions
@@ -34,16 +34,9 @@ def score_all(
     examples: Examples,
     batch_size: int = 64,
 ) -> ClassScores:
-    """Compute the scores of many models, on the host.
+    """Compute the scores of many stacked models, ``[P, C]``, on the host.
 
-    Args:
-        classifier: the model.
-        variables: leaves ``[P, ...]``, in host memory if they are many.
-        examples: the probe, ``[N]``.
-        batch_size: models on the device at once.
-
-    Returns:
-        NumPy arrays, ``[P, C]``.
+    ``batch_size`` of them are on the device at once.
     """
     checks.check_sizes(batch_size=batch_size)
     count = jax.tree.leaves(variables)[0].shape[0]
@@ -52,8 +45,7 @@ def score_all(
     for first in range(0, count, size):
         # The last batch is filled up, so that all share a compilation.
         rows = np.minimum(np.arange(first, first + size), count - 1)
-        chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], variables)
-        scores = _score_batch(classifier, chosen, examples)
+        scores = _score_batch(classifier, trees.take(variables, rows), examples)
         found.append(jax.tree.map(np.asarray, scores))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *found)
 

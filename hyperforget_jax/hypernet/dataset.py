@@ -71,11 +71,10 @@ def pair_dataset(zoo: Zoo) -> PairDataset:
     """List all pairs of a zoo.
 
     A run is paired with its start, and with the end of every other run of that start
-    that forgot some of the run's classes and no others: so the hypernetwork also meets
+    that forgot some of the run's classes and no others: so the hypernetwork also sees
     models that have already forgotten, as a second request does. No zoo has runs for
     all sets that requests add up to: for single classes that no run of the start
-    forgets together, the changes of two runs are added, to be asked for at once or one
-    after the other.
+    forgets together, the changes of two runs are added, at once or one after the other.
     """
     params = zoo.variables["params"]
     num_runs = zoo.masks.shape[0]

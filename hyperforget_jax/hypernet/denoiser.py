@@ -2,7 +2,7 @@
 
 A transformer over tokens with adaptive layer normalisation (Peebles and Xie, Scalable
 diffusion models with transformers, arXiv 2212.09748). Tokens of one group share their
-encoder and decoder and have no positions: permuting them permutes the answer.
+encoder and decoder and have no positions: permuting them permutes the output.
 """
 
 from collections.abc import Sequence

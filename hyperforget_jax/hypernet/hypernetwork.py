@@ -21,7 +21,7 @@ _BOUND = 16.0
 
 
 class HypernetParams(NamedTuple):
-    """Everything a hypernetwork has learnt, a pytree of arrays.
+    """The parameters of a trained hypernetwork, a pytree of arrays.
 
     Attributes:
         weights: of the denoiser.

@@ -71,19 +71,14 @@ def canonicalise(
 ) -> tuple[Any, tuple[np.ndarray, ...], np.ndarray]:
     """Bring the units of a population of networks into one common order.
 
-    All are matched to member 0, and then, round after round, to the mean of what they
-    have become. No member's function changes.
-
-    Args:
-        tokenizer: of kind ``"units"``.
-        params: the population, leaves ``[P, ...]``.
-        rounds: how often all are matched.
+    All are matched to member 0, and then, ``rounds`` times in all, to the mean of what
+    they have become. No member's function changes.
 
     Returns:
-        The permuted population; the permutations that lead to it from ``params``,
-        int64, ``[P, units]``, one array a hidden layer, which :func:`permute_all`
-        applies to other checkpoints of the same runs; and the share of all units that
-        moved in each round, ``[rounds]``.
+        The permuted population; the permutations that lead to it from ``params``, as
+        :func:`match` gives them, which :func:`permute_all` applies to other checkpoints
+        of the same runs; and the share of all units that moved in each round,
+        ``[rounds]``.
 
     Raises:
         ValueError: as :func:`match` does, or a number of rounds that is not positive.
