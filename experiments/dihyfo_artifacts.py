@@ -245,7 +245,7 @@ class Artifacts:
 
     @property
     def _unfinished(self) -> Path:
-        """The folder of unfinished parts; it goes with the last of them."""
+        """Return the folder of unfinished parts; it goes with the last of them."""
         return self.out / "unfinished"
 
     def _zoo(self, name: str, make: Callable[[], hypernet.Zoo]) -> hypernet.Zoo:

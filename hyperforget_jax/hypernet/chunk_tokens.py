@@ -39,7 +39,7 @@ class ChunkTokenizer:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """What the tokens are, in order: each chunk is a group of its own."""
+        """List the groups of tokens, in order: each chunk is one of its own."""
         return tuple(
             Group(f"{name}[{number}]", 1, min(self.size, total - start))
             for name, total in zip(self.spec.names, self._sizes, strict=True)

@@ -60,17 +60,17 @@ class Hypernetwork:
 
     @property
     def edits(self) -> bool:
-        """Whether it changes models, rather than generating them."""
+        """Tell whether it changes models, rather than generating them."""
         return self.config.mode == "edit"
 
     @property
     def schedule(self) -> diffusion.Schedule:
-        """The noise schedule."""
+        """Return the noise schedule."""
         return diffusion.schedule(self.config.schedule)
 
     @property
     def denoiser(self) -> Denoiser:
-        """The denoiser, a Flax module."""
+        """Build the denoiser, a Flax module."""
         config, dtype = self.config, self.config.dtype
         if dtype == "auto":
             dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"

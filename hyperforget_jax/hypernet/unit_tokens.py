@@ -43,12 +43,12 @@ class UnitTokenizer:
 
     @property
     def hidden(self) -> tuple[int, ...]:
-        """Units of each hidden layer, from the inputs on."""
+        """Count the units of each hidden layer, from the inputs on."""
         return tuple(layer.features for layer in self.layers[:-1])
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """What the tokens are, in order."""
+        """List the groups of tokens, in order."""
         groups = []
         for layer, reader in self._with_readers:
             width = layer.rows + (layer.bias is not None)
@@ -61,7 +61,7 @@ class UnitTokenizer:
 
     @property
     def _with_readers(self) -> list[tuple[Layer, Layer | None]]:
-        """Layers whose units are tokens, each with the layer that reads them."""
+        """List the layers whose units are tokens, with the layers that read them."""
         if len(self.layers) == 1:
             return [(self.layers[0], None)]
         return list(zip(self.layers, self.layers[1:], strict=False))
