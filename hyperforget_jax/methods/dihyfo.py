@@ -23,8 +23,7 @@ from hyperforget_jax.methods.change import Change, change
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
 
-# Models of the study that are unlike the zoo lie half the largest norm and more above
-# it, its own within; smaller ones were not measured.
+# In the study, models unlike the zoo lie half the largest norm above it or more.
 _MOST_NORM_RATIO = 1.1
 
 
@@ -53,14 +52,14 @@ class DiHyFoInfo(NamedTuple):
         achieved: the loss of the chosen sample on every class of the probe, ``[C]``,
             zero for classes that the probe lacks; None without a probe.
         forgotten_accuracy: of every sample, the mean over the forgotten classes of the
-            probe, ``[n]``; NaN for a sample that is not finite; None without a probe.
+            probe, ``[n]``, NaN if it is not finite; None without a probe.
         retained_accuracy: likewise, over the retained classes.
         chosen: which sample was kept, int32, ``[]``.
         norm_ratio: the norm of all parameters of the model at hand over the nearest of
             those of the zoo's starts, ``[]``: 1 between them. None in the generate
             mode, which does not read the model.
-        refused: whether the model stayed as it was, because the request named no class,
-            or in the edit mode none that is not in ``state.forgotten``.
+        refused: whether the model stayed as it was, because the request named no class
+            or, in the edit mode, only classes of ``state.forgotten``.
         change: how much the model was changed.
     """
 
@@ -90,12 +89,12 @@ def dihyfo(
     """Sample, from the classes to forget alone, a model that has forgotten them.
 
     Our reading of HyperForget and its diffusion hypernetworks DiHyFo-1 and DiHyFo-2
-    (Lara Rangel et al., Learning to forget using hypernetworks, arXiv 2412.00761),
-    whose details are not published, on the machinery of G.pt (Peebles et al., arXiv
-    2209.12892). In the edit mode a hypernetwork reads the parameters of the model at
-    hand and samples their change; in the generate mode it samples a whole model. It was
-    trained on models that knew the classes: what it makes can be audited, but nothing
-    about it is certified. Normalisation statistics stay.
+    (Lara Rangel et al., arXiv 2412.00761), whose details are not published, on the
+    machinery of G.pt (Peebles et al., arXiv 2209.12892). In the edit mode a
+    hypernetwork reads the parameters of the model at hand and samples their change; in
+    the generate mode it samples a whole model. It was trained on models that knew the
+    classes: what it makes can be audited, but nothing about it is certified.
+    Normalisation statistics stay.
 
     In the edit mode it knows models that were trained as the zoo's starts were. One
     trained otherwise, with larger weights say, may forget in part: ``init`` warns where
@@ -128,11 +127,6 @@ def dihyfo(
         for single rows, is refused: with an error where its values are known, under
         ``jit`` by leaving the model as it is and saying so in ``info``. So is one
         whose classes are all forgotten, in the edit mode.
-
-    Raises:
-        TypeError, ValueError: malformed arguments, another classifier's hypernetwork,
-            or ``best_of`` without a probe. By ``init``: what does not fit the
-            classifier, or parameters that are not finite.
     """
     checks.check_sizes(steps=steps, best_of=best_of)
     checks.check_factor(eta=eta, scale=scale)
@@ -146,11 +140,9 @@ def dihyfo(
         raise ValueError(f"best_of={best_of} needs a probe to choose by.")
     if probe is not None:
         checks.check_examples(probe, num_classes=num_classes, name="probe")
-        if probe.x.shape[1:] != hypernetwork.input_shape:
-            raise ValueError(
-                f"probe.x must be [M, *{hypernetwork.input_shape}], got shape "
-                f"{probe.x.shape}."
-            )
+        shape = hypernetwork.input_shape
+        if probe.x.shape[1:] != shape:
+            raise ValueError(f"probe.x must be [M, *{shape}], got {probe.x.shape}.")
     wanted = _checked_prompt(prompt, num_classes)
     sampler = hypernet.Sampler(steps, eta, scale, sets)
 
@@ -224,8 +216,7 @@ def _choose(
     kept, lost = (half[None] & (scores.weight > 0) for half in (~gone, gone))
     mean = jax.vmap(losses.weighted_mean)
     loss = mean(scores.loss, kept)
-    # A sample that is not finite is not the best; nor has it forgotten: it predicts
-    # nothing.
+    # A sample that is not finite is not the best, and has not forgotten.
     finite = jnp.isfinite(loss)
     chosen = jnp.argmin(jnp.where(finite, loss, jnp.inf)).astype(jnp.int32)
     forgotten, retained = (
@@ -253,9 +244,8 @@ def _checked_prompt(prompt, num_classes: int) -> Array | None:
     try:
         wanted = jnp.asarray(prompt, jnp.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"prompt must be 'profile' or losses, got {prompt!r}."
-        ) from error
+        message = f"prompt must be 'profile' or losses, got {prompt!r}."
+        raise ValueError(message) from error
     if wanted.shape != (num_classes,):
         raise ValueError(
             f"prompt must have a loss for each of {num_classes} classes, got shape "
@@ -298,16 +288,12 @@ def _check_norm(hypernetwork, hypernet_params, params) -> None:
     ratio = _norm_ratio(hypernetwork, hypernet_params, params)
     if ratio is None or 1 / _MOST_NORM_RATIO < ratio < _MOST_NORM_RATIO:
         return
-    which, effect = (
-        ("largest", "may forget in part only")
-        if ratio > 1
-        else ("smallest", "may not forget as the zoo's models do")
-    )
     warnings.warn(
-        f"The norm of the model's parameters is {ratio:.2f} times the {which} among "
-        f"the starts of the zoo: a model that was trained otherwise {effect}. Give "
-        "hf.dihyfo a probe and look at info.forgotten_accuracy and "
-        "info.retained_accuracy; another scale may help, or a zoo with starts of such "
-        "models.",
+        "The norm of the model's parameters is "
+        f"{ratio:.2f} times the {'largest' if ratio > 1 else 'smallest'} among the "
+        "starts of the zoo: a model that was trained otherwise may forget in part, or "
+        "not as the zoo's models do. Give hf.dihyfo a probe and look at "
+        "info.forgotten_accuracy and info.retained_accuracy; another scale may help, "
+        "or a zoo with starts of such models.",
         stacklevel=3,  # Who calls init.
     )
