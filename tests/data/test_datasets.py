@@ -226,7 +226,9 @@ def test_tfds_is_imported_when_it_is_needed_and_not_before():
     ("name", "shape", "sizes"),
     [
         ("mnist", (28, 28, 1), [54_000, 6_000, 10_000]),
-        ("cifar10", (32, 32, 3), [45_000, 5_000, 10_000]),
+        pytest.param(
+            *("cifar10", (32, 32, 3), [45_000, 5_000, 10_000]), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_prepared_data_sets(prepared, name, shape, sizes):

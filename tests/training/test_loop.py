@@ -62,13 +62,13 @@ class Loop(chex.TestCase):
                 variables,
                 (data,),
                 optimizer,
-                steps=17,
+                steps=8,
                 batch_size=16,
             )
 
         got, info = self.variant(run)(jax.random.key(2), variables, data)
         expected, losses = python_loop(
-            jax.random.key(2), classifier, variables, data, optimizer, 17, 16
+            jax.random.key(2), classifier, variables, data, optimizer, 8, 16
         )
         # Float32 sums in another order.
         chex.assert_trees_all_close(got, expected, atol=1e-5)

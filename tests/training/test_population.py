@@ -18,13 +18,16 @@ import pytest
 import hyperforget_jax as hf
 from tests import toys
 
+# Equal ones, and so one compilation for many tests.
+CLASSIFIER, ADAM, DATA = toys.perceptron(), optax.adam(1e-2), toys.points()
+
 
 def train(members=5, steps=12, key=None, **options):
     return hf.fit_population(
         jax.random.key(3) if key is None else key,
-        options.pop("classifier", None) or toys.perceptron(),
-        options.pop("data", None) or toys.points(),
-        options.pop("optimizer", None) or optax.adam(1e-2),
+        CLASSIFIER,
+        options.pop("data", DATA),
+        options.pop("optimizer", ADAM),
         steps,
         members=members,
         batch_size=16,
@@ -38,13 +41,13 @@ def member(tree, index):
 
 
 def test_members_are_fits_of_their_own_key():
-    population, data = train(), toys.points()
+    population = train()
     for index in (0, 4):
         alone = hf.fit(
             jax.random.fold_in(jax.random.key(3), index),
-            toys.perceptron(),
-            data,
-            optax.adam(1e-2),
+            CLASSIFIER,
+            DATA,
+            ADAM,
             12,
             batch_size=16,
         )
@@ -61,7 +64,7 @@ def test_members_may_minimise_what_their_conditions_say():
         def loss_fn(key, variables, batches):
             del key
             rows = batches[0].examples
-            logits = toys.perceptron().apply(variables, rows.x)
+            logits = CLASSIFIER.apply(variables, rows.x)
             loss = hf.losses.cross_entropy(logits, rows.y)
             return shared["half"] * scale * jnp.mean(loss), variables
 
@@ -78,8 +81,8 @@ def test_members_may_minimise_what_their_conditions_say():
     for index, scale in enumerate(scales):
         alone = hf.fit(
             jax.random.fold_in(jax.random.key(3), index),
-            toys.perceptron(),
-            toys.points(),
+            CLASSIFIER,
+            DATA,
             optax.sgd(0.1 * 0.5 * float(scale)),
             12,
             batch_size=16,
@@ -127,10 +130,9 @@ def test_checkpoints_are_kept_at_the_chosen_steps():
 
 
 def test_weights_say_who_saw_what():
-    data = toys.points()
     weights = jnp.ones((2, 40), jnp.int32).at[1, ::2].set(0)
     population = train(members=2, weights=weights)
-    scribbled = toys.scribble(jax.random.key(0), data, jnp.arange(0, 40, 2))
+    scribbled = toys.scribble(jax.random.key(0), DATA, jnp.arange(0, 40, 2))
     other = train(members=2, weights=weights, data=scribbled)
     chex.assert_trees_all_equal(
         member(population.variables, 1), member(other.variables, 1)
@@ -240,9 +242,8 @@ def test_killed_run_that_is_started_again_ends_bit_identical(tmp_path):
 
 
 def test_failed_members_are_flagged_carried_on_and_named():
-    data = toys.points()
-    starts = jax.vmap(toys.perceptron().init, (0, None))(
-        jax.random.split(jax.random.key(0), 3), data.x
+    starts = jax.vmap(CLASSIFIER.init, (0, None))(
+        jax.random.split(jax.random.key(0), 3), DATA.x
     )
     starts = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.inf), starts)
     with pytest.warns(RuntimeWarning, match=r"1 of 3 members .* member 1 at step 0"):
@@ -276,7 +277,7 @@ def test_bad_arguments_are_refused_by_name(options, error, message):
 
 
 def test_starts_must_be_stacked():
-    start = toys.perceptron().init(jax.random.key(0), toys.points().x)
+    start = CLASSIFIER.init(jax.random.key(0), DATA.x)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), start)
     with pytest.raises(ValueError, match=r"starts must be stacked \[members=5"):
         train(starts=stacked)

@@ -30,12 +30,15 @@ def model(constant=0.0, scale=1.0):
     return hf.from_functions(init, inner, description="linear")
 
 
-def train(directory, classifier=None, optimizer=None, **options):
+MODEL, ADAM = model(), optax.adam(1e-2)
+
+
+def train(directory, classifier=MODEL, optimizer=ADAM, **options):
     return hf.fit_population(
         jax.random.key(3),
-        classifier or model(),
+        classifier,
         DATA,
-        optimizer or optax.adam(1e-2),
+        optimizer,
         4,
         members=2,
         chunk_size=1,
@@ -150,7 +153,7 @@ def test_another_implementation_of_the_key_is_another_run(tmp_path):
     def run(key):
         hf.fit_population(
             key,
-            model(),
+            MODEL,
             DATA,
             optax.sgd(0.1),
             2,
