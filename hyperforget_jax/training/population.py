@@ -189,7 +189,7 @@ def fit_population(
             "key": resuming.key_of(key),
             "classifier": classifier.description,
             "numerics": resuming.numerics(),
-            "begin": resuming.program_digest(program.start, *to_start),
+            "init": resuming.program_digest(program.start, *to_start),
             "program": resuming.program_digest(program.advance, *one),
             **{
                 name: None if tree is None else checkpointing.digest(tree)

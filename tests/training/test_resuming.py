@@ -117,8 +117,8 @@ def test_the_digest_is_the_same_in_another_process():
     "change, name",
     [
         ({"classifier": model(constant=1.0)}, "program"),
-        ({"classifier": model(scale=2.0)}, "begin"),
-        ({"optimizer": injected(1e-1)}, "begin"),
+        ({"classifier": model(scale=2.0)}, "init"),
+        ({"optimizer": injected(1e-1)}, "init"),
     ],
 )
 @pytest.mark.parametrize("lost", [0, 1])
@@ -189,7 +189,7 @@ def without(*names):
 @pytest.mark.parametrize(
     "edit, message",
     [
-        (without("begin", "numerics"), r"another version.*\['begin', 'numerics'\]"),
+        (without("init", "numerics"), r"another version.*\['init', 'numerics'\]"),
         (
             lambda config: {**config, "recipe": {**config["recipe"], "colour": 1}},
             r"another version.*recorded \['colour'\]",
