@@ -141,48 +141,21 @@ def matching(params: Any, part: Any) -> Any:
     Raises:
         ValueError: ``part`` has what ``params`` have not.
     """
-    return _matching(params, part, "")
+    known = by_path(params)
+    for path in by_path(part):
+        if path not in known:
+            raise ValueError(
+                f"The part has {path!r}, which the parameters have not; they have "
+                f"{', '.join(known)}."
+            )
+    return jax.tree.map_with_path(lambda keys, _: known[join(keys)], part)
 
 
 def overlay(params: Any, part: Any) -> Any:
     """Return the parameters with the leaves of ``part`` in place of their own.
 
-    Args:
-        params: a pytree of arrays.
-        part: like ``params``, or nested dictionaries with some of its entries.
-
-    Returns:
-        A pytree like ``params``.
-
-    Raises:
-        ValueError: ``part`` has what ``params`` have not.
+    Arguments and errors are those of :func:`matching`.
     """
     matching(params, part)
-    return _overlay(params, part)
-
-
-def _matching(params, part, path):
-    if isinstance(part, Mapping) and isinstance(params, Mapping):
-        for name in part:
-            if name not in params:
-                raise ValueError(
-                    f"The part has {f'{path}/{name}'.lstrip('/')!r}, which the "
-                    f"parameters have not; they have {', '.join(map(str, params))}."
-                )
-        return {
-            name: _matching(params[name], child, f"{path}/{name}")
-            for name, child in part.items()
-        }
-    if jax.tree.structure(params) != jax.tree.structure(part):
-        raise ValueError(
-            f"At {path.lstrip('/') or 'the root'!r} the part has the structure "
-            f"{jax.tree.structure(part)}, the parameters {jax.tree.structure(params)}."
-        )
-    return params
-
-
-def _overlay(params, part):
-    if not isinstance(part, Mapping):
-        return part
-    laid = {name: _overlay(params[name], child) for name, child in part.items()}
-    return type(params)({**params, **laid})
+    new = by_path(part)
+    return jax.tree.map_with_path(lambda keys, leaf: new.get(join(keys), leaf), params)
