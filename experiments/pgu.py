@@ -26,7 +26,6 @@ from rich.console import Console
 from rich.table import Table
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_recipe import PRESETS as PGU_PRESETS
 
 SCENARIOS = ("classes", "rows", "part", "poison")
 
@@ -131,18 +130,16 @@ PRESETS = {
 def pgu_methods(
     probe: hf.Examples | None, rounds: int = 99
 ) -> dict[str, studies.Method]:
-    """Our preset and the published one.
+    """Make our method and the published one.
 
     Args:
         probe: held-out rows to learn from; None for requests whose labels are wrong.
-        rounds: passes of the published schedule.
+        rounds: epochs of the published schedule.
     """
 
-    def ours(classifier, **changes):
-        return hf.pgu(classifier, probe=probe, **changes)
-
     def published(classifier, **changes):
-        return hf.pgu(classifier, "published", probe=probe, **changes)
+        config = dataclasses.replace(hf.PGUConfig.published(), **changes)
+        return hf.pgu(classifier, config, probe=probe)
 
     # For wrong labels the published loss is sure of some other label, and its schedule
     # is not stopped; the trainable scales within the subspace are not in it.
@@ -157,17 +154,14 @@ def pgu_methods(
             "stop": "never",
         }
     return {
-        "pgu": studies.Method(ours, {}),
+        "pgu": studies.Method(_with(probe), {}),
         "pgu/published": studies.Method(published, schedule),
     }
 
 
 def ablations(probe: hf.Examples | None) -> dict[str, studies.Method]:
-    """One choice of ours undone at a time."""
-
-    def ours(classifier, **changes):
-        return hf.pgu(classifier, probe=probe, **changes)
-
+    """Undo one choice of ours at a time."""
+    slow = {"learning_rate": 5e-3, "end_rate": 1e-3}
     changes: dict[str, dict[str, Any]] = {
         "nuclear-0.9": {"rank": "nuclear", "threshold": 0.9},
         "energy-0.95": {"rank": "energy", "threshold": 0.95},
@@ -176,20 +170,22 @@ def ablations(probe: hf.Examples | None) -> dict[str, studies.Method]:
         "soft-1": {"threshold": 1.0},
         "unprotected": {"rank": "none"},
         "sgd": {"optimizer": "sgd", "learning_rate": 0.1, "end_rate": 0.02},
-        "adam": {"optimizer": "adam", "learning_rate": 5e-3, "end_rate": 1e-3},
-        "coordinates": {
-            "optimizer": "coordinates",
-            "learning_rate": 5e-3,
-            "end_rate": 1e-3,
-        },
+        "adam": {"optimizer": "adam", **slow},
+        "coordinates": {"optimizer": "coordinates", **slow},
         "frozen-biases": {"biases": False},
         "protected-head": {"free_columns": False},
         "published-loss": {"objective": "published"},
     }
     return {
-        f"ablation/{name}": studies.Method(ours, change)
+        f"ablation/{name}": studies.Method(_with(probe), change)
         for name, change in changes.items()
     }
+
+
+def _with(probe: hf.Examples | None):
+    return lambda classifier, **changes: hf.pgu(
+        classifier, hf.PGUConfig(**changes), probe=probe
+    )
 
 
 def main(config: PGU) -> None:
@@ -219,7 +215,13 @@ def _record(config: PGU):
     fields["classes"] = [recipe.record() for recipe in preset.classes]
     fields["memorising"] = preset.memorising.record()
     # What the methods are made with, so that no run is gone on with by another.
-    presets = {name: dataclasses.asdict(one) for name, one in PGU_PRESETS.items()}
+    presets = {
+        name: dataclasses.asdict(one)
+        for name, one in (
+            ("published", hf.PGUConfig.published()),
+            ("repaired", hf.PGUConfig()),
+        )
+    }
     hyper = {
         name: dict(method.hyper)
         for some in (pgu_methods(None, preset.rounds), ablations(None))

@@ -1,10 +1,10 @@
-"""Draws what projected-gradient unlearning does to one model, beside retraining.
+"""Draw what projected-gradient unlearning does to one model, beside retraining.
 
     python experiments/pgu_pictures.py --out runs/pgu-mnist.png
 
 Four panels: the spectra of the Gram matrices and how much of each direction is let
 through; forget and retain accuracy over the steps; and, for rows forgotten by a model
-that memorises, the entropies of its answers beside retrained models'.
+that memorises, the entropies of its predictions beside retrained models'.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ import pgu as studies
 import tyro
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_recipe import PRESETS
+from hyperforget_jax import trees
 
-REPAIRED = PRESETS["repaired"]
+DEFAULT = hf.PGUConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Pictures:
     """As in pgu.py."""
     label: int = 3
     """The class that is forgotten."""
-    oracles: int = 5
+    retrained: int = 5
     """Retrained models."""
     out: Path = Path("runs/pgu.png")
     """The picture."""
 
 
 def main(config: Pictures) -> None:
-    """Trains, forgets and draws."""
+    """Train, forget and draw."""
     preset = studies.PRESETS[config.preset]
     figure, axes = plt.subplots(1, 4, figsize=(16, 3.6), layout="constrained")
     _class(config, preset.classes[0], axes[:3])
@@ -59,13 +59,9 @@ def _train(recipe, data, key, members=1):
     ).variables
 
 
-def _first(stacked):
-    return jax.tree.map(lambda leaf: leaf[0], stacked)
-
-
 def _class(config, recipe, axes):
     classifier, splits = recipe.classifier, recipe.load()
-    variables = _first(_train(recipe, splits.train, jax.random.key(0)))
+    variables = trees.take(_train(recipe, splits.train, jax.random.key(0)), 0)
     request = hf.forget_classes(splits.train, [config.label])
     test_forget, test_retain = request.split(splits.test)
     unlearner = hf.pgu(classifier)
@@ -77,8 +73,8 @@ def _class(config, recipe, axes):
         share = values[0] / values[0, 0]
         rank = np.arange(1, share.size + 1) / share.size
         axes[0].plot(rank, np.maximum(share, 1e-9), label=path)
-        room = hf.subspace.soft_complement(spectrum, REPAIRED.threshold).share[path][0]
-        axes[1].plot(rank, room, label=path)
+        projector = hf.subspace.soft_null_space(spectrum, DEFAULT.threshold)
+        axes[1].plot(rank, projector.share[path][0], label=path)
     axes[0].set(yscale="log", xlabel="direction, share of all", title="spectrum")
     axes[1].set(xlabel="direction, share of all", title="what is let through")
     axes[0].legend()
@@ -94,9 +90,9 @@ def _class(config, recipe, axes):
         after = variables
         if rounds:
             done = (10 * rounds - 1) / 99
-            rate = REPAIRED.learning_rate
-            end = rate * (REPAIRED.end_rate / rate) ** done
-            short = hf.pgu(classifier, rounds=rounds, end_rate=end)
+            rate = DEFAULT.learning_rate
+            end = rate * (DEFAULT.end_rate / rate) ** done
+            short = hf.pgu(classifier, hf.PGUConfig(rounds=rounds, end_rate=end))
             after = short.unlearn(jax.random.key(2), state, request)[0].variables
         curves.append([accuracy(after, test_forget), accuracy(after, test_retain)])
     curves = np.array(curves)
@@ -109,29 +105,29 @@ def _class(config, recipe, axes):
 def _rows(config, preset, axis):
     recipe = preset.memorising
     classifier, splits = recipe.classifier, recipe.load()
-    variables = _first(_train(recipe, splits.train, jax.random.key(3)))
+    variables = trees.take(_train(recipe, splits.train, jax.random.key(3)), 0)
     count = round(preset.share * splits.train.y.shape[0])
     request = hf.forget_random(jax.random.key(4), splits.train, count=count)
     probe = splits.probe.take(jnp.arange(preset.probe))
-    oracles = _train(recipe, request.retain, jax.random.key(5), config.oracles)
+    retrained = _train(recipe, request.retain, jax.random.key(5), config.retrained)
 
     def entropy(variables):
         there = np.flatnonzero(np.asarray(request.forget.weight))
         logits = classifier.apply(variables, request.forget.x[there])
-        answers = jax.nn.log_softmax(logits)
-        return -np.sum(np.exp(answers) * answers, axis=-1)
+        log_probs = jax.nn.log_softmax(logits)
+        return -np.sum(np.exp(log_probs) * log_probs, axis=-1)
 
     found = {"original": entropy(variables)}
-    for preset_name, title in (("repaired", "pgu"), ("published", "pgu/published")):
-        unlearner = hf.pgu(classifier, preset_name, probe=probe)
+    for settings, title in (
+        (hf.PGUConfig(), "pgu"),
+        (hf.PGUConfig.published(), "pgu/published"),
+    ):
+        unlearner = hf.pgu(classifier, settings, probe=probe)
         state = unlearner.init(jax.random.key(6), variables, splits.train)
         after = unlearner.unlearn(jax.random.key(7), state, request)[0].variables
         found[title] = entropy(after)
     found["retrain"] = np.concatenate(
-        [
-            entropy(jax.tree.map(lambda leaf, at=member: leaf[at], oracles))
-            for member in range(config.oracles)
-        ]
+        [entropy(trees.take(retrained, each)) for each in range(config.retrained)]
     )
     bins = np.linspace(-16, 0.9, 24)
     for name, values in found.items():
@@ -143,7 +139,7 @@ def _rows(config, preset, axis):
             histtype="step",
             label=name,
         )
-    axis.set(xlabel="log entropy of answers to forgotten rows", title="rows")
+    axis.set(xlabel="log entropy of predictions on forgotten rows", title="rows")
     axis.legend()
 
 

@@ -56,7 +56,7 @@ METHODS = {
     "neggrad_plus": _with_adam(hf.neggrad_plus, rate=1e-3, beta=0.95, steps=50),
     "ssd": Method(hf.ssd, {"alpha": 1.0, "strength": 0.3}),
     "fiun": Method(hf.fiun, {}),
-    "pgu": Method(hf.pgu, {"preset": "repaired"}),
+    "pgu": Method(lambda c, preset: hf.pgu(c), {"preset": "repaired"}),
 }
 BASELINES = ("logit_mask", "finetune", "ascent", "neggrad_plus", "ssd")
 

@@ -5,7 +5,7 @@
 On digits, on models of training seeds that no table uses. Every point answers each
 class in turn, on the recipe of the class tables, and four draws of random rows, on the
 recipe that memorises. Half of the probe split is given to the method and the other half
-measures: the Jensen-Shannon divergence from the oracle of the same seed on the
+measures: the Jensen-Shannon divergence from the reference of the same seed on the
 forgotten training rows, plus that on the measuring rows that stay, means over requests;
 the score of a point is the mean of both scenarios, less is better. The test split is
 not read.
@@ -31,7 +31,6 @@ import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_recipe import PRESETS
 
 # Far from the seeds of the tables, which begin at zero.
 _KEY = 2_000
@@ -64,7 +63,7 @@ _END = 0.2
 
 
 def main(config: Tune) -> None:
-    """Runs the grid and writes every point, the best first."""
+    """Run the grid and writes every point, the best first."""
     console, begun = Console(), time.perf_counter()
     if config.preset not in pgu.PRESETS:
         raise SystemExit(
@@ -84,7 +83,7 @@ def main(config: Tune) -> None:
         name: _sweep(config, preset, name, recipe, console)
         for name, recipe in trained.items()
     }
-    default = {name: getattr(PRESETS["repaired"], name) for name in GRID}
+    default = {name: getattr(hf.PGUConfig(), name) for name in GRID}
     ranked = []
     for number, point in enumerate(tuning.points(GRID, config.points)):
         metrics = {
@@ -122,7 +121,7 @@ def _sweep(
     recipe: recipes.Recipe,
     console: Console,
 ) -> list[dict[str, np.ndarray]]:
-    """Measure divergences from the oracles at every point, by part: ``[seeds]``."""
+    """Measure divergences from the references at every point, by part: ``[seeds]``."""
     splits, classifier = recipe.load(), recipe.classifier
     given, measuring = (
         splits.probe.take(jnp.arange(half, splits.probe.y.shape[0], 2))
@@ -147,11 +146,11 @@ def _sweep(
         own = functools.partial(models_of, recipe.retrain(classifier))
         return jax.vmap(own, (0, 0, None))(keys, originals, data)
 
-    def apart(variables, oracle, rows, classes, data):
+    def apart(variables, reference, rows, classes, data):
         """Divergence on forgotten training rows, and on measuring rows that stay."""
 
         def divergence(x, weight):
-            logits = (classifier.apply(model, x) for model in (variables, oracle))
+            logits = (classifier.apply(model, x) for model in (variables, reference))
             found = hf.metrics.jensen_shannon(*logits)
             return hf.losses.weighted_mean(found, weight.astype(jnp.int32))
 
@@ -159,28 +158,31 @@ def _sweep(
         stays = ~classes[measuring.y]
         return divergence(data.x, gone), divergence(measuring.x, stays)
 
-    def evaluate(hyper, keys, originals, oracles, data):
-        end_rate = _END * hyper["learning_rate"]
-        unlearner = hf.pgu(classifier, probe=given, end_rate=end_rate, **hyper)
+    def evaluate(hyper, keys, originals, references, data, given):
+        config = hf.PGUConfig(end_rate=_END * hyper["learning_rate"], **hyper)
+        unlearner = hf.pgu(classifier, config, probe=given)
 
-        def of_seed(key, variables, oracles):
+        def of_seed(key, variables, references):
             models = models_of(unlearner, key, variables, data)
             each = jax.vmap(apart, (0, 0, 0, 0, None))
-            return each(models, oracles, asked.rows, asked.classes, data)
+            return each(models, references, asked.rows, asked.classes, data)
 
-        return jax.vmap(of_seed)(keys, originals, oracles)
+        return jax.vmap(of_seed)(keys, originals, references)
 
     keys = jax.random.split(jax.random.key(_KEY + 1), 2 * config.seeds)
-    console.log(f"{name}: retraining {config.seeds} x {asked.classes.shape[0]} oracles")
-    oracles = retrained(keys[: config.seeds], originals, splits.train)
+    console.log(
+        f"{name}: retraining {config.seeds} x {asked.classes.shape[0]} references"
+    )
+    references = retrained(keys[: config.seeds], originals, splits.train)
     console.log(f"{name}: the grid")
     found = tuning.sweep(
         evaluate,
         GRID,
         keys[config.seeds :],
         originals,
-        oracles,
+        references,
         splits.train,
+        given,
         chosen=config.points,
     )
     return [

@@ -35,6 +35,7 @@ from hyperforget_jax.methods.identity import identity
 from hyperforget_jax.methods.logit_mask import logit_mask
 from hyperforget_jax.methods.neggrad_plus import neggrad_plus
 from hyperforget_jax.methods.pgu import PGUState, pgu
+from hyperforget_jax.methods.pgu_config import PGUConfig
 from hyperforget_jax.methods.retrain import retrain
 from hyperforget_jax.methods.ssd import ssd
 from hyperforget_jax.models import from_functions, from_linen, from_nnx
@@ -67,6 +68,7 @@ __all__ = [
     "Examples",
     "ForgetRequest",
     "NonFiniteLossError",
+    "PGUConfig",
     "PGUState",
     "Population",
     "Tap",

@@ -12,7 +12,14 @@ import numpy as np
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Examples, ForgetRequest
 
-__all__ = ["Forgotten", "check_known", "nothing_forgotten", "recall", "remember"]
+__all__ = [
+    "Forgotten",
+    "check_known",
+    "find",
+    "nothing_forgotten",
+    "recall",
+    "remember",
+]
 
 
 class Forgotten(NamedTuple):
@@ -49,13 +56,13 @@ def recall(forgotten: Forgotten, request: ForgetRequest) -> tuple[ForgetRequest,
     if request.data is None:
         return request, jnp.zeros((), jnp.int32)
     data = request.data
-    place, known = _find(forgotten, data.id)
+    place, known = find(forgotten.id, data.id)
     gone = known & forgotten.gone[place] | forgotten.classes[data.y]
     data = data._replace(weight=jnp.where(gone, 0, data.weight))
     request = request._replace(data=data)
     # A row whose id is unknown would be back with the next request: see check_known.
     forget = request.forget
-    _, known = _find(forgotten, forget.id)
+    _, known = find(forgotten.id, forget.id)
     unknown = (forget.weight > 0) & ~(known | request.classes[forget.y])
     refused = jnp.sum(unknown, dtype=jnp.int32)
     if request.rows is None:
@@ -70,7 +77,7 @@ def remember(forgotten: Forgotten, request: ForgetRequest) -> Forgotten:
     gone = forgotten.gone
     if request.data is not None:
         forget = request.forget
-        place, known = _find(forgotten, forget.id)
+        place, known = find(forgotten.id, forget.id)
         gone = gone.at[place].max(known & (forget.weight > 0))
     return Forgotten(forgotten.id, gone, forgotten.classes | request.classes)
 
@@ -101,8 +108,15 @@ def check_known(forgotten: Forgotten, request: ForgetRequest) -> None:
         )
 
 
-def _find(forgotten: Forgotten, ids: Array) -> tuple[Array, Array]:
-    """Find where in the memory ids are, and whether they are there."""
-    place = jnp.searchsorted(forgotten.id, ids)
-    place = jnp.minimum(place, forgotten.id.shape[0] - 1)
-    return place, (forgotten.id[place] == ids) & (ids >= 0)
+def find(known: Array, ids: Array) -> tuple[Array, Array]:
+    """Return where in ascending ids others are, and whether they are there.
+
+    Args:
+        known: int32, ``[N]``, ascending.
+        ids: int32, of any shape; negative ones are nowhere.
+
+    Returns:
+        Places in ``known``, any for what is not there, and bool, both like ``ids``.
+    """
+    place = jnp.minimum(jnp.searchsorted(known, ids), known.shape[0] - 1)
+    return place, (known[place] == ids) & (ids >= 0)

@@ -322,9 +322,10 @@ SIZES = [
     (lambda **sizes: hf.ssd(CLASSIFIER, **sizes), ("batch_size",)),
     (lambda **sizes: hf.fisher.FIUnConfig(**sizes), ("batch_size",)),
     (
-        lambda **sizes: hf.pgu(CLASSIFIER, **sizes),
-        ("rounds", "round_steps", "batch_size", "passes"),
+        hf.PGUConfig,
+        ("rounds", "round_steps", "batch_size"),
     ),
+    (lambda epochs: hf.pgu(CLASSIFIER, epochs=epochs), ("epochs",)),
     (
         lambda **sizes: hf.dihyfo(CLASSIFIER, built(), None, **sizes),
         ("steps", "best_of"),
@@ -332,7 +333,7 @@ SIZES = [
     (measured, ("batch_size",)),
     (
         lambda **sizes: subspace.measure(CLASSIFIER, VARIABLES, DATA, **sizes),
-        ("passes", "batch_size"),
+        ("epochs", "batch_size"),
     ),
     (relearned, ("cap", "batch_size")),
     (zoo, ("teachers", "starts")),

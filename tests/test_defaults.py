@@ -9,7 +9,6 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_recipe import recipe
 from tests import toys
 
 PATH = (
@@ -78,7 +77,7 @@ def test_the_defaults_of_pgu_are_the_measured_ones_and_near_the_best():
     path = PATH.with_name("tune-pgu-digits.json")
     rows = hf.report.read(path, references=False)["rows"]
     (chosen,) = (row for row in rows if row["factors"]["chosen"])
-    defaults = recipe()
+    defaults = hf.PGUConfig()
     for name in ("learning_rate", "threshold", "shrink"):
         assert chosen["factors"][name] == getattr(defaults, name)
     best = min(row["metrics"]["score"]["mean"] for row in rows)

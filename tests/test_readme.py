@@ -99,7 +99,7 @@ def _one_model_forgets(names, printed):
 
 def _rows_left_the_store(names, printed):
     assert "Dense_0" in printed
-    held = names["state"].store.ledger
+    held = names["state"].store.included
     gone = held.id[held.weight == 0]
     assert sorted(gone.tolist()) == sorted(names["request"].forget.id[:3].tolist())
 

@@ -31,22 +31,20 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import published
 import timing
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_recipe import recipe as pgu_recipe
-from hyperforget_jax.training.minibatches import epoch_length
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -107,7 +105,7 @@ class Trained(NamedTuple):
 
 
 def main(config: Benchmark) -> None:
-    """Measures, prints and writes."""
+    """Measure, print and write."""
     config = _on_threads(config)
     console, begun = Console(), time.perf_counter()
     parts, rows = set(config.parts), []
@@ -128,8 +126,7 @@ def main(config: Benchmark) -> None:
         rows += sizes()
     if not rows:
         raise SystemExit("Nothing was measured.")
-    for table in _tables(rows):
-        console.print(table)
+    console.print(_summary(rows), markup=False)
     document = hf.report.results_document(
         rows,
         preset="mnist",
@@ -141,7 +138,7 @@ def main(config: Benchmark) -> None:
 
 
 def train(config: Benchmark, recipe: recipes.Recipe) -> Trained:
-    """Trains what is to forget."""
+    """Train what is to forget."""
     try:
         splits = recipe.load()
     except FileNotFoundError as error:
@@ -160,16 +157,16 @@ def train(config: Benchmark, recipe: recipes.Recipe) -> Trained:
 
 
 def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, Any]]:
-    """Part a: a row for each preset."""
+    """Measure part a: a row for each configuration."""
     recipe, classifier, variables, splits, request = trained
-    how: dict[str, dict[str, Any]] = {
-        "repaired": {},
-        "published": {"rounds": config.rounds, "stop": "never"},
+    published = hf.PGUConfig.published()
+    configs = {
+        "repaired": hf.PGUConfig(),
+        "published": dataclasses.replace(published, rounds=config.rounds, stop="never"),
     }
-    methods = {
-        name: hf.pgu(classifier, name, **changes) for name, changes in how.items()
+    entrants = {"retraining": recipe.retrain(classifier)} | {
+        name: hf.pgu(classifier, each) for name, each in configs.items()
     }
-    entrants = {"retraining": recipe.retrain(classifier), **methods}
     key = jax.random.key(config.seed)
     answers: dict[str, Callable[[], Any]] = {}
     init, compiled, seconds, accuracy = {}, {}, {}, {}
@@ -190,93 +187,76 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
             seconds.setdefault(name, []).append(timing.settled_seconds(answers[name]))
 
     rows = []
-    for name, unlearner in methods.items():
-        settings = pgu_recipe(name, **how[name])
-        a_pass = epoch_length(request.forget.y.shape[0], settings.batch_size)
-        steps = settings.rounds * (settings.round_steps or a_pass)
-        told = {"rounds": settings.rounds, "steps": steps}
-        rival = {
+    for name, settings in configs.items():
+        an_epoch = -(-request.forget.y.shape[0] // settings.batch_size)
+        values = _beside(seconds[name], seconds["retraining"])
+        for what, value in accuracy[name].items():
+            values[f"{what}_accuracy_test"] = value
+            values[f"rival_{what}_accuracy_test"] = accuracy["retraining"][what]
+        factors = {
+            "preset": name,
+            "rounds": settings.rounds,
+            "steps": settings.rounds * (settings.round_steps or an_epoch),
             "rival": "retraining",
             "rival_steps": recipe.steps,
             "rival_batch_size": recipe.batch_size,
             "rival_compile_seconds": compiled["retraining"],
         }
-        values = _beside(seconds[name], seconds["retraining"])
-        for what, value in accuracy[name].items():
-            values[f"{what}_accuracy_test"] = [value] * config.repeats
-            of_rival = accuracy["retraining"][what]
-            values[f"rival_{what}_accuracy_test"] = [of_rival] * config.repeats
-        rows.append(
-            _row(
-                config,
-                trained,
-                "a",
-                values,
-                unlearner.access,
-                {"preset": name} | told | rival,
-                {
-                    "init": init[name],
-                    "unlearn": float(np.mean(seconds[name])),
-                    "compile": compiled[name],
-                },
-            )
-        )
+        times = (init[name], np.mean(seconds[name]), compiled[name])
+        access = entrants[name].access
+        rows.append(_row(config, trained, "a", values, access, factors, times))
     return rows
 
 
 def against_torch(
     config: Benchmark, trained: Trained, console: Console
 ) -> list[dict[str, Any]]:
-    """Part b: a row for each way that the rival decomposes."""
+    """Measure part b: a row for each way that the rival decomposes."""
     from rivals import pgu_torch
 
-    how = pgu_recipe("published")
-    gamma, rate, end_rate = map(float, (how.threshold, how.learning_rate, how.end_rate))
+    how = hf.PGUConfig.published()
     _, classifier, variables, splits, _ = trained
-    data = splits.train
+    data, model = splits.train, trained.recipe.model
     chosen = np.flatnonzero(np.asarray(data.y) == config.forget)
     forget = data.take(jnp.asarray(chosen))
     batches = published.batches(config.seed, chosen.size, how.batch_size)
-    rates = rate * (end_rate / rate) ** (
-        np.arange(published.STEPS) / (published.STEPS - 1)
-    )
-    chain = published.chain(variables["params"], pgu_torch)
-    spec = pgu_torch.Spec(
-        layers=list(chain.values()),
-        x=np.asarray(data.x),
-        forget_x=np.asarray(forget.x),
-        forget_y=np.asarray(forget.y),
-        batches=batches,
-        learning_rate=rates,
-        gamma=gamma,
-        offset=float(how.offset),
-        entropy=float(how.entropy),
-        threads=config.threads,
-    )
-    some = data.x[:100]
-    logits = np.asarray(classifier.apply(variables, some))
-    pgu_torch.check_forward(spec.layers, np.asarray(some), logits)
-
-    ours = published.phases(classifier, how, variables, data, forget, batches, rates)
+    decay = np.arange(published.STEPS) / (published.STEPS - 1)
+    rates = how.learning_rate * (how.end_rate / how.learning_rate) ** decay
     paths = published.layers(variables["params"])
-    before = [np.asarray(variables["params"][path]["kernel"]) for path in paths]
-    model = trained.recipe.model
+    layers = [jax.tree.map(np.asarray, variables["params"][path]) for path in paths]
+    request = pgu_torch.Request(
+        # The convolutions of this network have stride two.
+        [pgu_torch.Layer(**one, stride=one["kernel"].ndim // 2) for one in layers],
+        *(np.asarray(each) for each in (data.x, forget.x, forget.y)),
+        batches,
+        rates,
+        how.threshold,
+        how.offset,
+        how.entropy,
+        config.threads,
+    )
+    ours = published.phases(classifier, how, variables, data, forget, batches, rates)
+    before = [layer["kernel"] for layer in layers]
     seconds: dict[str, list[dict[str, float]]] = {}
     with multiprocessing.get_context("spawn").Pool(1) as pool:
 
-        def rival(name):
-            given = spec._replace(decomposition=name)
-            return pool.apply(pgu_torch.run, (given,))
-
         def warm():
-            ours(gamma)  # The rival warms up by itself.
-            return ours(gamma)
+            ours(how.threshold)  # The rival warms up by itself.
+            return ours(how.threshold)
 
         entrants: dict[str, Callable[[], dict[str, Any]]] = {"ours": warm}
         for name in DECOMPOSITIONS:
-            entrants[name] = functools.partial(rival, name)
+            entrants[name] = functools.partial(
+                pool.apply, pgu_torch.run, (request, name)
+            )
         unprojected = ours(0.0)
         found = {name: function() for name, function in entrants.items()}
+        np.testing.assert_allclose(
+            found["eigh32"]["logits"],
+            classifier.apply(variables, data.x[:100]),
+            rtol=1e-3,
+            atol=1e-4,
+        )
         compile_seconds = max(_total(unprojected) - _total(found["ours"]), 0.0)
         apart = {
             name: published.apart(found["ours"], found[name], before)
@@ -306,8 +286,8 @@ def against_torch(
                 values[f"{label}{phase}_seconds"] = [
                     of_one[phase] for of_one in seconds[who]
                 ]
-        values["weights_apart"] = [apart[name]] * config.repeats
-        values["weights_apart_unprojected"] = [yardstick] * config.repeats
+        values["weights_apart"] = apart[name]
+        values["weights_apart_unprojected"] = yardstick
         factors = {
             "preset": "published",
             "steps": published.STEPS,
@@ -317,26 +297,16 @@ def against_torch(
             "rival_ranks": found[name]["ranks"],
             "rival_version": importlib.metadata.version("torch"),
         }
-        rows.append(
-            _row(
-                config,
-                trained,
-                "b",
-                values,
-                hf.pgu(classifier, "published").access,
-                factors,
-                {
-                    "init": 0.0,
-                    "unlearn": float(np.mean(own)),
-                    "compile": compile_seconds,
-                },
-            )
+        access, times = (
+            hf.pgu(classifier, how).access,
+            (0, np.mean(own), compile_seconds),
         )
+        rows.append(_row(config, trained, "b", values, access, factors, times))
     return rows
 
 
 def sizes() -> list[dict[str, Any]]:
-    """Part c: a row for each network."""
+    """Count part c: a row for each network."""
 
     def normalised(module):
         return hf.from_linen(module, train={"train": True}, eval={"train": False})
@@ -441,12 +411,12 @@ def _in_turn(entrants: Mapping[str, Any], repeat: int) -> list[str]:
     return list(entrants) if repeat % 2 == 0 else list(entrants)[::-1]
 
 
-def _beside(ours: list[float], rival: list[float]) -> dict[str, list[float]]:
+def _beside(ours: list[float], rival: list[float]) -> dict[str, Any]:
     return {
         "seconds_per_request": ours,
         "rival_seconds": rival,
         "ratio_to_rival": np.divide(rival, ours).tolist(),
-        "ratio_of_least": [min(rival) / min(ours)] * len(ours),
+        "ratio_of_least": min(rival) / min(ours),
     }
 
 
@@ -454,15 +424,17 @@ def _row(
     config: Benchmark,
     trained: Trained,
     part: str,
-    values: Mapping[str, list[float]],
+    values: Mapping[str, Any],
     access: hf.Access,
     factors: Mapping[str, Any],
-    seconds: Mapping[str, float],
+    times: Sequence[float],
 ) -> dict[str, Any]:
+    init, unlearn, compiled = map(float, times)
+    each = {name: np.broadcast_to(v, config.repeats) for name, v in values.items()}
     return hf.report.results_row(
         "pgu",
         [
-            {name: of_all[repeat] for name, of_all in values.items()}
+            {name: float(of_all[repeat]) for name, of_all in each.items()}
             for repeat in range(config.repeats)
         ],
         dataset=trained.recipe.dataset,
@@ -470,7 +442,7 @@ def _row(
         scenario="speed",
         request=f"class {config.forget}",
         access=access,
-        seconds=seconds,
+        seconds={"init": init, "unlearn": unlearn, "compile": compiled},
         factors={"part": part, "aim": AIMS[part], "threads": config.threads}
         | {"rows": trained.splits.train.y.shape[0]}
         | dict(factors),
@@ -478,51 +450,17 @@ def _row(
     )
 
 
-def _tables(rows: list[dict[str, Any]]) -> list[Table]:
-    speed = Table("part", "model", "preset", "rival", "ours, s", "rival, s", "ratio")
-    speed.add_column("aim")
-    phases = Table("model", "rival", *PHASES, title="Seconds by phase: ours, rival")
-    memory = Table("model", "Gram matrices, MiB", "weights, MiB", "ratio")
+def _summary(rows: list[dict[str, Any]]) -> str:
+    """Least seconds and ratios, phase by phase where there are phases."""
+    lines = []
     for row in rows:
-        metrics, factors = row["metrics"], row["factors"]
-        if factors["part"] == "c":
-            memory.add_row(
-                row["model"],
-                f"{metrics['gram_bytes']['max'] / 2**20:.1f}",
-                f"{metrics['weight_bytes']['max'] / 2**20:.1f}",
-                f"{metrics['ratio_to_weights']['max']:.1f}",
-            )
-            continue
-        ratio = metrics["ratio_to_rival"]
-        speed.add_row(
-            factors["part"],
-            row["model"],
-            factors["preset"],
-            factors["rival"],
-            _told(metrics["seconds_per_request"]),
-            _told(metrics["rival_seconds"]),
-            f"{metrics['ratio_of_least']['max']:.1f} "
-            f"({ratio['min']:.1f} to {ratio['max']:.1f})",
-            f">= {factors['aim']:g}",
-        )
-        if factors["part"] == "b":
-            phases.add_row(
-                row["model"],
-                factors["rival"],
-                *(
-                    f"{metrics[f'{phase}_seconds']['min']:.3g}, "
-                    f"{metrics[f'rival_{phase}_seconds']['min']:.3g}"
-                    for phase in PHASES
-                ),
-            )
-    return [table for table in (speed, phases, memory) if table.row_count]
-
-
-def _told(metric: Mapping[str, Any]) -> str:
-    """The least, and the most."""
-    if metric["min"] == metric["max"]:
-        return f"{metric['min']:.3g}"
-    return f"{metric['min']:.3g} to {metric['max']:.3g}"
+        factors = {
+            name: row["factors"].get(name) for name in ("part", "preset", "rival")
+        }
+        values = {name: metric["min"] for name, metric in row["metrics"].items()}
+        lines.append({"model": row["model"]} | factors | values)
+    frame = pd.DataFrame(lines).set_index("model").T
+    return frame.dropna(how="all").to_string(float_format="{:.3g}".format, na_rep="")
 
 
 if __name__ == "__main__":

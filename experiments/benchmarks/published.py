@@ -12,7 +12,7 @@ import numpy as np
 import timing
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_targets import published_loss
+from hyperforget_jax.methods.pgu_losses import published_loss
 
 # Projected steps.
 STEPS = 100
@@ -47,11 +47,11 @@ def phases(
     def decompose(grams, threshold):
         spectrum = hf.subspace.decompose(grams)
         kept = hf.subspace.keep(spectrum, how.rank, threshold)
-        return hf.subspace.complement(spectrum, kept), jax.tree.map(jnp.sum, kept)
+        return hf.subspace.null_space(spectrum, kept), jax.tree.map(jnp.sum, kept)
 
     @jax.jit
-    def steps(room, variables, forget, batches, rates):
-        projection = hf.subspace.project_out(room)
+    def steps(projector, variables, forget, batches, rates):
+        projection = hf.subspace.project_gradients(projector)
 
         def loss(params, x, y):
             logits = classifier.apply({**variables, "params": params}, x)
@@ -76,8 +76,8 @@ def phases(
 
         grams = phase("gram", gram, variables, data)
         left = phase("forget_gram", forget_gram, grams, variables, forget)
-        room, ranks = phase("decompose", decompose, left, jnp.float32(threshold))
-        params = phase("steps", steps, room, variables, forget, *taken)
+        projector, ranks = phase("decompose", decompose, left, jnp.float32(threshold))
+        params = phase("steps", steps, projector, variables, forget, *taken)
         return {
             "seconds": seconds,
             "kernels": [np.asarray(params[path]["kernel"]) for path in layers(params)],
@@ -90,20 +90,6 @@ def phases(
 def layers(params: Any) -> list[str]:
     """The layers in the order that they are called in: convolutions, then the rest."""
     return sorted(params)
-
-
-def chain(params: Any, torch_rival: Any) -> dict[str, Any]:
-    """A network of part b as the rival wants it: what follows what, by name."""
-    chain, flat = {}, False
-    for number, path in enumerate(layers(params)):
-        kernel, bias = (np.asarray(params[path][name]) for name in ("kernel", "bias"))
-        if number:
-            chain[f"relu{number}"] = "relu"
-        if kernel.ndim == 2 and not flat:
-            chain["flatten"], flat = "flatten", True
-        stride = 2 if kernel.ndim == 4 else 1
-        chain[path] = torch_rival.Layer(kernel, bias, stride=stride)
-    return chain
 
 
 def batches(seed: int, count: int, batch_size: int) -> np.ndarray:

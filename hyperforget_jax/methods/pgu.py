@@ -1,6 +1,6 @@
 """Projected-gradient unlearning: steps that the retained data do not notice."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +16,34 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.forgotten import find
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
-from hyperforget_jax.methods.pgu_recipe import Recipe, recipe
-from hyperforget_jax.methods.pgu_rounds import descend_in_rounds
+from hyperforget_jax.methods.pgu_config import PGUConfig
+from hyperforget_jax.methods.pgu_losses import (
+    published_loss,
+    target_log_probs,
+    target_loss,
+)
+from hyperforget_jax.methods.pgu_optimise import optimise
 from hyperforget_jax.models import predictions, warn_of_untapped
 from hyperforget_jax.models.head import logits_layer
 from hyperforget_jax.sharding import check_mesh
-from hyperforget_jax.subspace import Grams, Store, Subspace, projection
+from hyperforget_jax.subspace import Projector, Spectrum, Store
 from hyperforget_jax.subspace.drift import drift, relative_drift
-from hyperforget_jax.subspace.ledger import (
-    check_held,
-    ledger_of,
-    order_of,
-    places,
-    strike,
+from hyperforget_jax.subspace.included import (
+    check_included,
+    include,
+    remove,
 )
 from hyperforget_jax.subspace.margins import margins_of
+from hyperforget_jax.subspace.projection import without_free
 from hyperforget_jax.training.fit import Augment
 
 __all__ = ["PGUInfo", "PGUState", "pgu"]
+
+
+_DEFAULTS = PGUConfig()
 
 
 class PGUState(NamedTuple):
@@ -44,7 +52,7 @@ class PGUState(NamedTuple):
     Attributes:
         variables: the current model's variables.
         store: Gram matrices of every layer's inputs on the training data that are
-            left, which examples those are, and how the model once answered.
+            left, which examples those are, and their margins in the first model.
     """
 
     variables: Variables
@@ -86,15 +94,14 @@ class PGUInfo(NamedTuple):
 
 def pgu(
     classifier: Classifier,
-    preset: str = "repaired",
+    config: PGUConfig = _DEFAULTS,
     *,
     probe: Examples | None = None,
     augment: Augment | None = None,
-    passes: int = 1,
+    epochs: int = 1,
     mesh: Mesh | None = None,
-    **changes: Any,
 ) -> Unlearner:
-    """Steps on the forget data alone, clear of what the retained data use.
+    """Step on the forget data alone, clear of what the retained data use.
 
     ``init`` sums the Gram matrix of every layer's inputs over the training data, which
     may then be thrown away. A request's own Gram matrices are subtracted from them:
@@ -108,61 +115,62 @@ def pgu(
 
     Args:
         classifier: the model, with taps.
-        preset: ``"repaired"``, or ``"published"``: the published loss, rank rule,
-            frozen biases and schedule, 99 passes at most. It stops at held-out accuracy
-            where a ``probe`` is given, and for a class, or without a probe, when
-            nothing forgotten is answered right. Departures: the rate decays by steps
-            and not by passes, minibatches are shuffled and dropout is off, patches have
-            the layer's true strides, ``k`` is without the ``+ 1`` of the code for
-            classes (which stops for retained accuracy alone), and the accuracy that
-            stops is that of the present request.
+        config: the settings; :meth:`PGUConfig.published` for those of the paper, and
+            ``dataclasses.replace`` to change some.
         probe: held-out examples, read by ``init`` alone. With them, forgotten rows are
-            to be answered as held-out rows are. Without, their labels are driven out
+            to be predicted as held-out rows are. Without, their labels are driven out
             altogether: right for wrong labels, and too much for right ones. A class
-            request always drives out the class.
-        augment: as in training: ``(x, id, pass) -> x``. It must depend on nothing else.
-        passes: how many augmented passes the Gram matrices are summed over.
+            request always drives out the class. A jitted ``init`` that is given them
+            too, ``init(key, variables, data, probe)``, has them as an argument, and
+            not as constants.
+        augment: as in training: ``(x, id, epoch) -> x``. It must depend on nothing
+            else.
+        epochs: how many augmented epochs the Gram matrices are summed over.
         mesh: where rows are split over devices, the mesh; see
             :func:`hyperforget_jax.subspace.measure`.
-        **changes: any attribute of
-            :class:`hyperforget_jax.methods.pgu_recipe.Recipe`.
 
     Raises:
-        ValueError, TypeError: as for :func:`hyperforget_jax.methods.pgu_recipe.recipe`;
-            a malformed probe, or one that holds training examples; a classifier without
-            taps; and where values can be seen, examples that are
-            not in the Gram matrices.
+        ValueError, TypeError: a malformed probe, or one that holds training examples; a
+            classifier without taps; and where values can be seen, examples that are not
+            in the Gram matrices.
 
     References:
         Hoang et al., Learn to unlearn for deep neural networks: minimizing unlearning
-        interference with gradient projection, arXiv 2312.04095, 2024. ``"repaired"`` is
-        not in it.
+        interference with gradient projection, arXiv 2312.04095, 2024.
     """
     checks.check_is_classifier(classifier)
-    checks.check_sizes(passes=passes)
-    how = recipe(preset, **changes)
+    checks.check_is(
+        PGUConfig, "a hf.PGUConfig, such as hf.PGUConfig.published()", config=config
+    )
+    checks.check_sizes(epochs=epochs)
     if mesh is not None:
         check_mesh(mesh, "examples")
     if probe is not None:
         checks.check_examples(probe, name="probe")
+    held_out, batch_size = probe, config.batch_size
+    measured = {
+        "augment": augment,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "mesh": mesh,
+    }
 
-    def measure(variables: Variables, data: Examples) -> Grams:
-        return subspace.measure(
-            classifier,
-            variables,
-            data,
-            augment=augment,
-            passes=passes,
-            batch_size=how.batch_size,
-            mesh=mesh,
-        )
-
-    def init(key: Array, variables: Variables, data: Examples) -> PGUState:
+    def init(
+        key: Array,
+        variables: Variables,
+        data: Examples,
+        probe: Examples | None = held_out,
+    ) -> PGUState:
         checks.check_key(key)  # Nothing here is random.
         checks.check_init(classifier, variables, data)
+        if probe is not None and held_out is None:
+            raise ValueError(
+                "init was given a probe and hf.pgu none: give it to hf.pgu too, whose "
+                "access says what is read."
+            )
         if probe is not None:
             checks.check_held_out(data, probe)
-        grams = measure(variables, data)
+        grams = subspace.measure(classifier, variables, data, **measured)
         if not grams.values:
             raise ValueError(
                 f"The classifier ({classifier.description}) has no layer whose inputs "
@@ -170,69 +178,102 @@ def pgu(
             )
         warn_of_untapped(classifier, variables, data.x, "hf.pgu")
 
-        def answers(examples: Examples) -> tuple[Array, Array, Array]:
+        def predicted(examples: Examples) -> tuple[Array, Array, Array]:
             logits = predictions.logits(
-                classifier, variables, examples.x, batch_size=how.batch_size
+                classifier, variables, examples.x, batch_size=batch_size
             )
             return logits, examples.y, examples.weight
 
-        order = order_of(data)
-        logits, y, weight = (leaf[order] for leaf in answers(data))
-        held_out = None if probe is None else answers(probe)
-        margins = margins_of(logits, y, weight, held_out)
-        return PGUState(variables, Store(grams, ledger_of(data), margins))
+        included, order = include(data)
+        logits, y, weight = (leaf[order] for leaf in predicted(data))
+        unseen = None if probe is None else predicted(probe)
+        margins = margins_of(logits, y, weight, unseen)
+        return PGUState(variables, Store(grams, included, margins))
 
     def unlearn(key: Array, state: PGUState, request: ForgetRequest):
         key = as_threefry(key)
         checks.check_is(PGUState, "what init gave", state=state)
-        variables, store = state
+        variables, (grams, included, margins) = state
+        params = variables["params"]
         checks.check_request(classifier, variables, request)
-        check_held(store.ledger, request.forget)
-        ledger, forget, refused = strike(store.ledger, request.forget)
-        forgotten = measure(variables, forget)
-        left = subspace.subtract(store.grams, forgotten)
-        kept = left if how.biases else subspace.without_bias(left, variables["params"])
-        spectrum = subspace.decompose(kept)
-        room, protected = _room(how, spectrum, variables["params"])
+        check_included(included, request.forget)
+        left, forget, refused = remove(included, request.forget)
+
+        # Where parameters may move.
+        gone = subspace.measure(classifier, variables, forget, **measured)
+        grams = subspace.subtract(grams, gone)
+        spectrum = subspace.decompose(
+            grams if config.biases else subspace.without_bias(grams, params)
+        )
+        projector = _projector(config, spectrum, params)
         head = _head(classifier, variables, forget.x)
-        if how.free_columns and head is not None:
-            room = room._replace(free={head: request.classes[None]})
+        if config.free_columns and head is not None:
+            projector = projector._replace(free={head: request.classes[None]})
+
+        # What is to become of the predictions.
         is_class = jnp.any(request.classes)
-        changed, curves, rounds, failed_at = descend_in_rounds(
+        targets = target_log_probs(
+            predictions.logits(classifier, variables, forget.x, batch_size=batch_size),
+            forget.y,
+            margins.rows[find(included.id, forget.id)[0]],
+            margins,
+            is_class,
+            forget_margin=config.forget_margin,
+            shrink=config.shrink,
+            temperature=config.temperature,
+        )
+
+        def loss(logits: Array, rows: Array) -> Array:
+            if config.objective == "targets":
+                return target_loss(logits, targets[rows])
+            return published_loss(
+                logits,
+                forget.y[rows],
+                config.offset,
+                config.entropy,
+                others=config.objective == "elsewhere",
+            )
+
+        after = optimise(
             key,
             classifier,
-            how,
+            config,
             variables,
             forget,
-            is_class,
-            store.margins.rows[places(store.ledger, forget)],
-            store.margins,
-            forgotten,
-            room,
+            loss,
+            jnp.where(is_class, 0, margins.accuracy),
+            projector,
+            gone,
         )
-        before = variables["params"]
-        step = jax.tree.map(jnp.subtract, changed["params"], before)
-        moved = projection.protected(room, step, left)
+        step = jax.tree.map(jnp.subtract, after.variables["params"], params)
+        step, protected = (
+            without_free(projector, tree, grams) for tree in (step, params)
+        )
         info = PGUInfo(
-            *curves,
-            rounds,
-            drift(left, moved),
-            relative_drift(left, projection.protected(room, before, left), moved),
-            protected,
+            after.loss,
+            after.accuracy,
+            after.rounds,
+            drift(grams, step),
+            relative_drift(grams, protected, step),
+            jax.tree.map(
+                lambda share: jnp.sum(share < 0.5, dtype=jnp.int32), projector.share
+            ),
             spectrum.clipped,
             refused,
-            failed_at,
-            change(classifier, variables, changed, forget, batch_size=how.batch_size),
+            after.failed_at,
+            change(
+                classifier, variables, after.variables, forget, batch_size=batch_size
+            ),
         )
         # Nothing of an example that is gone.
-        rows = jnp.where(ledger.weight > 0, store.margins.rows, 0)
-        margins = store.margins._replace(rows=rows)
-        return PGUState(changed, Store(left, ledger, margins)), info
+        rows = jnp.where(left.weight > 0, margins.rows, 0)
+        store = Store(grams, left, margins._replace(rows=rows))
+        return PGUState(after.variables, store), info
 
     held = probe is not None  # Then rows and classes are different requests.
     access = Access(
         init={"retain", "forget", "probe"} if held else {"retain", "forget"},
-        unlearn={"forget", "classes"} if held or how.free_columns else {"forget"},
+        unlearn={"forget", "classes"} if held or config.free_columns else {"forget"},
         remains="the Gram matrices, less the forgotten share; ids and quantiles of "
         "margins; normalisation statistics",
     )
@@ -248,17 +289,10 @@ def _head(classifier: Classifier, variables: Variables, x: Array) -> str | None:
     return logits_layer(taps)
 
 
-def _room(how: Recipe, spectrum, params) -> tuple[Subspace, dict[str, Array]]:
-    """Where parameters may move, and how many directions of a layer are protected."""
-    if how.rank == "soft":
-        room = subspace.soft_complement(spectrum, how.threshold)
-    elif how.rank == "none":
-        ones = jax.tree.map(jnp.ones_like, spectrum.values)
-        room = Subspace(spectrum.basis, ones)
-    else:
-        kept = subspace.keep(spectrum, how.rank, how.threshold, params)
-        room = subspace.complement(spectrum, kept)
-    protected = jax.tree.map(
-        lambda share: jnp.sum(share < 0.5, dtype=jnp.int32), room.share
-    )
-    return room, protected
+def _projector(config: PGUConfig, spectrum: Spectrum, params) -> Projector:
+    if config.rank == "soft":
+        return subspace.soft_null_space(spectrum, config.threshold)
+    if config.rank == "none":
+        return Projector(spectrum.basis, jax.tree.map(jnp.ones_like, spectrum.values))
+    kept = subspace.keep(spectrum, config.rank, config.threshold, params)
+    return subspace.null_space(spectrum, kept)

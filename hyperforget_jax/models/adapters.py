@@ -4,9 +4,8 @@ Classifiers of equal modules and options are equal and hash alike, so that what 
 compiled for one (as a static argument of ``jax.jit``) serves the other.
 """
 
-import functools
 import types
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,19 +13,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
+from hyperforget_jax.base import Array, Classifier, Variables
 from hyperforget_jax.checks import check_is, check_is_function
-from hyperforget_jax.models.linen_taps import mark_linen
-from hyperforget_jax.models.nnx_taps import mark_layers
-from hyperforget_jax.models.taps import Marked, tap, taps_of
+from hyperforget_jax.models.classifier import make_classifier
+from hyperforget_jax.models.flax_layers import mark_linen, mark_nnx
 
 __all__ = ["from_functions", "from_linen", "from_nnx"]
 
-# Far below any logit a trained model gives, and finite: an infinite loss has no mean.
-_MASKED_LOGIT = -1e4
-
 # Any number: what is drawn from other streams is not what dropout draws.
 _OTHER_STREAMS = 1
+
+# What the state of an NNX model is split into.
+_KINDS = (nnx.Param, nnx.BatchStat, nnx.RngState, ...)
 
 
 def from_linen(
@@ -74,7 +72,7 @@ def from_linen(
         return module.apply(variables, x, rngs=rngs, mutable=mutable, **train_options)
 
     key = (module, *(tuple(sorted(o.items())) for o in (train_options, eval_options)))
-    return _classifier(
+    return make_classifier(
         key,
         " ".join(repr(module).split()),
         init,
@@ -101,7 +99,6 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         projection of attention), ``nnx.Conv`` and ``nnx.Einsum`` that is called outside
         of loops.
     """
-
     if isinstance(create, nnx.Module):
         raise TypeError(
             "create must be a function of nnx.Rngs that makes the model, such as "
@@ -110,14 +107,11 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         )
     check_is_function("a function of nnx.Rngs that makes the model", create=create)
 
-    def split(model: nnx.Module):
-        return nnx.split(model, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
-
     def make(key: Array, training: bool):
         model = create(nnx.Rngs(key))
         check_is(nnx.Module, "a function that gives an nnx.Module", create=model)
         model.train() if training else model.eval()
-        return split(model)
+        return nnx.split(model, *_KINDS)
 
     # The structure of both modes, found once and without computing anything.
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -133,12 +127,8 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
 
     def as_variables(parts) -> Variables:
         params, batch_stats, _, other = map(_as_dictionary, parts)
-        variables = {"params": params}
-        if batch_stats:
-            variables["batch_stats"] = batch_stats
-        if other:
-            variables["other"] = other
-        return variables
+        more = {"batch_stats": batch_stats, "other": other}
+        return {"params": params} | {name: leaf for name, leaf in more.items() if leaf}
 
     def init(key: Array, x: Array) -> Variables:
         del x  # NNX models know their input's shape.
@@ -149,16 +139,16 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
 
     def apply_train(key: Array, variables: Variables, x: Array):
         model = merge(graph_train, variables, key)
-        return model(x), as_variables(split(model)[1:])
+        return model(x), as_variables(nnx.split(model, *_KINDS)[1:])
 
     def marked(variables: Variables, x: Array) -> Array:
         model = merge(graph_eval, variables, jax.random.key(0))
-        mark_layers(model)
+        mark_nnx(model)
         return model(x)
 
     leaves = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(shapes))
     name = getattr(create, "__qualname__", type(create).__name__)
-    return _classifier(
+    return make_classifier(
         (_source(create), graph_train, graph_eval, leaves),
         f"nnx:{name}",
         init,
@@ -194,7 +184,6 @@ def from_functions(
         A classifier whose variables are ``{"params": params}``, with taps of the layers
         that ``apply`` names.
     """
-
     check_is_function(init=init, apply=apply)
     check_is(str, "one line of text", description=description)
 
@@ -210,7 +199,7 @@ def from_functions(
         return apply_variables(variables, x), {}
 
     name = description or getattr(apply, "__qualname__", type(apply).__name__)
-    return _classifier(
+    return make_classifier(
         (init, apply),
         name,
         init_variables,
@@ -218,83 +207,6 @@ def from_functions(
         apply_train,
         apply_variables,
     )
-
-
-class _Keyed(functools.partial):
-    """A function that is equal to others of the same key."""
-
-    key: Hashable
-
-    def __eq__(self, other):
-        return isinstance(other, _Keyed) and self.key == other.key
-
-    def __hash__(self):
-        return hash(self.key)
-
-
-def _classifier(
-    key: Any,
-    description: str,
-    init: Callable[..., Variables],
-    apply: Callable[..., Array],
-    apply_train: Callable[..., tuple[Array, Variables]],
-    marked: Marked,
-    tappable: Marked | None = None,
-) -> Classifier:
-    """Make a classifier that honours the mask of classes.
-
-    Args:
-        key: what decides the model's functions: classifiers of equal keys are equal.
-        description: one line.
-        init: as the classifier's.
-        apply: likewise, of variables without the mask.
-        apply_train: likewise; it need not give the variables that stay.
-        marked: ``apply`` with marks on the layers, for ``taps``.
-        tappable: likewise, for ``tapped``; None for the same.
-    """
-    plain = marked if tappable is None else tappable
-    try:
-        hash(key)
-    except TypeError:  # Such as arrays among a module's fields: equal to itself alone.
-        key = object()
-
-    def apply_masked(variables: Variables, x: Array) -> Array:
-        return _masked(apply(_unmasked(variables), x), variables)
-
-    def apply_train_masked(key: Array, variables: Variables, x: Array):
-        logits, updated = apply_train(key, _unmasked(variables), x)
-        return _masked(logits, variables), {**variables, **updated}
-
-    def taps(variables: Variables, x: Array):
-        return taps_of(marked, _unmasked(variables), x)
-
-    def tapped(variables: Variables, x: Array, shifts):
-        logits, calls = tap(plain, _unmasked(variables), x, shifts)
-        return _masked(logits, variables), calls
-
-    def keyed(function: Callable) -> Any:
-        made = _Keyed(function)
-        made.key = (function.__name__, key)
-        return made
-
-    return Classifier(
-        keyed(init),
-        keyed(apply_masked),
-        keyed(apply_train_masked),
-        keyed(taps),
-        description,
-        keyed(tapped),
-    )
-
-
-def _unmasked(variables: Variables) -> Variables:
-    return {name: value for name, value in variables.items() if name != OUTPUT_MASK}
-
-
-def _masked(logits: Array, variables: Variables) -> Array:
-    if OUTPUT_MASK not in variables:
-        return logits
-    return jnp.where(variables[OUTPUT_MASK][None, :], _MASKED_LOGIT, logits)
 
 
 def _source(create: Callable) -> Any:
@@ -313,10 +225,7 @@ def _source(create: Callable) -> Any:
 
 
 def _as_dictionary(state) -> dict[str, Any]:
-    """A state as nested dictionaries whose keys are names, so that paths are strings.
-
-    Flax reads a name that is a number as the number.
-    """
+    """A state as nested dictionaries; Flax reads a name that is a number as one."""
 
     def named(node):
         if not isinstance(node, Mapping):

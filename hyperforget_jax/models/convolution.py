@@ -7,6 +7,8 @@ it is a batched GEMM in every case. ``experiments/benchmarks/population.py`` hol
 the figures.
 """
 
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,67 +34,47 @@ def conv(
     preferred_element_type: Any = None,
     out_sharding: Any = None,
 ) -> Array:
-    """``lax.conv_general_dilated`` with an implementation chosen by the platform.
+    """Compute ``lax.conv_general_dilated``, the way that suits the platform.
 
     For ``flax.linen.Conv(..., conv_general_dilated=conv)``, and for ``flax.nnx.Conv``:
     the layer, its HWIO kernel and every interceptor stay Flax's own. On the CPU the
-    convolution is patches times a matrix; grouped and transposed convolutions, and
-    layouts other than channels-last, are left to XLA everywhere.
+    convolution is patches times a matrix; grouped and transposed convolutions, layouts
+    other than channels-last, and what is given an ``out_sharding`` are left to XLA
+    everywhere.
 
     Args:
         lhs: inputs, ``[N, *spatial, C_in]``.
         rhs: kernel, ``[*window, C_in / groups, C_out]``.
-        window_strides: one a spatial axis.
-        padding: ``"SAME"``, ``"VALID"`` or ``(low, high)`` a spatial axis.
-        lhs_dilation: input dilation, one a spatial axis.
-        rhs_dilation: kernel dilation, one a spatial axis.
-        dimension_numbers: as for ``lax.conv_general_dilated``.
-        feature_group_count: groups.
-        batch_group_count: as for ``lax.conv_general_dilated``.
-        precision: of the products.
-        preferred_element_type: of the accumulation.
-        out_sharding: as for ``lax.conv_general_dilated``, to which the convolution is
-            left where it is given.
+        window_strides: as for ``lax.conv_general_dilated``, like all the rest.
 
     Returns:
         Outputs, ``[N, *spatial, C_out]``.
     """
-    spatial = lhs.ndim - 2
-    dilation = tuple(rhs_dilation or (1,) * spatial)
+    axes, spatial = lhs.ndim - 2, tuple(range(1, lhs.ndim - 1))
+    dilation = tuple(rhs_dilation or (1,) * axes)
     strides = tuple(window_strides)
-    channels_last = lax.conv_dimension_numbers(
-        lhs.shape,
-        rhs.shape,
-        lax.ConvDimensionNumbers(
-            (0, lhs.ndim - 1, *range(1, lhs.ndim - 1)),
-            (lhs.ndim - 1, lhs.ndim - 2, *range(lhs.ndim - 2)),
-            (0, lhs.ndim - 1, *range(1, lhs.ndim - 1)),
-        ),
-    )
+    first, last = (0, lhs.ndim - 1, *spatial), (lhs.ndim - 1, axes, *range(axes))
+    channels_last = lax.ConvDimensionNumbers(first, last, first)
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    pads = padding
     if isinstance(padding, str):
-        window = [(k - 1) * d + 1 for k, d in zip(rhs.shape, dilation, strict=False)]
-        sizes = lhs.shape[1:-1]
-        pads = lax.padtype_to_pads(sizes, window[:spatial], strides, padding)
-    else:
-        pads = list(padding)
-
-    def native(lhs, rhs):
-        return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            strides,
-            padding,
-            lhs_dilation=lhs_dilation,
-            rhs_dilation=dilation,
-            dimension_numbers=numbers,
-            feature_group_count=feature_group_count,
-            batch_group_count=batch_group_count,
-            precision=precision,
-            preferred_element_type=preferred_element_type,
-            **({} if out_sharding is None else {"out_sharding": out_sharding}),
-        )
-
+        extent = [
+            (k - 1) * d + 1 for k, d in zip(rhs.shape[:axes], dilation, strict=True)
+        ]
+        pads = lax.padtype_to_pads(lhs.shape[1:-1], extent, strides, padding)
+    native = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=dilation,
+        dimension_numbers=numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        **({} if out_sharding is None else {"out_sharding": out_sharding}),
+    )
     plain = (
         numbers == channels_last
         and out_sharding is None
@@ -104,7 +86,7 @@ def conv(
         return native(lhs, rhs)
 
     def as_product(lhs, rhs):
-        taken = patches(lhs, rhs.shape[:spatial], strides, pads, dilation)
+        taken = patches(lhs, rhs.shape[:axes], strides, pads, dilation)
         return jnp.matmul(
             taken,
             rhs.reshape(-1, rhs.shape[-1]),
@@ -122,7 +104,7 @@ def patches(
     pads: Sequence[tuple[int, int]],
     dilation: Sequence[int],
 ) -> Array:
-    """What the kernel sees at each place, ordered as an HWIO kernel is.
+    """Take what the kernel sees at each place, ordered as an HWIO kernel is.
 
     Slices and a concatenation: ``lax.conv_general_dilated_patches`` is itself a
     convolution and suffers what this file is there to avoid.
@@ -138,24 +120,15 @@ def patches(
         Patches, ``[N, *spatial, prod(window) * C]``.
     """
     x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
-    counts = [
-        (size - (k - 1) * d - 1) // s + 1
-        for size, k, d, s in zip(x.shape[1:-1], window, dilation, strides, strict=True)
-    ]
-
-    def shifted(offset):
-        start = [o * d for o, d in zip(offset, dilation, strict=True)]
-        limit = [
-            b + (n - 1) * s + 1 for b, n, s in zip(start, counts, strides, strict=True)
+    taken = []
+    for offset in itertools.product(*map(range, window)):
+        starts = [o * d for o, d in zip(offset, dilation, strict=True)]
+        ends = [
+            size - (k - 1 - o) * d
+            for size, k, o, d in zip(
+                x.shape[1:-1], window, offset, dilation, strict=True
+            )
         ]
-        return lax.slice(
-            x,
-            (0, *start, 0),
-            (x.shape[0], *limit, x.shape[-1]),
-            (1, *strides, 1),
-        )
-
-    offsets = [()]
-    for size in window:
-        offsets = [(*offset, o) for offset in offsets for o in range(size)]
-    return jnp.concatenate([shifted(offset) for offset in offsets], axis=-1)
+        low, high = (0, *starts, 0), (x.shape[0], *ends, x.shape[-1])
+        taken.append(lax.slice(x, low, high, (1, *strides, 1)))
+    return jnp.concatenate(taken, axis=-1)

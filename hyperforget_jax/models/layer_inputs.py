@@ -12,7 +12,7 @@ __all__ = ["pad", "rows_of"]
 
 
 def rows_of(tap: Tap, kernel_shape: Sequence[int], bias: bool) -> Array:
-    """What the kernel saw of each example at each place of one call.
+    """Return what the kernel saw of each example at each place of one call.
 
     The rows times the layer's matrix are what the layer gave, place by place; the
     outputs of the groups lie side by side.
@@ -44,7 +44,7 @@ def rows_of(tap: Tap, kernel_shape: Sequence[int], bias: bool) -> Array:
 
 
 def pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
-    """Surrounds images with zeros, or crops them.
+    """Surround images with zeros, or crops them.
 
     Args:
         x: images, ``[N, *spatial, C]``.

@@ -16,7 +16,7 @@ BatchNorm = partial(nn.BatchNorm, momentum=0.9)
 
 
 def max_pool(x: Array) -> Array:
-    """Maxima of 2 x 2 windows with stride 2; an odd last row or column is dropped.
+    """Take maxima of 2 x 2 windows with stride 2; an odd last row or column is dropped.
 
     The same as ``nn.max_pool(x, (2, 2), (2, 2))``. Slices and maxima: a window that is
     reduced, and its gradient, are slow on the CPU. Where entries of a window are equal

@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 
-__all__ = ["Layer", "Mark", "Traced", "mark", "mark_call", "replay", "trace"]
+__all__ = ["Layer", "Mark", "Traced", "mark_call", "replay", "trace"]
 
 # Calls whose equations may as well stand where they are called, by their primitives'
 # names. One that is not known is left alone, and layers within have no taps.
@@ -36,11 +36,8 @@ class Layer(NamedTuple):
         path: of its parameters, joined by ``/``.
         kind: ``"dense"`` or ``"conv"``.
         kernel: the shape of its kernel.
-        contracted: how many of its input's last axes a dense layer contracts.
-        strides: as for :class:`hyperforget_jax.base.Tap`, and so on.
-        padding: likewise.
-        dilation: likewise.
-        groups: likewise.
+        contracted: how many of its input's last axes a dense layer contracts. The rest
+            is as for :class:`hyperforget_jax.base.Tap`.
     """
 
     path: str
@@ -54,13 +51,9 @@ class Layer(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What stands at a mark.
+    """Stands at what a layer is given or (``ends``) gives, in ``mapped`` vmaps.
 
-    Attributes:
-        layer: whose it is.
-        ends: whether it marks what the layer gave, and not what it was given.
-        mapped: how many ``jax.vmap`` it stands in; their axes come first, the
-            outermost before the others.
+    The axes that are mapped over come first, the outermost before the others.
     """
 
     layer: Layer
@@ -88,6 +81,10 @@ _mark_p.def_abstract_eval(lambda x, *, mark: x)
 mlir.register_lowering(_mark_p, lambda context, x, *, mark: [x])
 
 
+def _keep(mark: Mark, x: Array) -> Array:
+    return _mark_p.bind(x, mark=mark)
+
+
 def _differentiate(primals, tangents, *, mark):
     return _mark_p.bind(*primals, mark=mark), tangents[0]
 
@@ -102,71 +99,45 @@ ad.primitive_jvps[_mark_p] = _differentiate
 batching.primitive_batchers[_mark_p] = _batch
 
 
-def mark(mark: Mark, x: Array) -> Array:
-    """Marks an array; it stays what it is."""
-    return _mark_p.bind(x, mark=mark)
-
-
 def mark_call(
-    describe: Callable[[Array], Layer | None],
+    layer: Layer | None,
     call: Callable[..., Array],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> Array:
-    """Calls a layer, and marks what it is given and what it gives.
-
-    Args:
-        describe: what the layer is, by its input; None for no marks.
-        call: the layer.
-        args: what it is called with: the input comes first.
-        kwargs: likewise: or the input is called ``inputs``.
-    """
-    given = args[0] if args else kwargs["inputs"]
-    layer = describe(given)
+    """Call a layer, and mark its input (the first one, or ``inputs``) and output."""
     if layer is None:
         return call(*args, **kwargs)
-    given = mark(Mark(layer, False), given)
     if args:
-        args = (given, *args[1:])
+        args = (_mark_p.bind(args[0], mark=Mark(layer, False)), *args[1:])
     else:
+        given = _mark_p.bind(kwargs["inputs"], mark=Mark(layer, False))
         kwargs = {**kwargs, "inputs": given}
-    return mark(Mark(layer, True), call(*args, **kwargs))
+    return _mark_p.bind(call(*args, **kwargs), mark=Mark(layer, True))
 
 
-def trace(function: Callable[..., Any], params: Any, *args: Any) -> Traced:
-    """Traces a marked function.
-
-    Args:
-        function: ``(params, *args) -> result``.
-        params: parameters, of which is said where they are read.
-        *args: pytrees of arrays.
-    """
+def trace(function: Callable[..., Any], variables: Any, *args: Any) -> Traced:
+    """Trace ``(variables, *args) -> result``, and find where params are read."""
     with _marking(True):
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(params, *args)
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(variables, *args)
     if any(map(_is_marked_call, closed.jaxpr.eqns)):
         closed = jax.make_jaxpr(functools.partial(_run, closed.jaxpr, closed.consts))(
-            jax.tree.leaves((params, *args))
+            jax.tree.leaves((variables, *args))
         )
-    elsewhere = _read_elsewhere(closed.jaxpr, params)
+    elsewhere = _read_elsewhere(closed.jaxpr, variables)
     return Traced(closed, jax.tree.structure(shape), elsewhere)
 
 
 def replay(
     traced: Traced, args: Sequence[Any], visit: Callable[[Mark, Array], Array]
 ) -> Any:
-    """What the function gives, where a visitor may change what is marked.
-
-    Args:
-        traced: the function.
-        args: what it is called with.
-        visit: ``(mark, x) -> x``, called at every mark in order.
-    """
+    """Compute the result; ``visit(mark, x) -> x`` may change what is marked."""
     closed = traced.jaxpr
     out = _run(closed.jaxpr, closed.consts, jax.tree.leaves(tuple(args)), visit)
     return traced.structure.unflatten(out)
 
 
-def _run(jaxpr, consts, args, visit=mark) -> list[Any]:
+def _run(jaxpr, consts, args, visit=_keep) -> list[Any]:
     """Runs a jaxpr, and the calls in it that have marks equation by equation too."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
@@ -225,16 +196,17 @@ def _called(equation) -> tuple[Any, Sequence[Any]]:
     return inner, ()
 
 
-def _read_elsewhere(jaxpr, params: Any) -> frozenset[str]:
+def _read_elsewhere(jaxpr, variables: Any) -> frozenset[str]:
     """Layers whose parameters are read by other equations than those of their calls.
 
     A kernel that the model reads elsewhere too (tied weights) has a gradient that its
     calls do not show.
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     owner: Mapping[Any, str] = {
-        variable: trees.join(keys[:-1])
+        variable: trees.join(keys[1:-1])
         for (keys, _), variable in zip(leaves, jaxpr.invars, strict=False)
+        if keys[0].key == "params"
     }
     found, inside = {owner.get(atom) for atom in _variables(jaxpr.outvars)}, None
     for equation in jaxpr.eqns:

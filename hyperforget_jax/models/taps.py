@@ -3,36 +3,24 @@
 import dataclasses
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from hyperforget_jax import trees
-from hyperforget_jax.base import Array, Tap, Variables
+from hyperforget_jax.base import Array, Classifier, Tap, Variables
 from hyperforget_jax.models.marks import Mark, replay, trace
 
-__all__ = ["Marked", "tap", "taps_of"]
+__all__ = ["Marked", "tap", "untapped_layers", "warn_of_untapped"]
 
 Marked = Callable[[Variables, Array], Array]
 """``(variables, x) -> logits``: a model whose layers are marked."""
 
-
-def taps_of(
-    marked: Marked, variables: Variables, x: Array
-) -> dict[str, tuple[Tap, ...]]:
-    """Compute the inputs of every marked layer, by parameter path.
-
-    Args:
-        marked: the model.
-        variables: its variables.
-        x: inputs, ``[N, ...]``.
-
-    Returns:
-        ``{"Block_0/Conv_0": (tap, ...)}``: one tap a call, in order, so that a layer
-        called twice has two. Paths are those of the parameters, joined by ``/``.
-    """
-    return _read(marked, variables, x, {})[1]
+# What Flax calls parameters that no input is multiplied with as by a matrix.
+_NO_KERNELS = ("bias", "embedding", "scale")
 
 
 def tap(
@@ -40,74 +28,125 @@ def tap(
     variables: Variables,
     x: Array,
     shifts: Mapping[str, tuple[Array, ...]],
+    *,
+    every: bool = False,
 ) -> tuple[Array, dict[str, tuple[Tap, ...]]]:
     """Compute logits and taps, with something added to the outputs of some layers.
 
     Args:
-        marked: the model, of which layers are marked that are a product of their input
-            and their kernel.
+        marked: the model.
         variables: its variables.
         x: inputs, ``[N, ...]``.
         shifts: what is added to a layer's outputs, by parameter path, one array a call.
+        every: whether to give the taps of every layer, also of those whose parameters
+            act in other ways than through their calls (tied weights).
 
     Returns:
-        The logits, and the taps of the layers in ``shifts``; if that is empty, of every
-        marked layer whose parameters act through its calls and in no other way. Layers
+        The logits, and the taps of the layers in ``shifts``, or of all if that is
+        empty: ``{"Block_0/Conv_0": (tap, ...)}``, one tap a call, in order. Layers
         within loops (``nn.scan``) and layers whose kernels are mapped over
         (``nn.vmap``) are left out.
     """
-    logits, taps, elsewhere = _read(marked, variables, x, shifts)
-    if shifts:
-        return logits, {path: taps[path] for path in taps if path in shifts}
-    return logits, {path: taps[path] for path in taps if path not in elsewhere}
-
-
-def _read(marked: Marked, variables: Variables, x: Array, shifts):
-    """Logits, the taps of all layers that one can read, and those used elsewhere."""
-    params = variables["params"]
-    others = {name: value for name, value in variables.items() if name != "params"}
-    traced = trace(
-        lambda params, others, x: marked({**others, "params": params}, x),
-        params,
-        others,
-        x,
-    )
-    shapes = _kernel_shapes(params)
+    traced = trace(marked, variables, x)
+    kernels = {
+        path.rpartition("/")[0]: jnp.shape(leaf)
+        for path, leaf in trees.by_path(variables["params"]).items()
+        if path.rpartition("/")[2] == "kernel"
+    }
     given: dict[str, tuple[Mark, Array, int]] = {}
-    numbers = itertools.count()
     outputs: dict[str, list[Array]] = {}
     taps: dict[str, list[Tap]] = {}
     unread: set[str] = set()
+    numbers = itertools.count()
 
     def visit(mark: Mark, array: Array) -> Array:
         layer = mark.layer
         if not mark.ends:
             given[layer.path] = mark, array, next(numbers)
             return array
-        begun, seen, call = given.pop(layer.path)
+        begun, seen, number = given.pop(layer.path)
         # A kernel that is mapped over is many. Examples may be mapped over: their axis
         # comes first then, as it should.
-        fits = shapes.get(layer.path) == layer.kernel and begun.mapped == mark.mapped
+        fits = kernels.get(layer.path) == layer.kernel and begun.mapped == mark.mapped
         if not fits or (mark.mapped and array.shape[:1] != x.shape[:1]):
             unread.add(layer.path)
             return array
+        calls = outputs.setdefault(layer.path, [])
         if layer.path in shifts:
-            number = len(outputs.get(layer.path, ()))
-            array = array + shifts[layer.path][number].astype(array.dtype)
-        taps.setdefault(layer.path, []).append(_tap(mark, seen, array.shape, call))
-        outputs.setdefault(layer.path, []).append(array)
+            array = array + shifts[layer.path][len(calls)].astype(array.dtype)
+        calls.append(array)
+        taps.setdefault(layer.path, []).append(_tap(mark, seen, array.shape, number))
         return array
 
-    logits: Any = replay(traced, (params, others, x), visit)
+    logits: Any = replay(traced, (variables, x), visit)
+    wanted = set(shifts) or taps.keys() - (set() if every else traced.elsewhere)
     known = {
         path: tuple(
             dataclasses.replace(tap, gives_logits=out is logits)
             for tap, out in zip(calls, outputs[path], strict=True)
         )
         for path, calls in taps.items()
-        if path not in unread
+        if path in wanted - unread
     }
-    return logits, known, traced.elsewhere
+    return logits, known
+
+
+def untapped_layers(
+    classifier: Classifier, variables: Variables, x: Array
+) -> list[str]:
+    """List the kernels of layers that no tap covers.
+
+    A method that moves layers through their taps (``hf.pgu``) leaves them as they are:
+    layers within loops (``nn.scan``, ``nnx.scan``), layers that are stacked and mapped
+    over (``nn.vmap``), subclasses and layers with a product of their own, kernels that
+    are used elsewhere too (tied weights), and what a plain function does not name.
+
+    Args:
+        classifier: the model.
+        variables: its variables.
+        x: inputs, ``[N, ...]``; only shape and dtype are used.
+
+    Returns:
+        Paths of parameters, such as ``"blocks/kernel"``, in order. Kernels are
+        parameters that are called so, and others of two or more axes; embedding tables
+        and parameters that are shared by all rows (``[1, ...]``) are none.
+    """
+    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    known: Any = {}
+    if classifier.tapped is not None:
+        _, known = jax.eval_shape(classifier.tapped, variables, row, {})
+    elif classifier.taps is not None:
+        known = jax.eval_shape(classifier.taps, variables, row)
+    found = []
+    for name, leaf in trees.by_path(variables["params"]).items():
+        path, _, last = name.rpartition("/")
+        wide = len(leaf.shape) >= 2 and leaf.shape[0] > 1 and last not in _NO_KERNELS
+        if path not in known and (last == "kernel" or wide):
+            found.append(name)
+    return found
+
+
+def warn_of_untapped(
+    classifier: Classifier, variables: Variables, x: Array, method: str
+) -> None:
+    """Warn of the kernels that a method will not move, by their paths.
+
+    Args:
+        classifier: the model.
+        variables: its variables.
+        x: inputs, ``[N, ...]``.
+        method: its name, for the message.
+    """
+    left = untapped_layers(classifier, variables, x)
+    if left:
+        name = classifier.description or "the classifier"
+        warnings.warn(
+            f"{method} will not move {', '.join(left)}: no tap covers these kernels of "
+            f"{name} (layers within scan or vmap, subclasses of Flax's layers, tied "
+            "weights, and what a function does not compute with hf.models.dense).",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _tap(mark: Mark, given: Array, output_shape: tuple[int, ...], call: int) -> Tap:
@@ -125,12 +164,3 @@ def _tap(mark: Mark, given: Array, output_shape: tuple[int, ...], call: int) -> 
         output_shape=output_shape,
         call=call,
     )
-
-
-def _kernel_shapes(params: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the kernels, by the path of their layer."""
-    return {
-        path.rpartition("/")[0]: jnp.shape(leaf)
-        for path, leaf in trees.by_path(params).items()
-        if path.rpartition("/")[2] == "kernel"
-    }

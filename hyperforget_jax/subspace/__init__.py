@@ -2,28 +2,27 @@
 
 from hyperforget_jax.subspace.grams import Grams, measure, subtract, without_bias
 from hyperforget_jax.subspace.projection import (
-    Subspace,
-    complement,
-    project_out,
-    soft_complement,
+    Projector,
+    null_space,
+    project_gradients,
+    soft_null_space,
 )
-from hyperforget_jax.subspace.ranks import keep
-from hyperforget_jax.subspace.spectrum import Spectrum, decompose
+from hyperforget_jax.subspace.spectrum import Spectrum, decompose, keep
 from hyperforget_jax.subspace.store import Store, load_store, save_store
 
 __all__ = [
     "Grams",
+    "Projector",
     "Spectrum",
     "Store",
-    "Subspace",
-    "complement",
     "decompose",
     "keep",
     "load_store",
     "measure",
-    "project_out",
+    "null_space",
+    "project_gradients",
     "save_store",
-    "soft_complement",
+    "soft_null_space",
     "subtract",
     "without_bias",
 ]

@@ -8,13 +8,13 @@ from jax import lax
 from hyperforget_jax import trees
 from hyperforget_jax.base import Array
 from hyperforget_jax.subspace.grams import Grams
-from hyperforget_jax.subspace.layers import layer_matrix
+from hyperforget_jax.subspace.layer_matrix import layer_matrix
 
 __all__ = ["drift", "relative_drift"]
 
 
 def drift(grams: Grams, changes: Any) -> dict[str, Array]:
-    r"""Mean squared change of every layer's outputs, inputs held fixed.
+    r"""Compute the mean squared change of every layer's outputs, inputs held fixed.
 
     .. math:: \frac{1}{n} \sum_i \lVert \Delta W^T r_i \rVert^2
               = \mathrm{tr}(\Delta W^T G \, \Delta W) / n
@@ -30,19 +30,18 @@ def drift(grams: Grams, changes: Any) -> dict[str, Array]:
     Returns:
         By layer, float32, ``[]``, in squared units of the layer's outputs.
     """
-    n = jnp.where(grams.mass > 0, grams.mass, 1)
-
-    def of_layer(path: str, gram: Array) -> Array:
+    n = jnp.where(grams.total_weight > 0, grams.total_weight, 1)
+    found = {}
+    for path, gram in grams.values.items():
         matrix = layer_matrix(trees.get(changes, path), gram).astype(jnp.float32)
         moved = jnp.matmul(gram, matrix, precision=lax.Precision.HIGHEST)
         # Not negative but for rounding.
-        return jnp.maximum(jnp.sum(matrix * moved), 0) / n
-
-    return {path: of_layer(path, gram) for path, gram in grams.values.items()}
+        found[path] = jnp.maximum(jnp.sum(matrix * moved), 0) / n
+    return found
 
 
 def relative_drift(grams: Grams, params: Any, changes: Any) -> dict[str, Array]:
-    """Root of the drift as a share of the root of the outputs' own mean square.
+    """Compute the drift's root as a share of the root of the outputs' mean square.
 
     Args:
         grams: as for :func:`drift`.

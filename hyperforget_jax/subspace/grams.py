@@ -10,21 +10,12 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from hyperforget_jax import checks, trees
-from hyperforget_jax.base import Array, Classifier, Examples, Tap, TapsFn, Variables
+from hyperforget_jax.base import Array, Classifier, Examples, Tap, TappedFn, Variables
 from hyperforget_jax.microbatch import batch_rows, compensated_sum
 from hyperforget_jax.models.layer_inputs import rows_of
 from hyperforget_jax.sharding import check_mesh, replicate, shard_examples
-from hyperforget_jax.subspace.displacement import displacement_gram, with_constant
 
-__all__ = ["Grams", "add", "measure", "subtract", "without_bias"]
-
-_EXACT = lax.Precision.HIGHEST
-# The size of the Gram matrix from which its displacement form is used. On two busy CPU
-# cores it took, of the time that patches take: 3 x 3 windows 0.7 to 1.2 with 16 or 32
-# channels and 0.6 to 0.8 with 64 to 256; 5 x 5 windows 0.4 to 0.8 with 16 to 128. It
-# took up to 1.8 of it where windows are one or two columns wide, and 1.5 where they are
-# wider than the places are many.
-_DISPLACED = 512
+__all__ = ["Grams", "measure", "subtract", "without_bias"]
 
 
 class Grams(NamedTuple):
@@ -34,11 +25,11 @@ class Grams(NamedTuple):
         values: by the layer's path, float32, ``[G, D, D]``: symmetric, one matrix a
             feature group, in the order of the kernel's rows. If the layer has a bias,
             the last row and column are those of a constant one.
-        mass: the sum of the weights over all passes, float32, ``[]``.
+        total_weight: the sum of the weights over all epochs, float32, ``[]``.
     """
 
     values: dict[str, Array]
-    mass: Array
+    total_weight: Array
 
 
 def measure(
@@ -47,11 +38,11 @@ def measure(
     data: Examples,
     *,
     augment: Callable[[Array, Array, Array], Array] | None = None,
-    passes: int = 1,
+    epochs: int = 1,
     batch_size: int = 256,
     mesh: Mesh | None = None,
 ) -> Grams:
-    r"""Gram matrices of what every layer is given, in evaluation mode.
+    r"""Sum the Gram matrices of what every layer is given, in evaluation mode.
 
     .. math:: G_\ell = \sum_i w_i \sum_{p} r_{ip} r_{ip}^\top
 
@@ -65,10 +56,10 @@ def measure(
         variables: its variables.
         data: examples, ``[N]``; their weights are ``w``. Of rows of weight zero
             nothing is in the sums, whatever their values.
-        augment: ``(x, id, pass_) -> x``, such as :func:`hf.data.crop_and_flip` makes:
-            what is added in a pass does not depend on the other rows either.
-        passes: how often the data are gone through, augmented in another way each
-            time; all passes are added.
+        augment: ``(x, id, epoch) -> x``, such as :func:`hf.data.crop_and_flip` makes:
+            what it does to a row does not depend on the other rows either.
+        epochs: how often the data are gone through, augmented in another way each
+            time; all are added.
         batch_size: rows at once, on each device; it bounds the memory, which holds
             patches of as many images.
         mesh: as made by :func:`make_mesh`: rows are split over its axis
@@ -80,42 +71,42 @@ def measure(
         ``tapped``, of those whose parameters act through these calls alone.
 
     Raises:
-        ValueError: a classifier without taps, ``passes`` or ``batch_size`` that are
-            not positive, several passes without ``augment``, or a mesh without the
+        ValueError: a classifier without taps, ``epochs`` or ``batch_size`` that are
+            not positive, several epochs without ``augment``, or a mesh without the
             axis.
     """
-    checks.check_sizes(passes=passes, batch_size=batch_size)
+    checks.check_sizes(epochs=epochs, batch_size=batch_size)
     if mesh is not None:
         check_mesh(mesh, "examples")
-    if augment is None and passes != 1:
+    if augment is None and epochs != 1:
         raise ValueError(
-            f"passes={passes} without augment: every pass would add the same again."
+            f"epochs={epochs} without augment: every epoch would add the same again."
         )
-    taps_of = _taps_of(classifier)
-
-    def measure_batch(variables: Variables, batch: Examples, pass_: Array) -> Grams:
-        x = batch.x if augment is None else augment(batch.x, batch.id, pass_)
-        weight = batch.weight.astype(jnp.float32)
-        # One row at a time: whatever axes a layer has, all are of this one example.
-        taps = jax.vmap(lambda row: taps_of(variables, row[None]))(x)
-        if not taps:
-            raise _untapped(classifier)
-        values = {}
-        for path, calls in taps.items():
-            layer = trees.get(variables["params"], path)
-            first, *more = (_of_call(tap, layer, weight) for tap in calls)
-            values[path] = sum(more, start=first)
-        return Grams(values, jnp.sum(weight))
+    # Traced here once, and not wherever it is called.
+    tapped = jax.jit(_tapped(classifier), inline=True)
+    row = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
+    if not jax.eval_shape(tapped, variables, row, {})[1]:
+        raise _untapped(classifier)
+    # One row at a time: whatever axes a layer has, all are of this one example.
+    tap_rows = jax.vmap(tapped, (None, 0, None))
 
     def measure_all(variables: Variables, data: Examples) -> Grams:
-        rows = batch_rows(data.y.shape[0], batch_size)
-        passes_ = jnp.repeat(jnp.arange(passes), rows.shape[0])
-
         def of_batch(step):
-            pass_, rows = step
-            return measure_batch(variables, data.take(rows), pass_)
+            epoch, rows = step
+            batch = data.take(rows)
+            x = batch.x if augment is None else augment(batch.x, batch.id, epoch)
+            weight = batch.weight.astype(jnp.float32)
+            _, taps = tap_rows(variables, x[:, None], {})
+            values = {}
+            for path, calls in taps.items():
+                layer = trees.get(variables["params"], path)
+                first, *more = (_of_call(tap, layer, weight) for tap in calls)
+                values[path] = sum(more, start=first)
+            return Grams(values, jnp.sum(weight))
 
-        return compensated_sum(of_batch, (passes_, jnp.tile(rows, (passes, 1))))
+        rows = batch_rows(data.y.shape[0], batch_size)
+        number = jnp.repeat(jnp.arange(epochs), rows.shape[0])
+        return compensated_sum(of_batch, (number, jnp.tile(rows, (epochs, 1))))
 
     if mesh is None:
         grams = measure_all(variables, data)
@@ -132,26 +123,8 @@ def measure(
     return grams._replace(values=jax.tree.map(_symmetric, grams.values))
 
 
-def add(first: Grams, second: Grams) -> Grams:
-    """Gram matrices of two sets of examples together.
-
-    Args:
-        first: of some examples.
-        second: of others, under the same variables.
-
-    Raises:
-        ValueError: they have not the same layers, or not of the same shapes.
-    """
-    _check_alike(first, second)
-    return jax.tree.map(jnp.add, first, second)
-
-
 def subtract(whole: Grams, part: Grams) -> Grams:
-    """Gram matrices of the examples that are left.
-
-    Args:
-        whole: of all examples.
-        part: of some of them, under the same variables and augmentation.
+    """Subtract those of some examples, under the same variables and augmentation.
 
     Raises:
         ValueError: they have not the same layers, or not of the same shapes.
@@ -161,7 +134,7 @@ def subtract(whole: Grams, part: Grams) -> Grams:
 
 
 def without_bias(grams: Grams, params: Any) -> Grams:
-    """The Gram matrices without the constant's row and column, for frozen biases.
+    """Cut off the constant's row and column, for biases that are frozen.
 
     Args:
         grams: as measured.
@@ -179,13 +152,13 @@ def without_bias(grams: Grams, params: Any) -> Grams:
     return grams._replace(values=values)
 
 
-def _taps_of(classifier: Classifier) -> TapsFn:
-    tapped = classifier.tapped
-    if tapped is not None:
-        return lambda variables, x: tapped(variables, x, {})[1]
-    if classifier.taps is not None:
-        return classifier.taps
-    raise _untapped(classifier)
+def _tapped(classifier: Classifier) -> TappedFn:
+    if classifier.tapped is not None:
+        return classifier.tapped
+    taps = classifier.taps
+    if taps is None:
+        raise _untapped(classifier)
+    return lambda variables, x, shifts: (None, taps(variables, x))  # pyrefly: ignore
 
 
 def _untapped(classifier: Classifier) -> ValueError:
@@ -198,31 +171,13 @@ def _untapped(classifier: Classifier) -> ValueError:
 
 
 def _of_call(tap: Tap, layer: Mapping[str, Array], weight: Array) -> Array:
-    """The Gram matrices of one call, ``[G, D, D]``; ``weight`` is ``[N]``."""
-    shape, bias = layer["kernel"].shape, "bias" in layer
+    """Gram matrices of one call, ``[G, D, D]``; ``weight`` is ``[N]``."""
     # Chosen, not multiplied by zero: zero times NaN is NaN.
     there = (weight > 0).reshape(-1, *[1] * (tap.input.ndim - 1))
     tap = dataclasses.replace(tap, input=jnp.where(there, tap.input, 0))
-    if _is_displaced(tap, shape):
-        x = tap.input.reshape(-1, *tap.input.shape[-3:])
-        repeated = jnp.repeat(weight, x.shape[0] // weight.shape[0])
-        given = (x, repeated, shape[:2], tap.padding)
-        gram = displacement_gram(*given)
-        return (with_constant(gram, *given) if bias else gram)[None]
-    rows = rows_of(tap, shape, bias)
+    rows = rows_of(tap, layer["kernel"].shape, "bias" in layer)
     weighted = weight[None, :, None, None] * rows
-    return jnp.einsum("gnpd,gnpe->gde", weighted, rows, precision=_EXACT)
-
-
-def _is_displaced(tap: Tap, kernel_shape: tuple[int, ...]) -> bool:
-    """Whether the displacement form applies, and is the faster one."""
-    if tap.kind != "conv" or tap.groups != 1:
-        return False
-    if not tap.strides == tap.dilation == (1, 1):
-        return False
-    height, width, channels, _ = kernel_shape
-    places = tap.input.shape[-2] + sum(tap.padding[1]) - width + 1
-    return 3 <= width <= places and height * width * channels >= _DISPLACED
+    return jnp.einsum("gnpd,gnpe->gde", weighted, rows, precision=lax.Precision.HIGHEST)
 
 
 def _symmetric(gram: Array) -> Array:

@@ -1,4 +1,4 @@
-"""How surely a model answers what it saw, and what it did not."""
+"""How surely a model predicts the labels it saw, and those it did not."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ __all__ = ["Margins", "margins_of"]
 
 # Fine enough for the few hard examples, on which accuracies turn.
 _LEVELS = 1025
-# Below any margin: nothing held out is answered right.
+# Below any margin: nothing held out is predicted right.
 _NEVER = -1e4
 # Above any margin but infinite ones.
 _SURE = 1e30
@@ -40,7 +40,7 @@ def margins_of(
     weight: Array,
     held_out: tuple[Array, Array, Array] | None = None,
 ) -> Margins:
-    """A model's margins, and their quantiles. A row counts or does not, but not twice.
+    """Compute margins and their quantiles. A row counts or does not, but not twice.
 
     Args:
         logits: of training examples, ``[N, C]``.

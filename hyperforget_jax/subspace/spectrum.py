@@ -1,15 +1,22 @@
-"""The directions that a layer's inputs take, and how much of them goes each way."""
+"""The directions that a layer's inputs take, and which of them the data need."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array
 from hyperforget_jax.subspace.grams import Grams
+from hyperforget_jax.subspace.layer_matrix import layer_matrix
 
-__all__ = ["Spectrum", "decompose"]
+__all__ = ["RANK_RULES", "Spectrum", "check_rank_rule", "decompose", "keep"]
 
+# The relative precision of float32.
+_EPSILON = 2.0**-23
+
+RANK_RULES = ("nuclear", "energy", "drift")
 
 # One matrix at a time: batches of eigenproblems inside a larger program can wait for
 # each other for ever on the CPU (seen with jaxlib 0.10.2 on two cores).
@@ -36,10 +43,10 @@ class Spectrum(NamedTuple):
 
 
 def decompose(grams: Grams) -> Spectrum:
-    """Eigendecomposition of every layer's symmetrised Gram matrix.
+    """Decompose every layer's symmetrised Gram matrix into eigenvectors.
 
-    Not a singular value decomposition, which would turn negative eigenvalues of a
-    difference into directions that seem to be in use.
+    Not by singular values, which would turn negative eigenvalues of a difference into
+    directions that seem to be in use.
 
     Args:
         grams: as by :func:`measure`.
@@ -53,3 +60,86 @@ def decompose(grams: Grams) -> Spectrum:
         clipped[path] = negative / jnp.where(total > 0, total, 1)
         values[path] = jnp.maximum(found, 0)
     return Spectrum(values, basis, clipped)
+
+
+def keep(
+    spectrum: Spectrum, rule: str, threshold: Any, params: Any = None
+) -> dict[str, Array]:
+    r"""Mark the directions that must not be touched.
+
+    No shape depends on the rank, so one compilation serves every request. With
+    eigenvalues :math:`\lambda_1 \geq \lambda_2 \geq \dots` of a layer (of all groups
+    together):
+
+    - ``"nuclear"``: the first ``k`` with
+      :math:`\sum_{j \leq k} \sqrt{\lambda_j} \leq \gamma \sum_j \sqrt{\lambda_j}`, as
+      projected-gradient unlearning was published (Hoang et al., arXiv 2312.04095).
+    - ``"energy"``: the fewest with
+      :math:`\sum_{j \leq k} \lambda_j \geq \epsilon \sum_j \lambda_j`, as gradient
+      projection memory has it (Saha et al., ICLR 2021). The same number means far
+      fewer directions than under ``"nuclear"``.
+    - ``"drift"``: the fewest such that no change of the layer which is as large as
+      its weights can move its outputs on the data by more than the share ``tau`` of
+      their root mean square: all :math:`\lambda_j > \tau^2 \mathrm{tr}(W^T G W) /
+      \lVert W \rVert^2`. The one rule whose threshold is in units of outputs.
+
+    Args:
+        spectrum: as by :func:`decompose`.
+        rule: one of the above.
+        threshold: gamma, epsilon or tau.
+        params: the model's parameters, for ``"drift"``.
+
+    Returns:
+        By layer, bool, ``[G, D]``: True for a direction in use. A layer without data
+        keeps nothing.
+
+    Raises:
+        ValueError: unknown rule, or a threshold that makes no sense.
+    """
+    check_rank_rule(rule, threshold)
+    kept = {}
+    for path, values in spectrum.values.items():
+        if rule == "drift":
+            matrix = layer_matrix(trees.get(params, path), values)
+            seen = jnp.einsum(
+                "gij,gio->gjo",
+                spectrum.basis[path],
+                matrix,
+                precision=lax.Precision.HIGHEST,
+            )
+            moved = jnp.sum(values[..., None] * jnp.square(seen))
+            size = jnp.sum(jnp.square(matrix))
+            kept[path] = values > threshold**2 * moved / jnp.where(size > 0, size, 1)
+            continue
+        # What is below is the decomposition's rounding, whose roots would add up.
+        values = jnp.where(values > _EPSILON * jnp.max(values), values, 0)
+        mass = jnp.sqrt(values) if rule == "nuclear" else values
+        # One order for all groups: they share the layer's budget.
+        flat = mass.reshape(-1)
+        order = jnp.argsort(-flat)
+        share = jnp.cumsum(flat[order])
+        share /= jnp.where(share[-1] > 0, share[-1], 1)
+        if rule == "nuclear":
+            among = share <= threshold
+        else:
+            before = jnp.concatenate([jnp.zeros(1, share.dtype), share[:-1]])
+            among = before < threshold
+        among &= flat[order] > 0
+        kept[path] = jnp.zeros_like(among).at[order].set(among).reshape(mass.shape)
+    return kept
+
+
+def check_rank_rule(rule: str, threshold: Any) -> None:
+    """Raise ValueError unless the rule is known and its threshold makes sense."""
+    if rule not in RANK_RULES:
+        raise ValueError(f"rank must be one of {RANK_RULES}, got {rule!r}.")
+    if not checks.is_concrete(threshold):
+        return
+    if rule in ("nuclear", "energy") and not 0 <= threshold <= 1:
+        raise ValueError(
+            f"threshold is a share in [0, 1] for rank={rule!r}, got {threshold}."
+        )
+    if rule == "drift" and not threshold > 0:
+        raise ValueError(
+            f"threshold must be positive for rank={rule!r}, got {threshold}."
+        )

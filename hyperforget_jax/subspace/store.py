@@ -1,4 +1,4 @@
-"""What is kept when the data are thrown away: Gram matrices, and whose they are."""
+"""Files of what is kept when the data are thrown away: Gram matrices, and whose."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hyperforget_jax import checkpointing, checks
 from hyperforget_jax.base import Classifier, Variables
 from hyperforget_jax.subspace.grams import Grams
-from hyperforget_jax.subspace.ledger import Ledger
+from hyperforget_jax.subspace.included import Included
 from hyperforget_jax.subspace.margins import Margins
 
 __all__ = ["Store", "load_store", "save_store"]
@@ -20,13 +20,13 @@ class Store(NamedTuple):
 
     Attributes:
         grams: of every layer's inputs.
-        ledger: the examples that are in them.
-        margins: how the model answered the data when the matrices were measured; rows
-            in the order of the ledger.
+        included: the examples that are in them.
+        margins: the model's, when the matrices were measured; rows in the order of
+            ``included``.
     """
 
     grams: Grams
-    ledger: Ledger
+    included: Included
     margins: Margins
 
 
@@ -40,7 +40,7 @@ def save_store(
     dataset: str = "",
     overwrite: bool = False,
 ) -> checkpointing.Manifest:
-    """Saves Gram matrices, whole or not at all, with all that they are true of.
+    """Save Gram matrices, whole or not at all, with all that they are true of.
 
     What is summed over the data to be forgotten remembers them: after a request,
     overwrite the store by the reduced one, and delete copies of it.
@@ -51,7 +51,7 @@ def save_store(
         classifier: the model that they were measured in.
         variables: its variables.
         preprocessing: what was done to the data before, such as ``{"normalisation":
-            "cifar10", "augment": "crop_and_flip", "seed": 0, "passes": 2}``: anything
+            "cifar10", "augment": "crop_and_flip", "seed": 0, "epochs": 2}``: anything
             that JSON can hold. It must be the same for data that are taken out later.
         dataset: the data set's name.
         overwrite: whether to replace an older store.
@@ -85,7 +85,7 @@ def load_store(
     *,
     preprocessing: Mapping[str, Any],
 ) -> Store:
-    """Loads what :func:`save_store` saved, for the very model it was saved for.
+    """Load what :func:`save_store` saved, for the very model it was saved for.
 
     Args:
         path: the checkpoint's folder.
@@ -111,7 +111,7 @@ def load_store(
         saved, prepared = config["variables"], config["preprocessing"]
         store = Store(
             Grams(**loaded["grams"]),
-            Ledger(**loaded["ledger"]),
+            Included(**loaded["included"]),
             Margins(**loaded["margins"]),
         )
     if saved != digest:

@@ -58,16 +58,20 @@ NUMBERS = {
     "threshold": 0.1,
     "learning_rate": 1.0,
     "end_rate": 1.0,
-    "out": -10.0,
+    "forget_margin": -10.0,
 }
 
 
 @functools.cache
 def program(where, **settings):
+    """Takes fields of the configuration, and how Gram matrices are measured."""
     _, classifier, _ = where()
+    measured = {n: settings.pop(n) for n in ("augment", "epochs") if n in settings}
 
     def unlearn(state, request, numbers):
-        unlearner = hf.pgu(classifier, **STEPWISE | settings | numbers)
+        unlearner = hf.pgu(
+            classifier, hf.PGUConfig(**STEPWISE | settings | numbers), **measured
+        )
         return unlearner.unlearn(KEY, state, request)
 
     return jax.jit(unlearn)

@@ -108,9 +108,11 @@ METHODS = {
     "fiun_head_reassign": lambda c: hf.fiun(c, HEAD_REASSIGN),
     # Steps small enough that rounding does not decide where forty rows end up.
     "pgu": lambda c, probe=PROBE: hf.pgu(
-        c, probe=probe, learning_rate=1.0, rounds=2, round_steps=2
+        c, hf.PGUConfig(learning_rate=1.0, rounds=2, round_steps=2), probe=probe
     ),
-    "pgu_published": lambda c: hf.pgu(c, "published", rounds=3, batch_size=16),
+    "pgu_published": lambda c: hf.pgu(
+        c, dataclasses.replace(hf.PGUConfig.published(), rounds=3, batch_size=16)
+    ),
     "dihyfo": lambda c: hf.dihyfo(c, *_hypernetwork(c)),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(

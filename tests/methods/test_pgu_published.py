@@ -9,7 +9,6 @@ import pytest
 import scipy.special
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_recipe import PRESETS
 from tests import toys
 from tests.methods.pgu_worlds import KEY, begun, same, world
 
@@ -76,7 +75,7 @@ def _transcription(params, data, forget):
 
 @functools.cache
 def published():
-    return jax.jit(hf.pgu(world()[1], "published").unlearn)
+    return jax.jit(hf.pgu(world()[1], hf.PGUConfig.published()).unlearn)
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -88,7 +87,7 @@ def test_the_published_preset_is_the_published_method(by_class):
         request = hf.forget_rows(data, range(8))
     rows = np.asarray(request.rows)
     # Then a minibatch holds every row equally often, in whichever order.
-    assert PRESETS["published"].batch_size % rows.size == 0
+    assert hf.PGUConfig.published().batch_size % rows.size == 0
     after, info = published()(KEY, begun(world), request)
     expected = _transcription(variables["params"], data, rows)
     # Rounding does not decide how many directions are protected.

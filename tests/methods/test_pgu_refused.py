@@ -11,7 +11,6 @@ from tests.methods.pgu_worlds import KEY, answer, begun, world
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"preset": "improved"}, "preset must be one of .*, got 'improved'"),
         ({"rank": "all"}, "rank must be one of .*, got 'all'"),
         ({"objective": "ascent"}, "objective must be one of .*, got 'ascent'"),
         ({"optimizer": "lion"}, "optimizer must be one of .*, got 'lion'"),
@@ -40,12 +39,13 @@ from tests.methods.pgu_worlds import KEY, answer, begun, world
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        hf.pgu(toys.perceptron(), **changes)
+        hf.PGUConfig(**changes)
 
 
-def test_unknown_attributes_are_refused_by_name():
-    with pytest.raises(TypeError, match="takes no .'gamma'.; it takes .*'threshold'"):
-        hf.pgu(toys.perceptron(), gamma=0.9)
+@pytest.mark.parametrize("given", [None, "published", {"threshold": 0.9}])
+def test_what_is_no_configuration_is_refused_with_one_that_is(given):
+    with pytest.raises(TypeError, match="config must be a hf.PGUConfig, such as hf.P"):
+        hf.pgu(toys.perceptron(), given)
 
 
 def test_a_classifier_without_taps_is_refused():
@@ -87,3 +87,10 @@ def test_a_probe_of_training_examples_or_of_numbers_that_are_none_is_named():
     nothing = data._replace(x=jnp.full_like(data.x, jnp.nan))
     with pytest.raises(ValueError, match=r"probe\.x"):
         hf.pgu(classifier, probe=nothing)
+
+
+def test_a_probe_for_init_alone_is_refused_since_access_does_not_name_it():
+    data, classifier, variables = world()
+    probe = toys.points(num_rows=32, seed=8, first_id=100)
+    with pytest.raises(ValueError, match="given a probe and hf.pgu none"):
+        hf.pgu(classifier).init(KEY, variables, data, probe)

@@ -103,7 +103,10 @@ def test_layers_without_taps_are_listed(apply, left):
     assert hf.models.untapped_layers(classifier, variables, data.x) == left
 
 
-METHODS = {"fiun": hf.fiun, "pgu": functools.partial(hf.pgu, rounds=2)}
+METHODS = {
+    "fiun": hf.fiun,
+    "pgu": functools.partial(hf.pgu, config=hf.PGUConfig(rounds=2)),
+}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -130,7 +133,7 @@ def test_the_head_alone_is_enough_for_fiun_and_pgu_warns_of_the_rest():
     for config in hf.fisher.PRESETS.values():
         hf.fiun(classifier, config).init(KEY, variables, data)
     with pytest.warns(UserWarning, match="hf.pgu will not move Dense_0/kernel: .* own"):
-        unlearner = hf.pgu(classifier, rounds=2)
+        unlearner = hf.pgu(classifier, hf.PGUConfig(rounds=2))
         state = unlearner.init(KEY, variables, data)
     request = hf.forget_classes(data, [1])
     changed = jax.jit(unlearner.unlearn)(KEY, state, request)[0].variables["params"]

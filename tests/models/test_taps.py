@@ -641,7 +641,7 @@ def test_models_of_integers_are_measured_and_unlearned():
     np.testing.assert_allclose(gram[0], rows.T @ rows, rtol=1e-5, atol=1e-6)
 
     key, request = jax.random.key(1), hf.forget_classes(data, [1])
-    for unlearner in (hf.fiun(classifier), hf.pgu(classifier, rounds=1)):
+    for unlearner in (hf.fiun(classifier), hf.pgu(classifier, hf.PGUConfig(rounds=1))):
         state = unlearner.init(key, variables, data)
         state, _ = jax.jit(unlearner.unlearn)(key, state, request)
         changed = state.variables["params"]

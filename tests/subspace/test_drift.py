@@ -65,10 +65,10 @@ def test_certificate_is_bounded_by_the_largest_unprotected_eigenvalue():
     grams = subspace.measure(classifier, variables, data)
     spectrum = subspace.decompose(grams)
     kept = subspace.keep(spectrum, "energy", 0.9)
-    room = subspace.complement(spectrum, kept)
+    projector = subspace.null_space(spectrum, kept)
     ones = jax.tree.map(jnp.ones_like, variables["params"])
-    change, _ = subspace.project_out(room).update(ones, optax.EmptyState())
+    change, _ = subspace.project_gradients(projector).update(ones, optax.EmptyState())
     for path, value in drift(grams, change).items():
         free = jnp.where(kept[path], 0, spectrum.values[path]).max()
         size = sum(jnp.sum(leaf**2) for leaf in change[path].values())
-        assert value * grams.mass <= free * size * (1 + 1e-4)
+        assert value * grams.total_weight <= free * size * (1 + 1e-4)

@@ -10,8 +10,9 @@ import pytest
 import hyperforget_jax as hf
 from hyperforget_jax import subspace
 from hyperforget_jax.subspace.projection import (
-    by_room,
     from_coordinates,
+    project_gradients,
+    scale_by_gram,
     to_coordinates,
 )
 from tests import toys
@@ -29,18 +30,18 @@ def _setting():
     return classifier, variables, data, grams
 
 
-def _room(grams, threshold=100.0):
+def _projector(grams, threshold=100.0):
     """Clear of the whole span of the data, but for rounding."""
     spectrum = subspace.decompose(grams)
     kept = {
         path: values > threshold * jnp.finfo(jnp.float32).eps * jnp.max(values)
         for path, values in spectrum.values.items()
     }
-    return subspace.complement(spectrum, kept)
+    return subspace.null_space(spectrum, kept)
 
 
-def _project(room, change):
-    return subspace.project_out(room).update(change, optax.EmptyState())[0]
+def _project(projector, change):
+    return project_gradients(projector).update(change, optax.EmptyState())[0]
 
 
 def _noise(key, params):
@@ -64,18 +65,18 @@ class Project(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_symmetric_idempotent_and_of_the_right_trace(self):
         _, variables, _, grams = _setting()
-        room = _room(grams)
+        projector = _projector(grams)
         changes = [_noise(jax.random.key(i), variables["params"]) for i in (1, 2)]
-        once = [self.variant(_project)(room, change) for change in changes]
-        twice = _project(room, once[0])
+        once = [self.variant(_project)(projector, change) for change in changes]
+        twice = _project(projector, once[0])
         chex.assert_trees_all_close(twice, once[0], atol=_ROUNDING)
         dots = [
             optax.tree.vdot(changes[0], once[1]),
             optax.tree.vdot(once[0], changes[1]),
         ]
         np.testing.assert_allclose(*dots, atol=1e-3)
-        for path, share in room.share.items():
-            basis = room.basis[path][0]
+        for path, share in projector.share.items():
+            basis = projector.basis[path][0]
             np.testing.assert_allclose(
                 np.trace((basis * share[0][None]) @ basis.T), share.sum(), rtol=1e-5
             )
@@ -84,7 +85,7 @@ class Project(chex.TestCase):
     def test_data_do_not_notice_biases_included(self):
         classifier, variables, data, grams = _setting()
         change = self.variant(_project)(
-            _room(grams), _noise(jax.random.key(3), variables["params"])
+            _projector(grams), _noise(jax.random.key(3), variables["params"])
         )
         moves = _layer_moves(classifier, variables, data, change)
         chex.assert_trees_all_close(
@@ -103,7 +104,7 @@ def test_frozen_biases_and_norms_do_not_move():
     spectrum = subspace.decompose(grams)
     kept = subspace.keep(spectrum, "energy", 0.5)
     change = _project(
-        subspace.complement(spectrum, kept),
+        subspace.null_space(spectrum, kept),
         _noise(jax.random.key(0), variables["params"]),
     )
     for name, layer in change.items():
@@ -140,7 +141,7 @@ BROKEN = {
 def _taken(chain, steps=20):
     """Twenty steps along random gradients, and how far layer outputs then moved."""
     classifier, variables, data, grams = _setting()
-    optimizer = chain(subspace.project_out(_room(grams)))
+    optimizer = chain(project_gradients(_projector(grams)))
     params = variables["params"]
 
     def step(carry, key):
@@ -173,27 +174,27 @@ def test_chains_that_do_not(name):
 
 def test_coordinates_stay_clear_under_any_optimizer():
     classifier, variables, data, grams = _setting()
-    room, start = _room(grams), variables["params"]
+    projector, start = _projector(grams), variables["params"]
     optimizer = optax.chain(optax.clip(0.1), optax.adamw(0.05, weight_decay=0.1))
-    b = to_coordinates(room, start)
+    b = to_coordinates(projector, start)
     state = optimizer.init(b)
     for key in jax.random.split(jax.random.key(1), 10):
         updates, state = optimizer.update(_noise(key, b), state, b)
         b = optax.apply_updates(b, updates)
-    after = from_coordinates(room, start, b)
+    after = from_coordinates(projector, start, b)
     change = jax.tree.map(jnp.subtract, after, start)
     moves = _layer_moves(classifier, variables, data, change)
     chex.assert_trees_all_close(moves, jax.tree.map(jnp.zeros_like, moves), atol=1e-4)
     assert float(optax.tree.norm(change)) > 0.1
     # Zero coordinates are the start.
-    zeros = to_coordinates(room, start)
-    chex.assert_trees_all_close(from_coordinates(room, start, zeros), start)
+    zeros = to_coordinates(projector, start)
+    chex.assert_trees_all_close(from_coordinates(projector, start, zeros), start)
 
 
 def test_retained_logits_do_not_move_at_all():
     """Not even to second order: no layer's outputs move, so none's inputs do."""
     classifier, variables, data, grams = _setting()
-    change = _project(_room(grams), _noise(jax.random.key(6), variables["params"]))
+    change = _project(_projector(grams), _noise(jax.random.key(6), variables["params"]))
     after = jax.tree.map(jnp.add, variables["params"], change)
     moved = classifier.apply({"params": after}, data.x) - classifier.apply(
         variables, data.x
@@ -218,7 +219,7 @@ def test_retained_logits_move_to_second_order_where_one_layer_is_free():
     second = jnp.where(blind[:, None], 0, second)
     up = jnp.where(blind[None, :], jax.random.normal(keys[3], (10, 12)), 0)
     down = _project(
-        _room(
+        _projector(
             subspace.Grams(
                 {"A": (x @ first[:10]).T @ (x @ first[:10])[None]}, jnp.float32(6)
             )
@@ -234,17 +235,17 @@ def test_retained_logits_move_to_second_order_where_one_layer_is_free():
     assert abs(slope - 2) < 0.05
 
 
-def test_soft_complement_lets_through_the_less_the_more_a_direction_is_used():
+def test_soft_null_space_lets_through_the_less_the_more_a_direction_is_used():
     _, variables, _, grams = _setting()
     spectrum = subspace.decompose(grams)
     for softness in (1e-3, 1.0):
-        for path, share in subspace.soft_complement(spectrum, softness).share.items():
+        for path, share in subspace.soft_null_space(spectrum, softness).share.items():
             values = np.asarray(spectrum.values[path], np.float64)
             mu = softness * values.mean()
             np.testing.assert_allclose(share, mu / (values + mu), rtol=1e-5)
             assert (np.diff(share) >= 0).all() and share[0, -1] > 0.99
     change = _noise(jax.random.key(0), variables["params"])
-    everything = _project(subspace.soft_complement(spectrum, 1e6), change)
+    everything = _project(subspace.soft_null_space(spectrum, 1e6), change)
     chex.assert_trees_all_close(everything, change, atol=1e-3)
 
 
@@ -266,25 +267,25 @@ def test_least_squares_equals_retraining():
             {"A": jnp.asarray(x[7:].T @ x[7:], jnp.float32)[None]}, jnp.float32(3)
         ),
     )
-    room = _room(gram)
+    projector = _projector(gram)
     params = {"A": {"kernel": jnp.asarray(trained(x, y), jnp.float32)}}
     back = {"A": {"kernel": jnp.asarray(start - trained(x, y), jnp.float32)}}
-    answer = optax.apply_updates(params, _project(room, back))
+    answer = optax.apply_updates(params, _project(projector, back))
     np.testing.assert_allclose(
         answer["A"]["kernel"], trained(retained, y[:7]), atol=2e-6
     )
 
 
 def test_steps_where_nothing_is_left_to_move_are_not_blown_up():
-    """Rounding is all the room there is: dividing by it would be ruin."""
+    """Rounding is all the projector there is: dividing by it would be ruin."""
     rng = np.random.default_rng(0)
     basis = rng.normal(size=(10, 40))
     x = jnp.asarray(rng.normal(size=(60, 10)) @ basis, jnp.float32)
     whole = subspace.Grams({"A": (x.T @ x)[None]}, jnp.float32(60))
     part = subspace.Grams({"A": (x[:8].T @ x[:8])[None]}, jnp.float32(8))
-    room = _room(whole, threshold=10.0)
+    projector = _projector(whole, threshold=10.0)
     params = {"A": {"kernel": jnp.zeros((40, 3))}}
-    chain = optax.chain(by_room(room, part), subspace.project_out(room))
+    chain = optax.chain(scale_by_gram(projector, part), project_gradients(projector))
     gradient = {"A": {"kernel": x[:8].T @ jnp.ones((8, 3)) / 8}}
     update, _ = chain.update(gradient, chain.init(params), params)
     # In units of outputs: next to nothing, of a gradient of size one.
@@ -298,8 +299,8 @@ def test_steps_are_in_units_of_outputs():
     spectrum = subspace.decompose(
         subspace.Grams({"A": jnp.diag(jnp.arange(12.0))[None]}, jnp.float32(1))
     )
-    room = subspace.soft_complement(spectrum, 1.0)
-    chain = optax.chain(by_room(room, gram), subspace.project_out(room))
+    projector = subspace.soft_null_space(spectrum, 1.0)
+    chain = optax.chain(scale_by_gram(projector, gram), project_gradients(projector))
     params = {"A": {"kernel": jnp.zeros((12, 2))}}
     gradient = {"A": {"kernel": x.T @ jnp.array([[1.0, -2.0]])}}
     update, _ = chain.update(gradient, chain.init(params), params)

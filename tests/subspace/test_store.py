@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from hyperforget_jax import checkpointing, subspace
-from hyperforget_jax.subspace.ledger import ledger_of
+from hyperforget_jax.subspace.included import include
 from hyperforget_jax.subspace.margins import margins_of
 from tests import toys
 
@@ -19,7 +19,7 @@ def saved(tmp_path):
     variables = classifier.init(jax.random.key(0), data.x)
     store = subspace.Store(
         subspace.measure(classifier, variables, data),
-        ledger_of(data),
+        include(data)[0],
         margins_of(classifier.apply(variables, data.x), data.y, data.weight),
     )
     path = tmp_path / "store"

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperforget_jax.subspace.grams import Grams
-from hyperforget_jax.subspace.ranks import RANK_RULES, keep
-from hyperforget_jax.subspace.spectrum import Spectrum, decompose
+from hyperforget_jax.subspace.spectrum import RANK_RULES, Spectrum, decompose, keep
 
 
 def _grams(seed, width=6, rows=20):

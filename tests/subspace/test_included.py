@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperforget_jax.base import Examples
-from hyperforget_jax.subspace.ledger import check_held, ledger_of, strike
+from hyperforget_jax.subspace.included import check_included, include, remove
 
 
 def _examples(ids, weight=None):
@@ -19,11 +19,11 @@ def _examples(ids, weight=None):
     return Examples(jnp.zeros((ids.size, 2)), jnp.zeros_like(ids), weight, ids)
 
 
-class Strike(chex.TestCase, parameterized.TestCase):
+class Remove(chex.TestCase, parameterized.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_takes_out_what_is_in(self):
-        ledger = ledger_of(_examples([7, 3, 5]))
-        left, taken, refused = self.variant(strike)(ledger, _examples([5, 4, 7]))
+        included = include(_examples([7, 3, 5]))[0]
+        left, taken, refused = self.variant(remove)(included, _examples([5, 4, 7]))
         np.testing.assert_array_equal(left.id, [3, 5, 7])
         np.testing.assert_array_equal(left.weight, [1, 0, 0])
         np.testing.assert_array_equal(taken.weight, [1, 0, 1])
@@ -31,8 +31,8 @@ class Strike(chex.TestCase, parameterized.TestCase):
 
     @chex.variants(with_jit=True, without_jit=True)
     def test_not_twice(self):
-        ledger, _, _ = strike(ledger_of(_examples([3, 5])), _examples([5]))
-        left, taken, refused = self.variant(strike)(ledger, _examples([5, 3]))
+        included, _, _ = remove(include(_examples([3, 5]))[0], _examples([5]))
+        left, taken, refused = self.variant(remove)(included, _examples([5, 3]))
         np.testing.assert_array_equal(left.weight, [0, 0])
         np.testing.assert_array_equal(taken.weight, [0, 1])
         assert refused == 1
@@ -44,12 +44,12 @@ class Strike(chex.TestCase, parameterized.TestCase):
 )
 @settings(max_examples=50, deadline=None)
 def test_equals_a_dictionary(held, asked):
-    ledger = ledger_of(_examples(held, [1 + i % 2 for i in range(len(held))]))
+    included = include(_examples(held, [1 + i % 2 for i in range(len(held))]))[0]
     inside = {id: 1 + i % 2 for i, id in enumerate(held)}
     if not asked:
         return
     ids, weight = zip(*asked, strict=True)
-    left, taken, refused = strike(ledger, _examples(ids, weight))
+    left, taken, refused = remove(included, _examples(ids, weight))
     totals = {id: sum(w for i, w in asked if i == id) for id in ids}
     granted = [w if totals[i] <= inside.get(i, 0) else 0 for i, w in asked]
     np.testing.assert_array_equal(taken.weight, granted)
@@ -62,21 +62,21 @@ def test_equals_a_dictionary(held, asked):
 
 def test_padding_is_nothing():
     data = _examples([4, -1, -1], [1, 0, 0])
-    ledger = ledger_of(data)
-    check_held(ledger, data)
-    left, _, refused = strike(ledger, data)
+    included = include(data)[0]
+    check_included(included, data)
+    left, _, refused = remove(included, data)
     assert refused == 0 and not left.weight.any()
 
 
 def test_errors():
     with pytest.raises(ValueError, match="got id 4 in 2 rows"):
-        ledger_of(_examples([4, 4, 2]))
-    ledger = ledger_of(_examples([1, 2, 3]))
+        include(_examples([4, 4, 2]))
+    included = include(_examples([1, 2, 3]))[0]
     with pytest.raises(ValueError, match="1 of the examples.*ids 9 were never added"):
-        check_held(ledger, _examples([1, 9]))
-    once, _, _ = strike(ledger, _examples([2]))
+        check_included(included, _examples([1, 9]))
+    once, _, _ = remove(included, _examples([2]))
     with pytest.raises(ValueError, match="ids 2 were taken out before"):
-        check_held(once, _examples([2]))
-    check_held(once, _examples([2, 3]))  # One of them is still in.
+        check_included(once, _examples([2]))
+    check_included(once, _examples([2, 3]))  # One of them is still in.
     # Under a trace nothing can be raised.
-    jax.jit(lambda e: check_held(once, e))(_examples([2]))
+    jax.jit(lambda e: check_included(once, e))(_examples([2]))

@@ -9,12 +9,15 @@ import pytest
 import scipy.special
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods import pgu_targets
-from hyperforget_jax.methods.pgu_targets import published_loss, target_loss
+from hyperforget_jax.methods.pgu_losses import (
+    published_loss,
+    target_log_probs,
+    target_loss,
+)
 from hyperforget_jax.subspace.margins import Margins, margins_of
 
 OUT, SHRINK, TEMPERATURE = -10.0, 0.7, 0.8
-HOW = {"out": OUT, "shrink": SHRINK, "temperature": TEMPERATURE}
+HOW = {"forget_margin": OUT, "shrink": SHRINK, "temperature": TEMPERATURE}
 ROWS, CLASS = jnp.array(False), jnp.array(True)
 
 # As many as make every one of them a level of the tabulated quantiles, or lie between
@@ -30,10 +33,10 @@ def _margin(logits, y):
     return logits[is_y] - others
 
 
-def guess(logits, y, margins, is_class, **how):
+def targets_of(logits, y, margins, is_class, **how):
     """For rows whose margins are still those that were kept."""
     known = hf.losses.margin(logits, y)
-    return pgu_targets.guess(logits, y, known, margins, is_class, **how)
+    return target_log_probs(logits, y, known, margins, is_class, **how)
 
 
 def _of(margins):
@@ -107,9 +110,9 @@ def test_ranks_are_those_of_old():
     _, _, margins = _world()
     logits, y = _logits(6, rows=40, scale=6.0)
     known = hf.losses.margin(logits, y)
-    wanted = _margin(pgu_targets.guess(logits, y, known, margins, ROWS, **HOW), y)
+    wanted = _margin(target_log_probs(logits, y, known, margins, ROWS, **HOW), y)
     lower = logits.at[jnp.arange(40), y].add(-1.0)
-    moved = _margin(pgu_targets.guess(lower, y, known, margins, ROWS, **HOW), y)
+    moved = _margin(target_log_probs(lower, y, known, margins, ROWS, **HOW), y)
     np.testing.assert_allclose(
         moved, np.minimum(wanted, _margin(lower, y)), rtol=1e-4, atol=1e-4
     )
@@ -128,13 +131,14 @@ def test_without_held_out_examples_every_label_is_driven_out():
     assert (margins.unseen < -1e3).all()
     logits, y = _logits(2)
     margin = _margin(logits, y)
-    wanted = _margin(guess(logits, y, margins, ROWS, **HOW), y)
+    wanted = _margin(targets_of(logits, y, margins, ROWS, **HOW), y)
     assert margin.min() < 0 < margin.max()
     # Of a log-probability of about -10: a few last places.
     np.testing.assert_allclose(wanted, np.minimum(margin, OUT), rtol=1e-5)
     # A class is then no different.
     np.testing.assert_array_equal(
-        guess(logits, y, margins, CLASS, **HOW), guess(logits, y, margins, ROWS, **HOW)
+        targets_of(logits, y, margins, CLASS, **HOW),
+        targets_of(logits, y, margins, ROWS, **HOW),
     )
 
 
@@ -151,7 +155,7 @@ def test_a_row_gets_the_held_out_margin_of_its_rank(shrink):
     assert (expected == margin).any() and (expected < margin).any()
     if shrink == 1:
         assert (expected == OUT).any()
-    targets = guess(logits, y, margins, ROWS, **HOW | {"shrink": shrink})
+    targets = targets_of(logits, y, margins, ROWS, **HOW | {"shrink": shrink})
     # Interpolation in float32; where values lie close, their differences matter.
     np.testing.assert_allclose(_margin(targets, y), expected, rtol=1e-4, atol=1e-4)
 
@@ -159,13 +163,13 @@ def test_a_row_gets_the_held_out_margin_of_its_rank(shrink):
 def test_a_class_is_driven_out_whatever_is_held_out():
     _, _, margins = _world()
     logits, y = _logits(4)
-    targets = guess(logits, y, margins, CLASS, **HOW)
+    targets = targets_of(logits, y, margins, CLASS, **HOW)
     np.testing.assert_allclose(
         _margin(targets, y), np.minimum(_margin(logits, y), OUT), rtol=1e-5
     )
     # What is out already is not driven back in.
     further = logits.at[jnp.arange(y.size), y].set(-40.0)
-    targets = guess(further, y, margins, CLASS, **HOW)
+    targets = targets_of(further, y, margins, CLASS, **HOW)
     np.testing.assert_allclose(_margin(targets, y), _margin(further, y), rtol=1e-5)
 
 
@@ -175,7 +179,7 @@ def test_other_labels_share_what_is_left_as_the_model_has_them(temperature, is_c
     _, _, margins = _world()
     logits, y = _logits(5)
     how = HOW | {"temperature": temperature}
-    targets = np.asarray(guess(logits, y, margins, is_class, **how), np.float64)
+    targets = np.asarray(targets_of(logits, y, margins, is_class, **how), np.float64)
     # Sums of a few float32 numbers.
     np.testing.assert_allclose(np.exp(targets).sum(axis=1), 1, atol=1e-6)
     is_y = np.arange(5)[None, :] == np.asarray(y)[:, None]
@@ -196,7 +200,7 @@ def test_extreme_logits_have_finite_targets_and_losses(held_out, is_class):
         [[1, -1, -1, -1], [-1, 1, -1, -1], [1, 1, 1, 1], [1, -1, 1, 1], [0, 0, 1, -1]],
         jnp.float32,
     )
-    targets = guess(logits, y, margins, is_class, **HOW)
+    targets = targets_of(logits, y, margins, is_class, **HOW)
     assert jnp.isfinite(targets).all()
     np.testing.assert_allclose(jnp.exp(targets).sum(axis=1), 1, atol=1e-6)
     for loss, how in ((target_loss, (targets,)), (published_loss, (y, 0.05, 0.2))):
@@ -225,7 +229,7 @@ def test_divergence_and_its_gradient_vanish_at_the_target():
     _, _, margins = _world()
     logits, y = _logits(8)
     for is_class in (ROWS, CLASS):
-        targets = guess(logits, y, margins, is_class, **HOW)
+        targets = targets_of(logits, y, margins, is_class, **HOW)
         # Probabilities that sum to one but for rounding.
         np.testing.assert_allclose(target_loss(targets, targets), 0, atol=1e-6)
         slope = _slope(target_loss, targets, targets)
@@ -289,10 +293,10 @@ def test_margins_are_a_pytree_that_jit_and_vmap_take():
     _, _, margins = _world()
     logits, y = _logits(11)
     together = Margins(*(jnp.stack([leaf, leaf - 1]) for leaf in margins))
-    each = jax.jit(jax.vmap(lambda m: guess(logits, y, m, ROWS, **HOW)))(together)
+    each = jax.jit(jax.vmap(lambda m: targets_of(logits, y, m, ROWS, **HOW)))(together)
     # The same numbers from another compilation.
     np.testing.assert_allclose(
-        each[0], guess(logits, y, margins, ROWS, **HOW), rtol=1e-5, atol=1e-5
+        each[0], targets_of(logits, y, margins, ROWS, **HOW), rtol=1e-5, atol=1e-5
     )
 
 
@@ -326,7 +330,7 @@ def test_targets_and_losses_where_logits_are_infinite():
     logits = jnp.array([[0.0, -inf, -inf], [0.0, -inf, 1.0], [-inf, 0.0, 1.0]])
     y = jnp.zeros(3, jnp.int32)
     absent = jnp.isneginf(logits)
-    found = guess(logits, y, margins, CLASS, **HOW)
+    found = targets_of(logits, y, margins, CLASS, **HOW)
     # The label is driven out: alone, it leaves its share to all others alike.
     np.testing.assert_allclose(jnp.sum(jnp.exp(found), axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(found[0, 1:], np.log(0.5), atol=1e-4)

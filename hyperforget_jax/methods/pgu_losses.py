@@ -1,4 +1,4 @@
-"""What a model that never saw them would answer to the forgotten, as a guess."""
+"""The losses of projected-gradient unlearning: a target, and the published one."""
 
 from typing import Any
 
@@ -9,26 +9,26 @@ from hyperforget_jax import losses
 from hyperforget_jax.base import Array
 from hyperforget_jax.subspace.margins import Margins
 
-__all__ = ["guess", "published_loss", "target_loss"]
+__all__ = ["published_loss", "target_log_probs", "target_loss"]
 
 # A logit without probability beside any other.
 _NOTHING = -1e30
 
 
-def guess(
+def target_log_probs(
     logits: Array,
     y: Array,
     known: Array,
     margins: Margins,
     is_class: Array,
     *,
-    out: Any,
+    forget_margin: Any,
     shrink: Any,
     temperature: Any,
 ) -> Array:
-    """Log-probabilities that a model trained without these examples might give them.
+    """Guess the log-probabilities of a model that was trained without these examples.
 
-    Forgotten rows should be answered as held-out rows are: a row whose margin has some
+    Forgotten rows should be predicted as held-out rows are: a row whose margin has some
     rank among all training examples' is given the margin of that rank among held-out
     ones, or its own if that is smaller. So hard examples stay hard. A forgotten class's
     label is driven out. What is left goes to the other labels as the model has them.
@@ -38,10 +38,10 @@ def guess(
         y: labels, ``[F]``.
         known: margins of these examples when ``margins`` were taken, ``[F]``: earlier
             requests have moved those of today.
-        margins: of what the model saw and did not see.
+        margins: of training and of held-out examples.
         is_class: whether a class is to be forgotten, bool, ``[]``.
-        out: the margin of a label that is driven out.
-        shrink: of the other margins, towards undecided: a guess should not be sure.
+        forget_margin: of a label that is driven out.
+        shrink: of the other margins, towards undecided: a target should not be sure.
         temperature: of the other labels.
 
     Returns:
@@ -50,7 +50,8 @@ def guess(
     logits = logits.astype(jnp.float32)
     margin = losses.margin(logits, y)
     wanted = shrink * jnp.interp(known, margins.seen, margins.unseen)
-    wanted = jnp.minimum(margin, jnp.where(is_class, out, jnp.maximum(wanted, out)))
+    wanted = jnp.where(is_class, forget_margin, jnp.maximum(wanted, forget_margin))
+    wanted = jnp.minimum(margin, wanted)
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     # Where the model has none at all, to all alike.
     alone = jnp.all(is_y | jnp.isneginf(logits), axis=-1, keepdims=True)
@@ -61,7 +62,7 @@ def guess(
 
 
 def target_loss(logits: Array, targets: Array) -> Array:
-    """Divergence of the answers from the targets, ``KL(target || p)``, nats, ``[N]``.
+    """Compute the divergence from the targets, ``KL(target || p)``, nats, ``[N]``.
 
     Bounded below by zero, where its gradient vanishes.
 
@@ -69,8 +70,8 @@ def target_loss(logits: Array, targets: Array) -> Array:
         logits: ``[N, C]``.
         targets: log-probabilities, ``[N, C]``.
     """
-    answers = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    terms = jnp.exp(targets) * (targets - answers)
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    terms = jnp.exp(targets) * (targets - log_probs)
     # Of nothing, nothing: the limit of p log p.
     return jnp.sum(jnp.where(jnp.isneginf(targets), 0, terms), axis=-1)
 
@@ -78,7 +79,7 @@ def target_loss(logits: Array, targets: Array) -> Array:
 def published_loss(
     logits: Array, y: Array, offset: Any, entropy: Any, *, others: bool = False
 ) -> Array:
-    """``-log(1 + o - p_y) - w H``, as published, ``[N]``.
+    """Compute ``-log(1 + o - p_y) - w H``, as published, ``[N]``.
 
     The offset bounds it, and takes the gradient away where ``p_y`` is near one.
 
@@ -98,7 +99,7 @@ def published_loss(
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     # Finite, though no probability: minus infinity times zero is NaN.
     left_out = (is_y & others) | jnp.isneginf(logits)
-    answers = jax.nn.log_softmax(jnp.where(left_out, _NOTHING, logits), axis=-1)
-    answers = jnp.where(left_out, 0, answers)
-    terms = jnp.where(left_out, 0, jnp.exp(answers) * answers)
+    log_probs = jax.nn.log_softmax(jnp.where(left_out, _NOTHING, logits), axis=-1)
+    log_probs = jnp.where(left_out, 0, log_probs)
+    terms = jnp.where(left_out, 0, jnp.exp(log_probs) * log_probs)
     return -against + entropy * jnp.sum(terms, axis=-1)

@@ -1,6 +1,4 @@
-"""The small classifiers that are shipped: perceptrons and a convolutional network."""
-
-from collections.abc import Sequence
+"""G.pt's convolutional network."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,26 +6,7 @@ import jax.numpy as jnp
 from hyperforget_jax.base import Array
 from hyperforget_jax.models.layers import Conv
 
-__all__ = ["MLP", "GptCNN"]
-
-
-class MLP(nn.Module):
-    """A multilayer perceptron of any size, ReLU between layers.
-
-    Attributes:
-        features: widths of the hidden layers; none gives softmax regression.
-        num_classes: C.
-    """
-
-    features: Sequence[int] = (128,)
-    num_classes: int = 10
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = x.reshape(x.shape[0], -1)
-        for width in self.features:
-            x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(self.num_classes)(x)
+__all__ = ["GptCNN"]
 
 
 class GptCNN(nn.Module):
