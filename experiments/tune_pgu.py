@@ -5,7 +5,7 @@
 On digits, on models of training seeds that no table uses. Every point answers each
 class in turn, on the recipe of the class tables, and four draws of random rows, on the
 recipe that memorises. Half of the probe split is given to the method and the other half
-measures: the Jensen-Shannon divergence from the reference of the same seed on the
+measures: the Jensen-Shannon divergence from the retrained model of the same seed on the
 forgotten training rows, plus that on the measuring rows that stay, means over requests;
 the score of a point is the mean of both scenarios, less is better. The test split is
 not read.
@@ -121,7 +121,7 @@ def _sweep(
     recipe: recipes.Recipe,
     console: Console,
 ) -> list[dict[str, np.ndarray]]:
-    """Measure divergences from the references at every point, by part: ``[seeds]``."""
+    """Measure divergences from retrained models at every point, ``[seeds]``."""
     splits, classifier = recipe.load(), recipe.classifier
     given, measuring = (
         splits.probe.take(jnp.arange(half, splits.probe.y.shape[0], 2))
@@ -142,15 +142,15 @@ def _sweep(
         return hf.unlearn_each(unlearner, keys, state, requests)[0].variables
 
     @jax.jit
-    def retrained(keys, originals, data):
+    def retrain(keys, originals, data):
         own = functools.partial(models_of, recipe.retrain(classifier))
         return jax.vmap(own, (0, 0, None))(keys, originals, data)
 
-    def apart(variables, reference, rows, classes, data):
+    def apart(variables, retrained, rows, classes, data):
         """Divergence on forgotten training rows, and on measuring rows that stay."""
 
         def divergence(x, weight):
-            logits = (classifier.apply(model, x) for model in (variables, reference))
+            logits = (classifier.apply(model, x) for model in (variables, retrained))
             found = hf.metrics.jensen_shannon(*logits)
             return hf.losses.weighted_mean(found, weight.astype(jnp.int32))
 
@@ -158,29 +158,29 @@ def _sweep(
         stays = ~classes[measuring.y]
         return divergence(data.x, gone), divergence(measuring.x, stays)
 
-    def evaluate(hyper, keys, originals, references, data, given):
+    def evaluate(hyper, keys, originals, retrained, data, given):
         config = hf.PGUConfig(end_rate=_END * hyper["learning_rate"], **hyper)
         unlearner = hf.pgu(classifier, config, probe=given)
 
-        def of_seed(key, variables, references):
+        def of_seed(key, variables, retrained):
             models = models_of(unlearner, key, variables, data)
             each = jax.vmap(apart, (0, 0, 0, 0, None))
-            return each(models, references, asked.rows, asked.classes, data)
+            return each(models, retrained, asked.rows, asked.classes, data)
 
-        return jax.vmap(of_seed)(keys, originals, references)
+        return jax.vmap(of_seed)(keys, originals, retrained)
 
     keys = jax.random.split(jax.random.key(_KEY + 1), 2 * config.seeds)
     console.log(
-        f"{name}: retraining {config.seeds} x {asked.classes.shape[0]} references"
+        f"{name}: retraining {config.seeds} x {asked.classes.shape[0]} retrained"
     )
-    references = retrained(keys[: config.seeds], originals, splits.train)
+    retrained = retrain(keys[: config.seeds], originals, splits.train)
     console.log(f"{name}: the grid")
     found = tuning.sweep(
         evaluate,
         GRID,
         keys[config.seeds :],
         originals,
-        references,
+        retrained,
         splits.train,
         given,
         chosen=config.points,
