@@ -11,7 +11,6 @@ answer some of the same requests.
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import runs
 import study as studies
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
 
@@ -72,7 +70,7 @@ class Preset:
         flipped: how many rows of each class have the wrong label.
         ablated: the class whose request the ablations answer.
         probe: how many held-out rows the methods may learn from.
-        rounds: passes of the published schedule over a class's data.
+        rounds: epochs of the published schedule over a class's data.
     """
 
     classes: tuple[recipes.Recipe, ...]
@@ -189,7 +187,7 @@ def _with(probe: hf.Examples | None):
 
 
 def main(config: PGU) -> None:
-    """Runs the study and writes what it found."""
+    """Run the study and write what it found."""
     console, begun = Console(), time.perf_counter()
     preset, record = _record(config)
     runs.open_folder(config.out, record, config.resume)
@@ -198,7 +196,15 @@ def main(config: PGU) -> None:
     for scenario in config.scenarios:
         rows += _SCENARIOS[scenario](config, preset, rivals, console)
     runs.write(config, rows, record, begun)
-    console.print(_summary(rows))
+    shown = [row for row in rows if not row["method"].startswith("ablation/")]
+    metrics = (
+        "forget_accuracy_train",
+        "retain_accuracy_test",
+        "js_to_oracle",
+        "mia_auc",
+    )
+    by = ("scenario", "model", "method")
+    console.print(studies.summary(shown, by, dict.fromkeys(metrics)))
 
 
 def _record(config: PGU):
@@ -215,22 +221,18 @@ def _record(config: PGU):
     fields["classes"] = [recipe.record() for recipe in preset.classes]
     fields["memorising"] = preset.memorising.record()
     # What the methods are made with, so that no run is gone on with by another.
-    presets = {
-        name: dataclasses.asdict(one)
-        for name, one in (
-            ("published", hf.PGUConfig.published()),
-            ("repaired", hf.PGUConfig()),
-        )
+    published, ours = hf.PGUConfig.published(), hf.PGUConfig()
+    methods = pgu_methods(None, preset.rounds) | ablations(None)
+    record |= {
+        "study": fields,
+        "pgu": {
+            "published": dataclasses.asdict(published),
+            "repaired": dataclasses.asdict(ours),
+        },
+        "pgu_hyper": {name: dict(method.hyper) for name, method in methods.items()},
     }
-    hyper = {
-        name: dict(method.hyper)
-        for some in (pgu_methods(None, preset.rounds), ablations(None))
-        for name, method in some.items()
-    }
-    more = {"study": fields, "pgu": presets, "pgu_hyper": hyper}
     # As JSON gives it back; infinity has no place there.
-    text = json.dumps(record | more).replace("Infinity", '"inf"')
-    return preset, json.loads(text)
+    return preset, json.loads(json.dumps(record).replace("Infinity", '"inf"'))
 
 
 def _study(config, recipe, name, console, data=None) -> studies.Study:
@@ -243,20 +245,17 @@ def _probe(study: studies.Study, preset: Preset) -> hf.Examples:
     return study.splits.probe.take(jnp.arange(preset.probe))
 
 
-def _variants(config, methods):
-    return {name: methods[name] for name in config.variants}
-
-
 def _classes(config, preset, rivals, console):
     rows = []
     for recipe in preset.classes:
         study = _study(config, recipe, "classes", console)
         probe = _probe(study, preset)
-        ours = _variants(config, pgu_methods(probe, preset.rounds))
+        ours = pgu_methods(probe, preset.rounds)
+        methods = rivals | {name: ours[name] for name in config.variants}
         for label in config.classes:
             chosen = label == preset.ablated
             extra = ablations(probe) if chosen and recipe == preset.classes[0] else {}
-            study.forget_classes((label,), rivals | ours | extra, longer=chosen)
+            study.forget_classes((label,), methods | extra, longer=chosen)
         rows += study.rows
         jax.clear_caches()
     return rows
@@ -264,11 +263,8 @@ def _classes(config, preset, rivals, console):
 
 def _rows(config, preset, rivals, console):
     study = _study(config, preset.memorising, "rows", console)
-    probe = _probe(study, preset)
-    # A mask of classes does nothing for rows.
-    methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= _variants(config, pgu_methods(probe))
-    left, states = study.splits.train, {}
+    probe, left, states = _probe(study, preset), study.splits.train, {}
+    methods = _for_rows(config, rivals, probe)
     order = jax.random.permutation(jax.random.key(17), left.y.shape[0])
     count = round(preset.share * left.y.shape[0])
     for number in range(4):
@@ -291,15 +287,13 @@ def _rows(config, preset, rivals, console):
 
 def _part(config, preset, rivals, console):
     study = _study(config, preset.memorising, "part", console)
-    methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= _variants(config, pgu_methods(_probe(study, preset)))
     train = study.splits.train
     of_class = np.flatnonzero(np.asarray(train.y) == preset.ablated)[: preset.part]
     study.answer(
         "part",
         f"{preset.part} rows of class {preset.ablated}",
         hf.forget_rows(train, of_class),
-        methods,
+        _for_rows(config, rivals, _probe(study, preset)),
         jax.random.key(19),
         longer=False,
     )
@@ -311,13 +305,11 @@ def _poison(config, preset, rivals, console):
     clean = preset.memorising.load().train
     poisoned = hf.data.flip_labels(jax.random.key(20), clean, preset.flipped)
     study = _study(config, preset.memorising, "poison", console, poisoned.data)
-    methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
-    methods |= _variants(config, pgu_methods(None))
     study.answer(
         "poison",
         f"{preset.flipped} wrong labels a class",
         hf.forget_rows(poisoned.data, poisoned.rows),
-        methods,
+        _for_rows(config, rivals, None),
         jax.random.key(21),
         longer=False,
     )
@@ -325,31 +317,14 @@ def _poison(config, preset, rivals, console):
     return study.rows
 
 
+def _for_rows(config, rivals, probe) -> dict[str, studies.Method]:
+    # A mask of classes does nothing for rows.
+    methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
+    ours = pgu_methods(probe)
+    return methods | {name: ours[name] for name in config.variants}
+
+
 _SCENARIOS = {"classes": _classes, "rows": _rows, "part": _part, "poison": _poison}
-
-
-def _summary(rows) -> Table:
-    """Means over requests of a scenario, and the worst request by its mean."""
-    table = Table(
-        "scenario", "method", "forget, train", "retain, test", "JS", "MIA AUC"
-    )
-    grouped: dict[tuple[str, str, str], list[Mapping]] = {}
-    for row in rows:
-        if not row["method"].startswith("ablation/"):
-            place = (row["scenario"], row["model"], row["method"])
-            grouped.setdefault(place, []).append(row["metrics"])
-    for (scenario, model, method), metrics in grouped.items():
-        cells = []
-        for name, digits in (
-            ("forget_accuracy_train", 3),
-            ("retain_accuracy_test", 4),
-            ("js_to_oracle", 4),
-            ("mia_auc", 3),
-        ):
-            found = [one[name]["mean"] for one in metrics if name in one]
-            cells.append(f"{np.mean(found):.{digits}f}" if found else "–")
-        table.add_row(f"{scenario}, {model}", method, *cells)
-    return table
 
 
 if __name__ == "__main__":
