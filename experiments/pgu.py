@@ -1,4 +1,4 @@
-"""Projected-gradient unlearning beside its rivals: classes, rows, wrong labels.
+"""Projected-gradient unlearning beside its baselines: classes, rows, wrong labels.
 
     python experiments/pgu.py --preset digits --out runs/pgu-digits
 
@@ -30,7 +30,7 @@ SCENARIOS = ("classes", "rows", "part", "poison")
 
 @dataclasses.dataclass(frozen=True)
 class PGU:
-    """Projected-gradient unlearning beside its rivals."""
+    """Projected-gradient unlearning beside its baselines."""
 
     preset: str = "digits"
     """Data, classifiers and recipes: digits, mnist, mnist_cnn, cifar10_small or
@@ -46,7 +46,7 @@ class PGU:
         "neggrad_plus",
         "ssd",
     )
-    """The rivals."""
+    """The baselines."""
     variants: tuple[str, ...] = ("pgu", "pgu/published")
     """The presets of projected-gradient unlearning."""
     classes: tuple[int, ...] = tuple(range(10))
@@ -191,10 +191,10 @@ def main(config: PGU) -> None:
     console, begun = Console(), time.perf_counter()
     preset, record = _record(config)
     runs.open_folder(config.out, record, config.resume)
-    rivals = {name: studies.METHODS[name] for name in config.methods}
+    baselines = {name: studies.METHODS[name] for name in config.methods}
     rows = []
     for scenario in config.scenarios:
-        rows += _SCENARIOS[scenario](config, preset, rivals, console)
+        rows += _SCENARIOS[scenario](config, preset, baselines, console)
     runs.write(config, rows, record, begun)
     shown = [row for row in rows if not row["method"].startswith("ablation/")]
     metrics = (
@@ -204,7 +204,7 @@ def main(config: PGU) -> None:
         "mia_auc",
     )
     by = ("scenario", "model", "method")
-    console.print(studies.summary(shown, by, dict.fromkeys(metrics)))
+    console.print(runs.summary(shown, by, dict.fromkeys(metrics)))
 
 
 def _record(config: PGU):
@@ -245,13 +245,13 @@ def _probe(study: studies.Study, preset: Preset) -> hf.Examples:
     return study.splits.probe.take(jnp.arange(preset.probe))
 
 
-def _classes(config, preset, rivals, console):
+def _classes(config, preset, baselines, console):
     rows = []
     for recipe in preset.classes:
         study = _study(config, recipe, "classes", console)
         probe = _probe(study, preset)
         ours = pgu_methods(probe, preset.rounds)
-        methods = rivals | {name: ours[name] for name in config.variants}
+        methods = baselines | {name: ours[name] for name in config.variants}
         for label in config.classes:
             chosen = label == preset.ablated
             extra = ablations(probe) if chosen and recipe == preset.classes[0] else {}
@@ -261,10 +261,10 @@ def _classes(config, preset, rivals, console):
     return rows
 
 
-def _rows(config, preset, rivals, console):
+def _rows(config, preset, baselines, console):
     study = _study(config, preset.memorising, "rows", console)
     probe, left, states = _probe(study, preset), study.splits.train, {}
-    methods = _for_rows(config, rivals, probe)
+    methods = _for_rows(config, baselines, probe)
     order = jax.random.permutation(jax.random.key(17), left.y.shape[0])
     count = round(preset.share * left.y.shape[0])
     for number in range(4):
@@ -285,7 +285,7 @@ def _rows(config, preset, rivals, console):
     return study.rows
 
 
-def _part(config, preset, rivals, console):
+def _part(config, preset, baselines, console):
     study = _study(config, preset.memorising, "part", console)
     train = study.splits.train
     of_class = np.flatnonzero(np.asarray(train.y) == preset.ablated)[: preset.part]
@@ -293,7 +293,7 @@ def _part(config, preset, rivals, console):
         "part",
         f"{preset.part} rows of class {preset.ablated}",
         hf.forget_rows(train, of_class),
-        _for_rows(config, rivals, _probe(study, preset)),
+        _for_rows(config, baselines, _probe(study, preset)),
         jax.random.key(19),
         longer=False,
     )
@@ -301,7 +301,7 @@ def _part(config, preset, rivals, console):
     return study.rows
 
 
-def _poison(config, preset, rivals, console):
+def _poison(config, preset, baselines, console):
     clean = preset.memorising.load().train
     poisoned = hf.data.flip_labels(jax.random.key(20), clean, preset.flipped)
     study = _study(config, preset.memorising, "poison", console, poisoned.data)
@@ -309,7 +309,7 @@ def _poison(config, preset, rivals, console):
         "poison",
         f"{preset.flipped} wrong labels a class",
         hf.forget_rows(poisoned.data, poisoned.rows),
-        _for_rows(config, rivals, None),
+        _for_rows(config, baselines, None),
         jax.random.key(21),
         longer=False,
     )
@@ -317,9 +317,9 @@ def _poison(config, preset, rivals, console):
     return study.rows
 
 
-def _for_rows(config, rivals, probe) -> dict[str, studies.Method]:
+def _for_rows(config, baselines, probe) -> dict[str, studies.Method]:
     # A mask of classes does nothing for rows.
-    methods = {name: m for name, m in rivals.items() if name != "logit_mask"}
+    methods = {name: m for name, m in baselines.items() if name != "logit_mask"}
     ours = pgu_methods(probe)
     return methods | {name: ours[name] for name in config.variants}
 

@@ -10,17 +10,18 @@ Three parts, of which ``--parts`` chooses:
 - ``b``: the published algorithm in ``hf.subspace``, against the same in plain PyTorch:
   Gram matrices of all training data, less those to be forgotten, decomposed, and a
   hundred projected steps. Both are given the same weights, data, minibatches and number
-  of threads, in float32. The rival decomposes as published, in float64 (``svd64``), or
+  of threads, in float32. PyTorch decomposes as published, in float64 (``svd64``), or
   as we do (``eigh32``). It runs in a process of its own, so that neither library's
   threads are in the other's way. That both end at nearly the same weights is checked
   before the clock starts. Without PyTorch this part is left out.
 - ``c``: the size of the Gram matrices, beside the weights'. Nothing is computed.
 
-Rivals take turns in one run, in alternating order, so that a machine whose speed drifts
-slows all. The figure to quote is the ratio of the least seconds, rival by ours, beside
-the range over repeats. Compilation is left out and told apart; what is short is called
-twice in a row, and the second call counts. Do nothing else on the machine: PyTorch's
-threads wait for each other, and lose far more by being disturbed than ours do.
+Entrants take turns in one run, in alternating order, so that a machine whose speed
+drifts slows all. The figure to quote is the ratio of the least seconds, baseline by
+ours, beside the range over repeats. Compilation is left out and told apart; what is
+short is called twice in a row, and the second call counts. Do nothing else on the
+machine: PyTorch's threads wait for each other, and lose far more by being disturbed
+than ours do.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ import recipes
 PARTS = ("a", "b", "c")
 DECOMPOSITIONS = ("svd64", "eigh32")
 PHASES = ("gram", "forget_gram", "decompose", "steps")
-# How much faster than the rival to be, part by part.
+# How much faster than the baseline to be, part by part.
 AIMS = {"a": 20.0, "b": 5.0}
 # How far apart both may end if they decompose alike, as a share of what projection does
 # to the same steps. It is not less, since the cut is among directions that float32
@@ -73,9 +74,9 @@ class Benchmark:
     rows: int = 12_000
     """Training rows of MNIST."""
     repeats: int = 5
-    """Turns that the rivals take."""
+    """Turns that the entrants take."""
     threads: int | None = None
-    """Of all rivals; by default as many as this process may use."""
+    """Of all entrants; by default as many as this process may use."""
     rounds: int = 10
     """Rounds of the published schedule in part a, a pass over the class each."""
     forget: int = 3
@@ -109,7 +110,7 @@ def main(config: Benchmark) -> None:
     config = _on_threads(config)
     console, begun = Console(), time.perf_counter()
     parts, rows = set(config.parts), []
-    if "b" in parts and (why := _why_no_rival()):
+    if "b" in parts and (why := _why_no_torch()):
         console.print(f"Part b is left out: {why}", markup=False)
         parts.remove("b")
     for network in NETWORKS if parts & {"a", "b"} else ():
@@ -211,8 +212,8 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
 def against_torch(
     config: Benchmark, trained: Trained, console: Console
 ) -> list[dict[str, Any]]:
-    """Measure part b: a row for each way that the rival decomposes."""
-    from rivals import pgu_torch
+    """Measure part b: a row for each way that PyTorch decomposes."""
+    from baselines import pgu_torch
 
     how = hf.PGUConfig.published()
     _, classifier, variables, splits, _ = trained
@@ -241,7 +242,7 @@ def against_torch(
     with multiprocessing.get_context("spawn").Pool(1) as pool:
 
         def warm():
-            ours(how.threshold)  # The rival warms up by itself.
+            ours(how.threshold)  # PyTorch warms up by itself.
             return ours(how.threshold)
 
         entrants: dict[str, Callable[[], dict[str, Any]]] = {"ours": warm}
@@ -270,7 +271,7 @@ def against_torch(
                 f"{found['ours']['ranks']}, {name} {found[name]['ranks']}"
             )
         if apart["eigh32"] > TOLERANCE * yardstick:
-            raise SystemExit(f"{model}: the rival does not compute what ours does.")
+            raise SystemExit(f"{model}: PyTorch does not compute what ours does.")
         for repeat in range(config.repeats):
             for name in _in_turn(entrants, repeat):
                 seconds.setdefault(name, []).append(entrants[name]()["seconds"])
@@ -375,11 +376,11 @@ def _on_threads(config: Benchmark) -> Benchmark:
     return dataclasses.replace(config, threads=threads)
 
 
-def _why_no_rival() -> str | None:
+def _why_no_torch() -> str | None:
     if importlib.util.find_spec("torch") is None:
         return "it needs PyTorch (pip install '.[benchmark]')."
     if jax.default_backend() != "cpu":
-        return "the rival runs on the CPU, and JAX does not (JAX_PLATFORMS=cpu)."
+        return "PyTorch runs on the CPU, and JAX does not (JAX_PLATFORMS=cpu)."
     return None
 
 

@@ -1,6 +1,6 @@
 """The published algorithm of projected-gradient unlearning, phase by phase.
 
-As a rival does it in another library: on the same weights, data and minibatches.
+As a baseline does it in another library: on the same weights, data and minibatches.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,9 +27,9 @@ def phases(
     batches: np.ndarray,
     rates: np.ndarray,
 ) -> Callable[[float], dict[str, Any]]:
-    """What the rival does in its four phases, as a function of the share to protect.
+    """What the baseline does in its four phases, as a function of the share to protect.
 
-    Projectors are made from bases in the last phase; the rival's third makes them.
+    Projectors are made from bases in the last phase; the baseline's third makes them.
     """
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Projected-gradient unlearning as it was published, in PyTorch: a benchmark's rival.
+"""Projected-gradient unlearning as it was published, in PyTorch: a baseline.
 
 Hoang et al., Learn to unlearn for deep neural networks: minimizing unlearning
 interference with gradient projection, WACV 2024, arXiv 2312.04095. Written from a
@@ -34,7 +34,7 @@ try:
     from torch import nn
 except ImportError as error:
     raise ImportError(
-        "This rival needs PyTorch (the CPU build will do): pip install '.[benchmark]'."
+        "This needs PyTorch (the CPU build will do): pip install '.[benchmark]'."
     ) from error
 
 __all__ = ["Layer", "Request", "run"]
