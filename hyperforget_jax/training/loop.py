@@ -3,6 +3,7 @@
 Training, the unlearners that optimise, and populations all run this loop.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -229,7 +230,7 @@ def _step_fn(
         # whose schedule is their own: they are short.
         carried = lax.cond(
             (within == 0) | (step == first_step),
-            lambda: order(source, epoch),
+            functools.partial(order, source, epoch),
             lambda: carried,
         )
         row, epochs = (leaf[within] for leaf in carried)
@@ -241,7 +242,7 @@ def _step_fn(
 
     def step_fn(carry, step):
         state, orders = carry
-        drawn = [draw(source, each, step) for source, each in enumerate(orders)]
+        drawn = map(draw, range(len(orders)), orders, [step] * len(orders))
         batches, orders = zip(*drawn, strict=True)
 
         def objective(params):
