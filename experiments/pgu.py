@@ -188,14 +188,14 @@ def _with(probe: hf.Examples | None):
 
 def main(config: PGU) -> None:
     """Run the study and write what it found."""
-    console, begun = Console(), time.perf_counter()
+    console, begin = Console(), time.perf_counter()
     preset, record = _record(config)
     runs.open_folder(config.out, record, config.resume)
     baselines = {name: studies.METHODS[name] for name in config.methods}
     rows = []
     for scenario in config.scenarios:
         rows += _SCENARIOS[scenario](config, preset, baselines, console)
-    runs.write(config, rows, record, begun)
+    runs.write(config, rows, record, begin)
     shown = [row for row in rows if not row["method"].startswith("ablation/")]
     metrics = (
         "forget_accuracy_train",

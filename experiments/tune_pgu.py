@@ -64,7 +64,7 @@ _END = 0.2
 
 def main(config: Tune) -> None:
     """Run the grid and writes every point, the best first."""
-    console, begun = Console(), time.perf_counter()
+    console, begin = Console(), time.perf_counter()
     if config.preset not in pgu.PRESETS:
         raise SystemExit(
             f"--preset must be one of {sorted(pgu.PRESETS)}, got {config.preset!r}."
@@ -110,7 +110,7 @@ def main(config: Tune) -> None:
         request=f"each class; {_DRAWS} draws of rows",
         access=hf.pgu(trained["class"].classifier, probe=given).access,
     )
-    runs.write(config, rows, json.loads(json.dumps(record)), begun, references=False)
+    runs.write(config, rows, json.loads(json.dumps(record)), begin, references=False)
     console.print(tuning.table(rows, ["js_forget_class", "js_forget_rows", "score"]))
 
 

@@ -5,8 +5,8 @@
 Three parts, of which ``--parts`` chooses:
 
 - ``a``: one class request of ``hf.pgu`` against retraining by the recipe that the model
-  was trained with. Preparation, which is done once while the data are there, is told
-  apart.
+  was trained with. Preparation, which is done once while the data are there, is
+  recorded apart.
 - ``b``: the published algorithm in ``hf.subspace``, against the same in plain PyTorch:
   Gram matrices of all training data, less those to be forgotten, decomposed, and a
   hundred projected steps. Both are given the same weights, data, minibatches and number
@@ -18,7 +18,7 @@ Three parts, of which ``--parts`` chooses:
 
 Entrants take turns in one run, in alternating order, so that a machine whose speed
 drifts slows all. The figure to quote is the ratio of the least seconds, baseline by
-ours, beside the range over repeats. Compilation is left out and told apart; what is
+ours, beside the range over repeats. Compilation is left out and recorded apart; what is
 short is called twice in a row, and the second call counts. Do nothing else on the
 machine: PyTorch's threads wait for each other, and lose far more by being disturbed
 than ours do.
@@ -78,7 +78,7 @@ class Benchmark:
     threads: int | None = None
     """Of all entrants; by default as many as this process may use."""
     rounds: int = 10
-    """Rounds of the published schedule in part a, a pass over the class each."""
+    """Rounds of the published schedule in part a, an epoch of the class each."""
     forget: int = 3
     """The class to forget."""
     seed: int = 0
@@ -108,7 +108,7 @@ class Trained(NamedTuple):
 def main(config: Benchmark) -> None:
     """Measure, print and write."""
     config = _on_threads(config)
-    console, begun = Console(), time.perf_counter()
+    console, begin = Console(), time.perf_counter()
     parts, rows = set(config.parts), []
     if "b" in parts and (why := _why_no_torch()):
         console.print(f"Part b is left out: {why}", markup=False)
@@ -132,7 +132,7 @@ def main(config: Benchmark) -> None:
         rows,
         preset="mnist",
         config=dataclasses.asdict(config) | {"recipe": RECIPE.record()},
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - begin,
         repository=Path(__file__).parent,
     )
     hf.report.write(config.out / "results.json", document, references=False)

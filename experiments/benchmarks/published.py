@@ -93,10 +93,10 @@ def layers(params: Any) -> list[str]:
 
 
 def batches(seed: int, count: int, batch_size: int) -> np.ndarray:
-    """Rows that each step sees, ``[steps, batch_size]``: a permutation a pass."""
+    """Rows that each step sees, ``[steps, batch_size]``: a permutation an epoch."""
     generator, wanted = np.random.default_rng(seed), STEPS * batch_size
-    passes = [generator.permutation(count) for _ in range(-(-wanted // count))]
-    return np.concatenate(passes)[:wanted].reshape(STEPS, batch_size)
+    epochs = [generator.permutation(count) for _ in range(-(-wanted // count))]
+    return np.concatenate(epochs)[:wanted].reshape(STEPS, batch_size)
 
 
 def apart(

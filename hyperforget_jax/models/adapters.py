@@ -236,9 +236,9 @@ def _as_dictionary(state) -> dict[str, Any]:
 
 
 def _seeded(random, key: Array):
-    """The state of every random stream of a model, begun anew from one key."""
+    """The state of every random stream of a model, drawn from one key."""
 
-    def begun(index: int, leaf):
+    def drawn(index: int, leaf):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             own = jax.random.fold_in(key, index)
             # Layers that are stacked (nnx.vmap) have a stream each.
@@ -246,4 +246,4 @@ def _seeded(random, key: Array):
         return jnp.zeros(leaf.shape, leaf.dtype)  # A stream's count of draws.
 
     leaves, structure = jax.tree.flatten(random)
-    return structure.unflatten([begun(i, leaf) for i, leaf in enumerate(leaves)])
+    return structure.unflatten([drawn(i, leaf) for i, leaf in enumerate(leaves)])

@@ -64,10 +64,10 @@ def tap(
         if not mark.ends:
             given[layer.path] = mark, array, next(numbers)
             return array
-        begun, seen, number = given.pop(layer.path)
+        start, seen, number = given.pop(layer.path)
         # A kernel that is mapped over is many. Examples may be mapped over: their axis
         # comes first then, as it should.
-        fits = kernels.get(layer.path) == layer.kernel and begun.mapped == mark.mapped
+        fits = kernels.get(layer.path) == layer.kernel and start.mapped == mark.mapped
         if not fits or (mark.mapped and array.shape[:1] != x.shape[:1]):
             unread.add(layer.path)
             return array

@@ -113,9 +113,9 @@ def keep(
             continue
         # What is below is the decomposition's rounding, whose roots would add up.
         values = jnp.where(values > _EPSILON * jnp.max(values), values, 0)
-        mass = jnp.sqrt(values) if rule == "nuclear" else values
+        counted = jnp.sqrt(values) if rule == "nuclear" else values
         # One order for all groups: they share the layer's budget.
-        flat = mass.reshape(-1)
+        flat = counted.reshape(-1)
         order = jnp.argsort(-flat)
         share = jnp.cumsum(flat[order])
         share /= jnp.where(share[-1] > 0, share[-1], 1)
@@ -125,7 +125,7 @@ def keep(
             before = jnp.concatenate([jnp.zeros(1, share.dtype), share[:-1]])
             among = before < threshold
         among &= flat[order] > 0
-        kept[path] = jnp.zeros_like(among).at[order].set(among).reshape(mass.shape)
+        kept[path] = jnp.zeros_like(among).at[order].set(among).reshape(values.shape)
     return kept
 
 

@@ -245,6 +245,6 @@ def _steps(
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     result = function(*arguments)
-    return result, time.perf_counter() - begun
+    return result, time.perf_counter() - begin
