@@ -131,16 +131,13 @@ def _panel(axes, graph: Graph, places, accuracies, roots, diameter: float) -> An
         colour = "white" if value < 0.5 else "black"
         middle = {"ha": "center", "va": "center", "zorder": 5, "fontsize": font}
         axes.annotate(f"{value:.2f}", places[name], color=colour, **middle)
-        below = {"textcoords": "offset points", "ha": "center", "va": "top"}
-        offset = (0, -diameter / 2 - 3)
-        axes.annotate(
-            name,
-            places[name],
-            offset,
-            fontsize=min(max(diameter / 2, 4.5), 8),
-            color=_INK,
-            **below,
-        )
+        # Names of long chains would run into each other.
+        is_crowded = len(graph.levels) > 12
+        below = {"textcoords": "offset points", "va": "top", "color": _INK}
+        below |= {"ha": "right", "rotation": 40} if is_crowded else {"ha": "center"}
+        size = min(max(diameter / 2, 4.5), 8)
+        place = (0, -diameter / 2 - 6)
+        axes.annotate(name, places[name], place, fontsize=size, **below)
     return nodes
 
 
