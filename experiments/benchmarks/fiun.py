@@ -42,7 +42,6 @@ import optax
 import timing
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 import hyperforget_jax as hf
 from hyperforget_jax import fisher, inheritance, trees
@@ -161,7 +160,10 @@ def main(config: Benchmark) -> None:
     for name, entrants in contests.items():
         compiled = entrants.compile_seconds | {"retraining": retrain_compile}
         rows += _rows(config, name, entrants, seconds[name], compiled, memory[name])
-    console.print(_summary(rows))
+    for row in rows:
+        found = {k: np.median(v["values"]) for k, v in row["metrics"].items()}
+        about = row["factors"]["rule"], row["factors"]["rival"]
+        console.print(*about, {k: f"{value:.3g}" for k, value in found.items()})
     document = hf.report.results_document(
         rows,
         preset=config.preset,
@@ -422,20 +424,6 @@ def _rows(config: Benchmark, rule: str, entrants: Contest, seconds, compiled, me
             )
         )
     return rows
-
-
-def _summary(rows: list[dict[str, Any]]) -> Table:
-    """Medians over repeats."""
-    table = Table("rule", "rival", "ours, s", "rival, s", "ratio", "peak, GiB")
-    shown = ("seconds_per_request", "rival_seconds", "ratio_to_rival", "peak_gib")
-    for row in rows:
-        medians = {
-            name: f"{np.median(metric['values']):.3g}"
-            for name, metric in row["metrics"].items()
-        }
-        labels = (row["factors"]["rule"], row["factors"]["rival"])
-        table.add_row(*labels, *(medians.get(name, "") for name in shown))
-    return table
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def ssd(
     estimator: str = "per_example",
     batch_size: int = 256,
 ) -> Unlearner:
-    r"""Dampens the parameters whose Fisher on the forget data dominates.
+    r"""Dampen the parameters whose Fisher on the forget data dominates.
 
     ``init`` reads the training data once. A request reads the forget data alone, and
     takes their share out of the Fisher that is kept, at the weights of that time.
@@ -153,9 +153,8 @@ def ssd(
 
 
 def _warn_of_share(forget: Examples, whole: fisher.Fisher) -> None:
-    if whole.estimator != "per_example":
-        return
-    if not checks.is_concrete(forget.weight, whole.total_weight):
+    is_seen = checks.is_concrete(forget.weight, whole.total_weight)
+    if whole.estimator != "per_example" or not is_seen:
         return
     share = np.asarray(forget.weight).sum() / max(float(whole.total_weight), 1)
     if 0 < share < _LEAST_SHARE:
