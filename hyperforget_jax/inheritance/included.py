@@ -13,6 +13,8 @@ from hyperforget_jax.inheritance.plans import NetworkData
 
 __all__ = ["Included", "measure_included", "take_out", "without_share"]
 
+_EXACT = lax.Precision.HIGHEST
+
 
 class Included(NamedTuple):
     """What the Fishers of the nodes are of.
@@ -27,6 +29,7 @@ class Included(NamedTuple):
 
 
 def measure_included(data: NetworkData, num_classes: int) -> Included:
+    """Return what stands behind each node before any request."""
     examples, num_rows = data.examples, data.examples.id.shape[0]
     rank = jnp.argsort(jnp.argsort(examples.id))
 
@@ -37,29 +40,30 @@ def measure_included(data: NetworkData, num_classes: int) -> Included:
         held = jnp.zeros(num_rows, bool).at[at].set(True, mode="drop")
         of_class = jax.nn.one_hot(own.y, num_classes, dtype=jnp.float32)
         weight = jnp.where(there, own.weight, 0).astype(jnp.float32)
-        return held, weight @ of_class
+        return held, jnp.matmul(weight, of_class, precision=_EXACT)
 
     return Included(*lax.map(one, data.rows))
 
 
 def take_out(graph, included: Included, ids: Array, asked) -> tuple[Array, Included]:
-    """How much of what each root's request names is in each node's Fisher, ``[M, J]``.
+    """Take what the roots' requests name out of what the nodes' Fishers are of.
 
-    Of classes everything that the node holds, of rows those that it holds itself. What
+    Of classes everything that a node holds, of rows those that it holds itself. What
     several roots name counts for the first of them.
+
+    Returns:
+        How much is taken out by node and root, float32, ``[M, J]``, and what is left.
     """
     (rows, weight), amounts = included, []
     for root, request in asked.items():
         forget = request.forget
         reached = jnp.asarray(graph.reach([root]))  # [M, 1]
         place = jnp.minimum(jnp.searchsorted(ids, forget.id), ids.shape[0] - 1)
-        there = (ids[place] == forget.id) & (forget.weight > 0)
+        there = (ids[place] == forget.id) & (forget.id >= 0) & (forget.weight > 0)
         of_class = jax.nn.one_hot(forget.y, weight.shape[1], dtype=jnp.float32)
         counts = jnp.where(there, forget.weight, 0).astype(jnp.float32)
         held = rows[:, place].astype(jnp.float32)  # [M, F]
-        named = jnp.matmul(
-            held, of_class * counts[:, None], precision=lax.Precision.HIGHEST
-        )
+        named = jnp.matmul(held, of_class * counts[:, None], precision=_EXACT)
         named = jnp.where(request.classes, weight, jnp.minimum(named, weight))
         named = jnp.where(reached, named, 0)
         named_rows = jnp.zeros(ids.shape, bool).at[place].max(there)
@@ -78,7 +82,11 @@ def without_share(
 
     def squares(root, mine):
         scale = fisher.trace(mine) if config.match_trace else 1
-        return scale * jnp.tensordot(amount, root, 1, precision=lax.Precision.HIGHEST)
+        # What does not reach the node may be anything: zero times NaN is NaN.
+        finite = jnp.isfinite(root)
+        lost = jnp.tensordot(amount, (~finite).astype(jnp.float32), 1) > 0
+        said = jnp.tensordot(amount, jnp.where(finite, root, 0), 1, precision=_EXACT)
+        return jnp.where(lost, jnp.nan, scale * said)
 
     left = fisher.subtract(own, jax.tree.map(squares, roots.values, own.values), total)
     return jax.tree.map(lambda new, old: jnp.where(total > 0, new, old), left, own)

@@ -114,14 +114,7 @@ class Plan:
         return np.unique(np.concatenate([self.rows_behind(e.parent) for e in edges]))
 
     def data(self, examples: Examples) -> NetworkData:
-        """Return examples with the rows behind each node, for an unlearner's ``init``.
-
-        Args:
-            examples: the training examples of the plan, ``[N]``.
-
-        Raises:
-            ValueError: other examples.
-        """
+        """Return the plan's examples with the rows behind each node, for ``init``."""
         self.check_data(examples)
         rows = [self.rows_behind(name) for name in self.graph.names]
         padded = np.full((len(rows), max(map(len, rows))), self.labels.size, np.int32)
@@ -161,9 +154,6 @@ class Plan:
             request: made from the data of the plan, here and in every method.
             name: a node's.
             capacity: length of the padded rows; by default the next power of two.
-
-        Raises:
-            ValueError: a capacity that is too small.
         """
         own = self.rows[self._place(name)]
         data = self._data_of(request)
@@ -193,13 +183,10 @@ class Plan:
     ) -> "Plan":
         """Return the plan in which descendants merely inherit what is to be forgotten.
 
-        Args:
-            request: what is to be forgotten.
-            keepers: the nodes that go on seeing the rows; by default the roots.
+        Only ``keepers`` go on seeing it, by default the roots.
         """
-        kept = set(self.roots(request) if keepers is None else keepers)
-        for name in kept:
-            self._place(name)
+        kept = self.roots(request) if keepers is None else keepers
+        self.graph.check_names("keepers", kept)
         return self._without(request, [n for n in self.graph.names if n not in kept])
 
     def _without(self, request, names) -> "Plan":
