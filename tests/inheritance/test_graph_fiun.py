@@ -359,20 +359,15 @@ def test_a_class_leaves_the_fisher_of_everyone_who_held_it():
     refused("'both' does not know class 0", "repaired", again, state=after)
 
 
-def test_a_root_that_diverged_reaches_its_own_descendants_alone():
+def test_a_root_that_diverged_reaches_the_fishers_of_its_own_descendants_alone():
     _, before, unlearn = prepared("repaired")
     row = NAMES.index("right")
-    broken = jax.tree.map(
-        lambda leaf: leaf.at[row].set(jnp.nan), before.fisher["default"].values
-    )
-    own = dataclasses.replace(before.fisher["default"], values=broken)
-    after, _ = unlearn(KEY, before._replace(fisher={"default": own}), both_roots())
+    broken = jax.tree.map(lambda leaf: leaf.at[row].set(jnp.nan), before.variables)
+    after, _ = unlearn(KEY, before._replace(variables=broken), both_roots())
     for name in NAMES:
-        found = all(
-            jnp.isfinite(leaf).all()
-            for leaf in jax.tree.leaves((of(after, name), fisher_of(after, name)))
-        )
-        assert found == (name in ("left", "son", *UNREACHED))
+        leaves = jax.tree.leaves(fisher_of(after, name))
+        is_finite = all(jnp.isfinite(leaf).all() for leaf in leaves)
+        assert is_finite == (name in ("left", "son", *UNREACHED))
 
 
 def test_rows_leave_the_fisher_of_whoever_was_measured_on_them():
