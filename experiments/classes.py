@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import recipes
-import runs
 import study as studies
 import tyro
 from rich.console import Console
+
+import runs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,6 @@ import dihyfo_metrics as metrics
 import jax
 import jax.numpy as jnp
 import numpy as np
-import runs
 import study as studies
 import tyro
 from dihyfo_artifacts import Artifacts, Trained, flat, last
@@ -29,6 +28,7 @@ from dihyfo_presets import ABLATIONS, PRESETS, VARIANTS, ZOOS
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 from hyperforget_jax import hypernet, trees
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import networks
-import runs
 import study as studies
 import tyro
 from fiun_bench import (
@@ -34,6 +33,7 @@ from fiun_bench import (
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 from hyperforget_jax import inheritance
 
 # By deep network, the nodes that have rows of their own.

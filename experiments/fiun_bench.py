@@ -15,16 +15,16 @@ import study as studies
 import hyperforget_jax as hf
 from hyperforget_jax import fisher, inheritance, metrics
 
-# Rows of results keep the names that they were first given: folded is HEAD_REASSIGN.
+# Rows of results keep the names that they were first given: folded is head_reassign.
 CONFIGS: dict[str, fisher.FIUnConfig] = {
-    "fiun/published": fisher.PUBLISHED,
-    "fiun/repaired": fisher.REPAIRED,
-    "fiun/folded": fisher.HEAD_REASSIGN,
+    "fiun/published": fisher.FIUnConfig.published(),
+    "fiun/repaired": fisher.FIUnConfig(),
+    "fiun/folded": fisher.FIUnConfig.head_reassign(),
     # Without the layers before the head.
     "ablation/repaired-head": fisher.FIUnConfig(scope="head"),
     # The head reassigned, and every layer before it dampened as well.
     "ablation/folded+deep": dataclasses.replace(
-        fisher.HEAD_REASSIGN,
+        fisher.FIUnConfig.head_reassign(),
         alpha=1.0,
         strength=1.0,
         deep_alpha=0.5,
@@ -34,7 +34,9 @@ CONFIGS: dict[str, fisher.FIUnConfig] = {
         columns_only=True,
     ),
     # A fresh column behind the mask, and nothing redistributed.
-    "ablation/unfolded": dataclasses.replace(fisher.HEAD_REASSIGN, redistribution=0.0),
+    "ablation/unfolded": dataclasses.replace(
+        fisher.FIUnConfig.head_reassign(), redistribution=0.0
+    ),
 }
 NUMBERS = ("alpha", "strength", "deep_alpha", "deep_strength", "redistribution")
 BASELINES = ("logit_mask", "ascent", "finetune", "ssd")

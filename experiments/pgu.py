@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import recipes
-import runs
 import study as studies
 import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 
 SCENARIOS = ("classes", "rows", "part", "poison")
 

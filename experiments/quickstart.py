@@ -21,11 +21,11 @@ import federated
 import jax
 import numpy as np
 import recipes
-import runs
 import study as studies
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 
 
 @dataclasses.dataclass(frozen=True)

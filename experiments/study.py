@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import runs
 from recipes import Recipe
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 from hyperforget_jax import trees
 
 NOT_TIMED = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}

@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import recipes
-import runs
 import study as studies
 import tuning
 import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 
 # Far from the seeds of the tables, which begin at zero.
 _KEY = 1_000

@@ -5,7 +5,7 @@
 Every grid point answers all ten class requests in both regimes of the federated and the
 transfer-learning networks. ``repaired`` is scored by (1 - forget) * retain, least over
 requests and nodes and mean over seeds, since one bad class is what users meet;
-``folded``, which is ``HEAD_REASSIGN``, by its divergence from the retrained network of
+``folded``, which is ``head_reassign``, by its divergence from the retrained network of
 the same seed, which also decides between points of ``repaired`` that tie to three
 digits; then the first in the grid, whose first is the largest.
 """
@@ -18,12 +18,12 @@ from pathlib import Path
 import fiun_bench
 import networks
 import numpy as np
-import runs
 import tuning
 import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,12 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 import pgu
 import recipes
-import runs
 import tuning
 import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
+import runs
 
 # Far from the seeds of the tables, which begin at zero.
 _KEY = 2_000

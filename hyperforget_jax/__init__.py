@@ -27,6 +27,7 @@ from hyperforget_jax.base import (
     Unlearner,
 )
 from hyperforget_jax.evaluation import evaluate
+from hyperforget_jax.fisher import FIUnConfig
 from hyperforget_jax.methods.ascent import ascent
 from hyperforget_jax.methods.dihyfo import DiHyFoState, dihyfo
 from hyperforget_jax.methods.finetune import finetune
@@ -66,6 +67,7 @@ __all__ = [
     "Classifier",
     "DiHyFoState",
     "Examples",
+    "FIUnConfig",
     "ForgetRequest",
     "NonFiniteLossError",
     "PGUConfig",

@@ -320,7 +320,7 @@ SIZES = [
         ("steps", "batch_size"),
     ),
     (lambda **sizes: hf.ssd(CLASSIFIER, **sizes), ("batch_size",)),
-    (lambda **sizes: hf.fisher.FIUnConfig(**sizes), ("batch_size",)),
+    (lambda **sizes: hf.FIUnConfig(**sizes), ("batch_size",)),
     (
         hf.PGUConfig,
         ("rounds", "round_steps", "batch_size"),

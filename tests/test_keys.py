@@ -84,7 +84,7 @@ def test_answers_to_many_keys_are_the_answers_to_each(method, impl):
         "neggrad_plus": lambda: hf.neggrad_plus(classifier, steps=3, batch_size=8),
         "retrain": lambda: hf.retrain(classifier, optax.sgd(0.1), 3, batch_size=8),
         # A fresh column of the head is drawn.
-        "fiun": lambda: hf.fiun(classifier, hf.fisher.HEAD_REASSIGN),
+        "fiun": lambda: hf.fiun(classifier, hf.FIUnConfig.head_reassign()),
     }[method]()
     variables = classifier.init(jax.random.key(0), data.x)
     state = unlearner.init(jax.random.key(1, impl=impl), variables, data)

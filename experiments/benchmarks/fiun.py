@@ -50,9 +50,9 @@ from hyperforget_jax.models.head import find_head
 ROOT, CHILDREN, ARCHITECTURE = "root", 20, "default"
 # By the names of the committed record.
 CONFIGS = {
-    "repaired": fisher.REPAIRED,
-    "folded": fisher.HEAD_REASSIGN,
-    "published": fisher.PUBLISHED,
+    "repaired": fisher.FIUnConfig(),
+    "folded": fisher.FIUnConfig.head_reassign(),
+    "published": fisher.FIUnConfig.published(),
 }
 
 

@@ -13,7 +13,7 @@ from hyperforget_jax import hypernet
 from tables.writing import table
 
 _FIRST = ("fiun", "pgu", "dihyfo")
-_CONFIGS = {"fiun": {"HEAD_REASSIGN": hf.fisher.HEAD_REASSIGN}}
+_CONFIGS = {"fiun": {"head_reassign": hf.FIUnConfig.head_reassign()}}
 """Configurations that read something else than the default does."""
 
 

@@ -2,10 +2,7 @@
 
 from hyperforget_jax.fisher.diagonal import ESTIMATORS, diagonal
 from hyperforget_jax.fisher.fiun_config import (
-    HEAD_REASSIGN,
     PRESETS,
-    PUBLISHED,
-    REPAIRED,
     FIUnConfig,
     check_effect,
 )
@@ -33,10 +30,7 @@ __all__ = [
     "FIUnConfig",
     "Fisher",
     "ForgetStatistics",
-    "HEAD_REASSIGN",
     "PRESETS",
-    "PUBLISHED",
-    "REPAIRED",
     "UpdateInfo",
     "by_trace",
     "check_comparable",

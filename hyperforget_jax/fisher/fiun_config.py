@@ -1,4 +1,4 @@
-"""How FIUn changes a model: one frozen configuration, and three presets."""
+"""How FIUn changes a model: one frozen configuration, and three presets of it."""
 
 import dataclasses
 import warnings
@@ -10,10 +10,7 @@ from hyperforget_jax.base import Access, Array, ForgetRequest
 from hyperforget_jax.fisher.diagonal import ESTIMATORS
 
 __all__ = [
-    "HEAD_REASSIGN",
     "PRESETS",
-    "PUBLISHED",
-    "REPAIRED",
     "FIUnConfig",
     "check_effect",
 ]
@@ -21,7 +18,9 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class FIUnConfig:
-    """Configuration of FIUn; its defaults are :data:`REPAIRED`.
+    """Configuration of FIUn; its defaults repair what is published.
+
+    Exact Fishers on each model's scale; requested columns and deep layers dampened.
 
     A parameter is selected where ``F_f > alpha * F_D`` and multiplied by
     ``min(1, strength * F_D / F_f)``; ``F_f`` is the maximum over the roots.
@@ -99,6 +98,36 @@ class FIUnConfig:
                 "share."
             )
 
+    @classmethod
+    def published(cls) -> "FIUnConfig":
+        """Return the rule of arXiv 2408.08493: the ratio of minibatch Fishers."""
+        return cls(
+            alpha=1.0,
+            strength=1.0,
+            scope="head",
+            by_share=False,
+            match_trace=False,
+            centre_head=False,
+            columns_only=False,
+            estimator="batch_gradient",
+            batch_size=32,
+        )
+
+    @classmethod
+    def head_reassign(cls) -> "FIUnConfig":
+        """Return that for class requests by the head alone.
+
+        The forgotten column is shared out among resembling classes, and masked.
+        """
+        return cls(
+            redistribution=0.3,
+            scope="none",
+            by_share=False,
+            match_trace=False,
+            columns_only=False,
+            reinitialise=True,
+        )
+
     @property
     def dampens(self) -> bool:
         """Whether any parameter is dampened, so that Fishers are needed."""
@@ -125,36 +154,10 @@ class FIUnConfig:
         )
 
 
-PUBLISHED = FIUnConfig(
-    alpha=1.0,
-    strength=1.0,
-    scope="head",
-    by_share=False,
-    match_trace=False,
-    centre_head=False,
-    columns_only=False,
-    estimator="batch_gradient",
-    batch_size=32,
-)
-"""The rule of arXiv 2408.08493 and its code: the ratio of minibatch Fishers."""
-
-REPAIRED = FIUnConfig()
-"""Exact Fishers on each model's scale; requested columns and deep layers dampened."""
-
-HEAD_REASSIGN = FIUnConfig(
-    redistribution=0.3,
-    scope="none",
-    by_share=False,
-    match_trace=False,
-    columns_only=False,
-    reinitialise=True,
-)
-"""For class requests: the column is shared out among resembling classes, and masked."""
-
 PRESETS = {
-    "published": PUBLISHED,
-    "repaired": REPAIRED,
-    "head_reassign": HEAD_REASSIGN,
+    "published": FIUnConfig.published(),
+    "repaired": FIUnConfig(),
+    "head_reassign": FIUnConfig.head_reassign(),
 }
 
 
@@ -176,7 +179,7 @@ def check_effect(config: FIUnConfig, request: ForgetRequest) -> None:
     if not config.dampens and not names_classes:
         raise ValueError(
             "The config changes the columns of requested classes and dampens nothing, "
-            "but the request is for single rows: use hf.fisher.REPAIRED."
+            "but the request is for single rows: use hf.FIUnConfig()."
         )
     # Without rows it cannot be seen how much of the data is asked for.
     if not config.dampens or request.data is None or request.rows is None:

@@ -34,6 +34,8 @@ from hyperforget_jax.models.head import Head, find_head, move_columns
 
 __all__ = ["GraphInfo", "GraphState", "by_architecture", "fiun"]
 
+_DEFAULT = FIUnConfig()
+
 
 class GraphState(NamedTuple):
     """What a graph carries between requests; M nodes in the graph's order.
@@ -67,7 +69,7 @@ class GraphInfo(NamedTuple):
 def fiun(
     graph: Graph,
     classifier: Classifier | Mapping[str, Classifier],
-    config: FIUnConfig = fisher.REPAIRED,
+    config: FIUnConfig = _DEFAULT,
     *,
     columns: Mapping[str, Sequence[int]] | None = None,
 ) -> Unlearner:
@@ -100,7 +102,7 @@ def fiun(
         arXiv 2408.08493, 2024.
     """
     checks.check_is(Graph, "an inheritance.Graph", graph=graph)
-    checks.check_is(FIUnConfig, "a hf.fisher.FIUnConfig", config=config)
+    checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
     classifiers = by_architecture(graph, classifier)
     kind = {node.name: node.architecture for node in graph.nodes}
 

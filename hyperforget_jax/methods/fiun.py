@@ -28,6 +28,8 @@ from hyperforget_jax.models.head import find_head
 
 __all__ = ["FIUnInfo", "FIUnState", "fiun"]
 
+_DEFAULT = FIUnConfig()
+
 
 class FIUnState(NamedTuple):
     """What FIUn carries between requests.
@@ -59,36 +61,34 @@ class FIUnInfo(NamedTuple):
     change: Change
 
 
-def fiun(classifier: Classifier, config: FIUnConfig = fisher.REPAIRED) -> Unlearner:
+def fiun(classifier: Classifier, config: FIUnConfig = _DEFAULT) -> Unlearner:
     """Make one model forget by Fisher information.
 
-    - ``hf.fisher.REPAIRED``, the default, since it answers requests for classes and for
+    - ``hf.FIUnConfig()``, the default, since it answers requests for classes and for
       rows: exact Fishers, the threshold a share of Fisher, a centred head of which for
       class requests the requested columns alone are touched, and all layers.
-    - ``hf.fisher.PUBLISHED``: the ratio of Fishers from minibatch gradients selects and
-      scales the parameters of the last layer, threshold and ``lambda`` one.
-    - ``hf.fisher.HEAD_REASSIGN``, for class requests alone: the forgotten column of the
-      head is added to those of the classes that its examples resemble, in proportion to
-      what the model predicts when the class is suppressed, and a fresh column takes its
-      place, masked as an unknown class is. No layer before the head is touched, and by
-      accuracy that cannot be told from masking a logit. It was nearer to retraining
-      than the mask in outputs and in relearning, where dampening deeper layers was not.
+    - ``hf.FIUnConfig.published()``: the ratio of Fishers from minibatch gradients
+      selects and scales the parameters of the last layer, threshold and ``lambda`` one.
+    - ``hf.FIUnConfig.head_reassign()``, for class requests alone: the forgotten column
+      of the head is added to those of the classes that its examples resemble, in
+      proportion to what the model predicts when the class is suppressed, and a fresh
+      column takes its place, masked as an unknown class is. No layer before the head is
+      touched, and by accuracy that cannot be told from masking a logit. It was nearer
+      to retraining than the mask in outputs and in relearning, where dampening deeper
+      layers was not.
 
     A whole graph of models is :func:`hyperforget_jax.inheritance.fiun`.
 
     Args:
         classifier: the model, with taps.
-        config: one of the above, ``FIUnConfig(alpha=0.1)`` for ``REPAIRED`` with a
-            change, or ``dataclasses.replace`` of another.
+        config: one of the above, or another.
 
     References:
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
-        arXiv 2408.08493, 2024. ``REPAIRED`` and ``HEAD_REASSIGN`` are not in it.
+        arXiv 2408.08493, 2024. The default and ``head_reassign`` are not in it.
     """
     checks.check_is_classifier(classifier)
-    checks.check_is(
-        FIUnConfig, "a hf.fisher.FIUnConfig, such as hf.fisher.REPAIRED", config=config
-    )
+    checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
 
     def init(key: Array, variables: Variables, data: Examples) -> FIUnState:
         checks.check_key(key)  # Nothing here is random.

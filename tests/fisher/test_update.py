@@ -11,16 +11,15 @@ import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax.fisher import (
-    HEAD_REASSIGN,
     PRESETS,
-    PUBLISHED,
-    REPAIRED,
     FIUnConfig,
     ForgetStatistics,
     update,
 )
 from hyperforget_jax.models.head import Head
 
+PUBLISHED, REPAIRED = FIUnConfig.published(), FIUnConfig()
+HEAD_REASSIGN = FIUnConfig.head_reassign()
 HEAD = Head("Dense_0", (0, 1, 2, 3))
 RANDOM = np.random.default_rng(2)
 # Four classes of five features: class 1 is asked for, its examples resemble class 2.

@@ -204,7 +204,7 @@ def test_equal_graphs_are_one_compilation():
 def test_a_request_is_recorded():
     """What changed has another id from then on, and so has who inherits from it."""
     requests = {"left": hf.forget_labels([1], num_classes=3)}
-    config = hf.fisher.HEAD_REASSIGN
+    config = hf.FIUnConfig.head_reassign()
     once = record((), DIAMOND, requests, config)
     first, second = twice = record(once, DIAMOND, requests, config)
     verify(twice, DIAMOND)

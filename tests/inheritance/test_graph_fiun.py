@@ -380,7 +380,7 @@ def test_rows_leave_the_fisher_of_whoever_was_measured_on_them():
     names = plan.graph.names
     keys = jax.random.split(jax.random.key(1), len(names))
     models = jax.jit(jax.vmap(classifier.init, (0, None)))(keys, data.x)
-    how = hf.fisher.FIUnConfig(batch_size=16, deep_alpha=0.2)
+    how = hf.FIUnConfig(batch_size=16, deep_alpha=0.2)
     unlearner = inheritance.fiun(plan.graph, classifier, how)
     before = jax.jit(unlearner.init)(KEY, {"default": models}, plan.data(data))
     rows = np.flatnonzero(plan.rows[names.index("client1.1")])[:3]
@@ -478,7 +478,7 @@ def test_malformed_requests_are_refused():
     rows = np.flatnonzero(plan.rows[0])[:2]
     rows = hf.forget_rows(data, rows, num_classes=NUM_CLASSES)
     rows = {"left": plan.request_at(rows, "left")}
-    refused("is for single rows: use hf.fisher.REPAIRED", "head_reassign", rows)
+    refused("is for single rows: use hf.FIUnConfig()", "head_reassign", rows)
 
 
 def test_a_state_of_another_config_is_refused():

@@ -93,7 +93,7 @@ def minibatch_fisher(variables, x, y, weight):
 def test_the_published_rule_is_its_definition():
     _, data, _, plan, asked, _, _ = world()
     before_all, after, infos = answered("published")
-    assert hf.fisher.PUBLISHED.batch_size == BATCH
+    assert hf.FIUnConfig.published().batch_size == BATCH
     request = asked["r1"]
     rows = np.asarray(request.rows)
     rows = rows[rows < data.y.size]

@@ -27,7 +27,7 @@ def test_a_graph_comes_back_to_the_bit(tmp_path, fisher):
     thirds = jax.tree.map(lambda leaf: jnp.bfloat16(leaf / 3), before.variables)
     before = before._replace(variables=thirds)
     request = {"left": hf.forget_labels([1], num_classes=3)}
-    audit = record((), DIAMOND, request, hf.fisher.HEAD_REASSIGN)
+    audit = record((), DIAMOND, request, hf.FIUnConfig.head_reassign())
     manifest = save(tmp_path / "g", DIAMOND, before, audit)
     assert manifest.kind == "inheritance"
     graph, after, found = load(tmp_path / "g")

@@ -217,7 +217,7 @@ def heads_of_two_widths():
         progress=False,
         columns=COLUMNS,
     )
-    config = hf.fisher.FIUnConfig(batch_size=BATCH, alpha=0.02)
+    config = hf.FIUnConfig(batch_size=BATCH, alpha=0.02)
     return classifiers, plan, graph, models, config
 
 
@@ -288,7 +288,7 @@ def test_a_graph_of_heads_of_different_width_forgets_at_every_node():
     # Centring alone is done twice in float32.
     np.testing.assert_array_equal(change.max(axis=0) > 1e-5, [False, True, False])
 
-    _, after, _ = answered(hf.fisher.HEAD_REASSIGN)
+    _, after, _ = answered(hf.FIUnConfig.head_reassign())
     for place, (name, kept) in enumerate((("u0", [0, 2, 3]), ("t1", [0, 3]))):
         model = classifiers[graph.node(name).architecture]
         assert accuracy(model, graph.take(models, name), [1]) > 0.9

@@ -46,8 +46,8 @@ VARIANTS = (
 )
 
 FIUN = fisher.FIUnConfig(alpha=0.2, batch_size=16)
-PUBLISHED = dataclasses.replace(fisher.PUBLISHED, batch_size=16)
-HEAD_REASSIGN = dataclasses.replace(fisher.HEAD_REASSIGN, batch_size=16)
+PUBLISHED = dataclasses.replace(fisher.FIUnConfig.published(), batch_size=16)
+HEAD_REASSIGN = dataclasses.replace(fisher.FIUnConfig.head_reassign(), batch_size=16)
 
 
 def _graph(classifier, config):

@@ -183,7 +183,7 @@ def test_what_cannot_be_forgotten_is_refused():
         with pytest.raises(ValueError, match="no taps.*make it with hf.from_linen"):
             hf.fiun(bare, config(preset)).init(jax.random.key(1), own, data)
     for given in ("repaired", None):
-        with pytest.raises(TypeError, match="config must be a hf.fisher.FIUnConfig"):
+        with pytest.raises(TypeError, match="config must be a hf.FIUnConfig"):
             hf.fiun(classifier, given)
     with pytest.warns(RuntimeWarning, match="alpha=1.5 selects nothing"):
         ask("repaired", hf.forget_classes(data, [1]), alpha=1.5)
