@@ -129,14 +129,14 @@ def check_labels(y: np.ndarray, num_classes: int | None, name: str) -> None:
         return
     row = int(bad.argmax())
     allowed = "non-negative" if num_classes is None else f"in [0, {num_classes})"
-    remedy = ""
+    remedy = "number them, `np.unique(y, return_inverse=True)[1]`"
+    if y.min() == 1 and y.max() == num_classes:
+        remedy = "they seem to count from 1, `y - 1`"
     if num_classes is not None and y[row] >= num_classes:
-        remedy = (
-            f" That takes num_classes={int(y.max()) + 1}, here or where the model was "
-            "made; or labels that begin at 0, if these begin at 1."
-        )
+        wanted = int(y.max()) + 1
+        remedy += f"; or give num_classes={wanted}, here or where the model was made"
     raise ValueError(
-        f"{name}.y must hold labels {allowed}, got {y[row]} at row {row}.{remedy}"
+        f"{name}.y must hold labels {allowed}, got {y[row]} at row {row}: {remedy}."
     )
 
 

@@ -59,7 +59,7 @@ def examples(
         check_sizes(num_classes=num_classes)
     x = _inputs(x)
     num_rows = x.shape[0] if x.ndim else 0
-    y = _labels(y, num_rows, num_classes)
+    y = _labels(y, num_rows)
     weight = (
         np.ones(num_rows, np.int32) if weight is None else _numbers("weight", weight)
     )
@@ -100,10 +100,8 @@ def _inputs(x: Any) -> Array:
     return x if isinstance(x, jax.Array) else jnp.array(x)
 
 
-def _labels(y: Any, num_rows: int, num_classes: int | None) -> np.ndarray:
+def _labels(y: Any, num_rows: int) -> np.ndarray:
     """Return the labels as given, or raise with the line that makes labels of them."""
-    if num_classes is not None:
-        check_sizes(num_classes=num_classes)
     y = _on_host("y", y)
     if y.dtype.kind not in "iuf":
         mend = _NUMBER_THEM
@@ -120,18 +118,6 @@ def _labels(y: Any, num_rows: int, num_classes: int | None) -> np.ndarray:
         whole = np.isfinite(y).all() and (y == np.floor(y)).all()
         mend = "`y.astype(int)`" if whole else f"if they are classes, {_NUMBER_THEM}"
         raise TypeError(f"data.y must be integers, got dtype {y.dtype}: {mend}.")
-    if y.ndim != 1:
-        return y  # Which is said beside the shape of x.
-    bad = (y < 0) | (False if num_classes is None else y >= num_classes)
-    if bad.any():
-        row = int(bad.argmax())
-        allowed = "non-negative" if num_classes is None else f"in [0, {num_classes})"
-        from_one = y.min() == 1 and y.max() == num_classes
-        raise ValueError(
-            f"data.y must hold labels {allowed}, got {y[row]} at row {row}: "
-            + ("they seem to count from 1, `y - 1`." if from_one else _NUMBER_THEM)
-            + ("" if from_one else ", or give another num_classes=.")
-        )
     return y
 
 
