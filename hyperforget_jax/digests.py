@@ -115,7 +115,9 @@ def to_host(tree: Any) -> tuple[tuple[LeafRecord, ...], list[np.ndarray]]:
                     "holds: save it in the config."
                 ) from error
         shape, dtype, impl = tuple(leaf.shape), str(leaf.dtype), None
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        ):
             impl, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
         elif not isinstance(leaf, jax.Array):
             check_dtype(path, leaf.dtype)

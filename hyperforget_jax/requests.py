@@ -248,7 +248,7 @@ def num_classes_of(data: Examples, num_classes: int | None) -> int:
         raise ValueError(
             f"num_classes={num_classes} is too small: data has the label {largest}."
         )
-    return int(num_classes)
+    return num_classes
 
 
 def _class_mask(classes: Sequence[int], num_classes: int) -> np.ndarray:
@@ -293,11 +293,12 @@ def _array(given: Any, name: str) -> np.ndarray:
 
 def _any_key(key: Any) -> Array:
     """Return a typed key, also of a legacy one, since draws here are the host's."""
-    if isinstance(key, jax.Array | np.ndarray):
-        if key.shape == () and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            return key
-        words = jax.random.key_data(jax.random.key(0)).shape
-        if key.dtype == np.uint32 and key.shape == words:
+    is_key = isinstance(key, jax.Array) and key.shape == ()
+    if is_key and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    words = jax.random.key_data(jax.random.key(0)).shape
+    if isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32:
+        if key.shape == words:
             return jax.random.wrap_key_data(jnp.asarray(key))
     raise TypeError(f"key must be a key such as jax.random.key(0), got {key!r}.")
 

@@ -236,7 +236,7 @@ def fit_population(
         kept = [
             load(_kept_path(path, step), chunk.state.variables, kind=_CHECKPOINT)[1]
             for step in checkpoint_steps
-            if step <= done
+            if path is not None and step <= done
         ]
         chunk = chunk._replace(state=place(chunk.state))
         advanced(done)
