@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_refused():
     refused("mixed estimators: one Fisher is estimator='per_ex", forget, batchwise)
     refused("cover different parameters", forget, inside(data))
     elsewhere = fisher({"Dense_9": forget.values["Dense_1"]})
-    refused("'Dense_9', which the parameters have not", elsewhere, elsewhere)
+    refused("'Dense_9/bias', which the parameters have not", elsewhere, elsewhere)
     stacked = fisher(jax.tree.map(lambda leaf: leaf[None], forget.values))
     refused(r"forget.values must be like params: at Block_0/C", stacked, data)
     refused("scope has 'Dense_5'", columns=np.ones(3, bool), head="Dense_5")
