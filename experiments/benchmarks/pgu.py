@@ -1,8 +1,8 @@
-"""How fast projected-gradient unlearning answers, and what its Gram matrices weigh.
+"""How fast projected-gradient unlearning answers a request.
 
     python experiments/benchmarks/pgu.py --out runs/pgu-benchmark
 
-Three parts, of which ``--parts`` chooses:
+Two parts, of which ``--parts`` chooses:
 
 - ``a``: one class request of ``hf.pgu`` against retraining by the recipe that the model
   was trained with. Preparation, which is done once while the data are there, is
@@ -14,7 +14,6 @@ Three parts, of which ``--parts`` chooses:
   as we do (``eigh32``). It runs in a process of its own, so that neither library's
   threads are in the other's way. That both end at nearly the same weights is checked
   before the clock starts. Without PyTorch this part is left out.
-- ``c``: the size of the Gram matrices, beside the weights'. Nothing is computed.
 
 Entrants take turns in one run, in alternating order, so that a machine whose speed
 drifts slows all. The figure to quote is the ratio of the least seconds, baseline by
@@ -51,7 +50,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import recipes
 
-PARTS = ("a", "b", "c")
+PARTS = ("a", "b")
 DECOMPOSITIONS = ("svd64", "eigh32")
 PHASES = ("gram", "forget_gram", "decompose", "steps")
 # How much faster than the baseline to be, part by part.
@@ -69,8 +68,8 @@ NETWORKS = (None, "cnn-16-32-64")
 class Benchmark:
     """Projected-gradient unlearning against retraining, and against PyTorch."""
 
-    parts: tuple[Literal["a", "b", "c"], ...] = PARTS
-    """a: against retraining; b: against PyTorch; c: the size of Gram matrices."""
+    parts: tuple[Literal["a", "b"], ...] = PARTS
+    """a: against retraining; b: against PyTorch."""
     rows: int = 12_000
     """Training rows of MNIST."""
     repeats: int = 5
@@ -113,7 +112,7 @@ def main(config: Benchmark) -> None:
     if "b" in parts and (why := _why_no_torch()):
         console.print(f"Part b is left out: {why}", markup=False)
         parts.remove("b")
-    for network in NETWORKS if parts & {"a", "b"} else ():
+    for network in NETWORKS if parts else ():
         recipe = dataclasses.replace(RECIPE, network=network, rows=config.rows)
         console.log(f"{recipe.model}: training")
         trained = train(config, recipe)
@@ -123,8 +122,6 @@ def main(config: Benchmark) -> None:
         if "b" in parts:
             console.log(f"{recipe.model}: against PyTorch")
             rows += against_torch(config, trained, console)
-    if "c" in parts:
-        rows += sizes()
     if not rows:
         raise SystemExit("Nothing was measured.")
     console.print(_summary(rows), markup=False)
@@ -306,57 +303,6 @@ def against_torch(
     return rows
 
 
-def sizes() -> list[dict[str, Any]]:
-    """Count part c: a row for each network."""
-
-    def normalised(module):
-        return hf.from_linen(module, train={"train": True}, eval={"train": False})
-
-    mnist, cifar10 = ("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))
-    networks = {
-        "mlp-128": (hf.from_linen(hf.models.MLP((128,))), mnist),
-        "cnn-16-32-64": (recipes.NETWORKS["cnn-16-32-64"](), mnist),
-        "small-vgg": (normalised(hf.models.SmallVGG()), cifar10),
-        "all-cnn": (normalised(hf.models.AllCNN()), cifar10),
-        "resnet-18": (normalised(hf.models.ResNet18()), cifar10),
-        "vit": (hf.from_linen(hf.models.ViT()), cifar10),
-    }
-    rows = []
-    for model, (classifier, (dataset, shape)) in networks.items():
-        data = hf.data.examples(np.zeros((1, *shape), np.float32), [0])
-        variables = jax.eval_shape(classifier.init, jax.random.key(0), data.x)
-        measure = functools.partial(hf.subspace.measure, classifier)
-        grams = jax.eval_shape(measure, variables, data).values
-        held, weights = _bytes(grams), _bytes(variables["params"])
-        widest = max(grams, key=lambda path: grams[path].shape[-1])
-        rows.append(
-            hf.report.results_row(
-                "pgu",
-                [
-                    {
-                        "gram_bytes": held,
-                        "weight_bytes": weights,
-                        "ratio_to_weights": held / weights,
-                    }
-                ],
-                dataset=dataset,
-                model=model,
-                scenario="memory",
-                request="none",
-                access=hf.Access(),
-                seconds=dict.fromkeys(("init", "unlearn", "compile"), 0.0),
-                factors={
-                    "part": "c",
-                    "layers": len(grams),
-                    "widest": widest,
-                    "widest_rows": grams[widest].shape[-1],
-                },
-                over="network",
-            )
-        )
-    return rows
-
-
 def _on_threads(config: Benchmark) -> Benchmark:
     """The configuration with a number of threads, to which this process is held."""
     if not hasattr(os, "sched_setaffinity"):
@@ -401,10 +347,6 @@ def _accuracy(
     right = np.asarray(jnp.argmax(logits, -1) == test.y)
     gone = np.asarray(request.covers(test))
     return {"forget": float(right[gone].mean()), "retain": float(right[~gone].mean())}
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _in_turn(entrants: Mapping[str, Any], repeat: int) -> list[str]:
