@@ -92,7 +92,7 @@ def main(config: Tune) -> None:
             for part, values in of_points[number].items()
         }
         # The mean of both scenarios, each the sum of both parts.
-        metrics["score"] = sum(metrics.values()) / len(found)
+        metrics["score"] = np.sum([*metrics.values()], axis=0) / len(found)
         ranked.append(tuning.Point(point, metrics))
     ranked.sort(key=lambda point: point.metrics["score"].mean())
     ranked = [

@@ -200,7 +200,7 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
             "rival_batch_size": recipe.batch_size,
             "rival_compile_seconds": compiled["retraining"],
         }
-        times = (init[name], np.mean(seconds[name]), compiled[name])
+        times = (init[name], float(np.mean(seconds[name])), compiled[name])
         access = entrants[name].access
         rows.append(_row(config, trained, "a", values, access, factors, times))
     return rows
@@ -213,25 +213,31 @@ def against_torch(
     from baselines import pgu_torch
 
     how = hf.PGUConfig.published()
+    gamma, rate, end_rate, offset, entropy = (
+        float(getattr(how, name))
+        for name in ("threshold", "learning_rate", "end_rate", "offset", "entropy")
+    )
     _, classifier, variables, splits, _ = trained
     data, model = splits.train, trained.recipe.model
     chosen = np.flatnonzero(np.asarray(data.y) == config.forget)
     forget = data.take(jnp.asarray(chosen))
     batches = published.batches(config.seed, chosen.size, how.batch_size)
     decay = np.arange(published.STEPS) / (published.STEPS - 1)
-    rates = how.learning_rate * (how.end_rate / how.learning_rate) ** decay
+    rates = rate * (end_rate / rate) ** decay
     paths = published.layers(variables["params"])
     layers = [jax.tree.map(np.asarray, variables["params"][path]) for path in paths]
     request = pgu_torch.Request(
         # The convolutions of this network have stride two.
         [pgu_torch.Layer(**one, stride=one["kernel"].ndim // 2) for one in layers],
-        *(np.asarray(each) for each in (data.x, forget.x, forget.y)),
+        np.asarray(data.x),
+        np.asarray(forget.x),
+        np.asarray(forget.y),
         batches,
         rates,
-        how.threshold,
-        how.offset,
-        how.entropy,
-        config.threads,
+        gamma,
+        offset,
+        entropy,
+        config.threads or 1,
     )
     ours = published.phases(classifier, how, variables, data, forget, batches, rates)
     before = [layer["kernel"] for layer in layers]
@@ -239,8 +245,8 @@ def against_torch(
     with multiprocessing.get_context("spawn").Pool(1) as pool:
 
         def warm():
-            ours(how.threshold)  # PyTorch warms up by itself.
-            return ours(how.threshold)
+            ours(gamma)  # PyTorch warms up by itself.
+            return ours(gamma)
 
         entrants: dict[str, Callable[[], dict[str, Any]]] = {"ours": warm}
         for name in DECOMPOSITIONS:
@@ -295,10 +301,8 @@ def against_torch(
             "rival_ranks": found[name]["ranks"],
             "rival_version": importlib.metadata.version("torch"),
         }
-        access, times = (
-            hf.pgu(classifier, how).access,
-            (0, np.mean(own), compile_seconds),
-        )
+        access = hf.pgu(classifier, how).access
+        times = (0.0, float(np.mean(own)), compile_seconds)
         rows.append(_row(config, trained, "b", values, access, factors, times))
     return rows
 
@@ -372,7 +376,7 @@ def _row(
     factors: Mapping[str, Any],
     times: Sequence[float],
 ) -> dict[str, Any]:
-    init, unlearn, compiled = map(float, times)
+    init, unlearn, compiled = times
     each = {name: np.broadcast_to(v, config.repeats) for name, v in values.items()}
     return hf.report.results_row(
         "pgu",

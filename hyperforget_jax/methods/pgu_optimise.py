@@ -172,7 +172,7 @@ def optimise(
 
 def _optimizer(
     name: str,
-    rate: Callable[[Array], Array],
+    rate: optax.Schedule,
     projector: Projector,
     grams: Grams,
 ) -> optax.GradientTransformation:

@@ -67,12 +67,17 @@ def make_classifier(
         logits, calls = tap(tappable, _unmasked(variables), x, shifts)
         return _masked(logits, variables), calls
 
-    made = []
-    for function in (init, apply_masked, apply_train_masked, taps, tapped):
-        made.append(_Keyed(function))
-        made[-1].key = (function.__name__, key)
-    *functions, tapped_function = made
-    return Classifier(*functions, description, tapped_function)
+    def keyed(function: Callable) -> Any:
+        made = _Keyed(function)
+        made.key = (function.__name__, key)
+        return made
+
+    return Classifier(
+        *map(keyed, (init, apply_masked, apply_train_masked)),
+        taps=keyed(taps),
+        description=description,
+        tapped=keyed(tapped),
+    )
 
 
 def _unmasked(variables: Variables) -> Variables:

@@ -22,12 +22,12 @@ def layer_matrix(layer: Mapping[str, Array], gram: Array) -> Array:
             row more than the kernel, the bias is the last row.
     """
     groups, width = gram.shape[:2]
-    kernel, bias = layer["kernel"], layer.get("bias")
-    rows = width if bias is None else kernel.size // bias.size
+    kernel = layer["kernel"]
+    rows = kernel.size // layer["bias"].size if "bias" in layer else width
     matrix = jnp.swapaxes(kernel.reshape(rows, groups, -1), 0, 1)
     if rows == width:
         return matrix
-    return jnp.concatenate([matrix, bias.reshape(groups, 1, -1)], axis=1)
+    return jnp.concatenate([matrix, layer["bias"].reshape(groups, 1, -1)], axis=1)
 
 
 def with_layer(layer: Mapping[str, Array], matrix: Array) -> dict[str, Array]:
