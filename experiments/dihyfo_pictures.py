@@ -102,19 +102,21 @@ def _grid(figure, axis, study, trained) -> None:
             study.classifier, {"params": params}, study.splits.test
         )
         grid[label] = scores.accuracy.mean(axis=0)
-    shown = axis.imshow(grid, vmin=0, vmax=1, cmap="Blues")
+    _heat(figure, axis, grid)
     for row, column in np.ndindex(10, 10):
         colour = "white" if grid[row, column] > 0.5 else "black"
         text = f"{100 * grid[row, column]:.0f}"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=6)
+    axis.set(title="Accuracy on test rows, %")
+
+
+def _heat(figure, axis, grid):
+    """Draw accuracies by class, one row for each class that is to go."""
+    shown = axis.imshow(grid, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(shown, ax=axis, shrink=0.8)
-    axis.set(
-        xlabel="class",
-        ylabel="class that was to go",
-        title="Accuracy on test rows, %",
-        xticks=range(10),
-        yticks=range(10),
-    )
+    ticks = range(10)
+    axis.set(xlabel="class", ylabel="class to forget", xticks=ticks, yticks=ticks)
+    return shown
 
 
 def _ways(axis, study, artifacts, trained) -> None:
@@ -178,14 +180,7 @@ def _film(path, study, trained) -> None:
         grids.append(scores.accuracy)
     grids = np.stack(grids)
     figure, axis = plt.subplots(figsize=(3.6, 3.4), layout="constrained")
-    shown = axis.imshow(grids[:, 0], vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(shown, ax=axis, shrink=0.8, label="accuracy, test")
-    axis.set(
-        xlabel="class",
-        ylabel="class that is to go",
-        xticks=range(10),
-        yticks=range(10),
-    )
+    shown = _heat(figure, axis, grids[:, 0])
 
     def draw(step):
         shown.set_data(grids[:, step])
