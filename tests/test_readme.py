@@ -76,7 +76,7 @@ def _one_model_a_class(names, printed):
 
 
 def _state_is_kept(names, printed):
-    assert type(names["state"]).__name__ == "SSDState"
+    assert type(names["state"]).__name__ == "FisherState"
     assert names["state"].forgotten.classes[3]
 
 

@@ -63,13 +63,7 @@ def diagonal(
     params = variables["params"]
     part = params if scope is None else restrict(params, scope)
     num_rows = data.y.shape[0]
-    batch_size = min(batch_size, num_rows)
-
-    if estimator == "per_example":
-        squares_of = sum_of_squares(classifier, variables, part, data.x)
-
-    def per_example(batch: Examples):
-        return squares_of(batch), jnp.sum(batch.weight.astype(jnp.float32))
+    rows = batch_rows(num_rows, batch_size)
 
     def batch_gradient(batch: Examples):
         def loss(part):
@@ -77,21 +71,23 @@ def diagonal(
             values = losses.cross_entropy(classifier.apply(laid, batch.x), batch.y)
             return losses.weighted_mean(values, batch.weight)
 
-        gradient = jax.tree.map(
-            lambda leaf: leaf.astype(jnp.float32), jax.grad(loss)(part)
-        )
-        return jax.tree.map(jnp.square, gradient), jnp.float32(1)
+        gradient = jax.grad(loss)(part)
+        return jax.tree.map(lambda leaf: jnp.square(leaf.astype(jnp.float32)), gradient)
 
-    measure = per_example if estimator == "per_example" else batch_gradient
+    if estimator == "per_example":
+        squares = sum_of_squares(classifier, variables, part, data.x)
+        total_weight, recorded = jnp.sum(data.weight, dtype=jnp.float32), None
+    else:
+        squares, recorded = batch_gradient, rows.shape[1]
+        counts = (data.weight[jnp.minimum(rows, num_rows - 1)] > 0) & (rows < num_rows)
+        total_weight = jnp.sum(jnp.any(counts, axis=1), dtype=jnp.float32)
 
     def of_batch(rows):
         batch, there = _filled(data.take(rows))
-        return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), measure(batch))
+        return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), squares(batch))
 
-    total, total_weight = compensated_sum(of_batch, batch_rows(num_rows, batch_size))
     scale = jnp.where(total_weight > 0, total_weight, 1)
-    values = jax.tree.map(lambda leaf: leaf / scale, total)
-    recorded = batch_size if estimator == "batch_gradient" else None
+    values = jax.tree.map(lambda leaf: leaf / scale, compensated_sum(of_batch, rows))
     return Fisher(values, total_weight, estimator, recorded)
 
 

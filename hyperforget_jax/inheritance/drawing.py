@@ -26,15 +26,12 @@ def draw(
     *,
     roots: Sequence[str] = (),
     path: str | os.PathLike[str] | None = None,
-    title: str | None = None,
+    title: str = "",
 ) -> Any:
     """Draw a graph twice, coloured by forget accuracy before and after a request.
 
-    Generations go from left to right. The panels are side by side where both fit, and
-    one above the other for long chains.
-
     Args:
-        graph: who inherits from whom.
+        graph: who inherits from whom; generations go from left to right.
         before: forget accuracy in ``[0, 1]`` of every node, by name.
         after: the same, when the request was answered.
         roots: nodes to be ringed: those that were asked.
@@ -53,33 +50,33 @@ def draw(
     import networkx
 
     graph.check_names("roots", roots)
-    for argument, given in (("before", before), ("after", after)):
-        _check_accuracies(argument, given, graph.names)
     columns, lines = len(graph.levels), max(map(len, graph.levels))
     # The layout's first line is the lowest.
     layers = {column: level[::-1] for column, level in enumerate(graph.levels)}
     places = networkx.multipartite_layout(graph.to_networkx(), subset_key=layers)
     width = min(max(1.2 * columns, 3), 14)
     height = min(max(0.9 * lines, 1.5), 9) + 0.6
-    is_beside = columns <= 8
-    shape = (1, 2) if is_beside else (2, 1)
+    # Side by side where both fit, and one above the other for long chains.
+    shape = (1, 2) if columns <= 8 else (2, 1)
     size = (width * shape[1] + 1, height * shape[0] + 0.7)
+    # In points, by what a cell of the layout leaves room for.
+    room = 72 * min(width / columns, (height - 0.6) / lines)
+    diameter = min(0.62 * room, 30)
     # Nobody's matplotlibrc changes the picture, and a model's name is no formula.
     with matplotlib.style.context(["default", {"text.parse_math": False}]):
         figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
         panels = figure.subplots(*shape, squeeze=False).ravel()
-        # In points: what a cell of the layout leaves room for.
-        room = 72 * min(width / columns, (height - 0.6) / lines)
         nodes: Any = None
-        for axes, heading, accuracies in zip(
+        for axes, when, given in zip(
             panels, ("before", "after"), (before, after), strict=True
         ):
-            axes.set_title(f"{heading} unlearning", fontsize=10, fontweight="bold")
-            nodes = _panel(axes, graph, places, accuracies, roots, min(0.62 * room, 30))
+            values = _values(when, given, graph.names)
+            axes.set_title(f"{when} unlearning", fontsize=10, fontweight="bold")
+            nodes = _panel(axes, graph, places, values, roots, diameter)
         bar = figure.colorbar(nodes, ax=panels, shrink=0.7)
         bar.set_label("forget accuracy", fontsize=8)
         _legend(figure, graph, bool(roots))
-        figure.suptitle(title or "", fontsize=11)
+        figure.suptitle(title, fontsize=11)
         if path is not None:
             kind = pathlib.Path(path).suffix.removeprefix(".") or "png"
             with atomic_write.replace_file(path, "wb") as file:
@@ -87,20 +84,21 @@ def draw(
     return figure
 
 
-def _check_accuracies(argument: str, accuracies, names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in accuracies]
+def _values(argument: str, given: Mapping[str, float], names) -> dict[str, float]:
+    missing = [name for name in names if name not in given]
     if missing:
         raise ValueError(f"{argument} has no forget accuracy of {missing[:10]}.")
     for name in names:
         # Written so that NaN fails.
-        if not 0 <= accuracies[name] <= 1:
+        if not 0 <= given[name] <= 1:
             raise ValueError(
-                f"{argument}[{name!r}] is {accuracies[name]}: a forget accuracy lies "
-                "in [0, 1]."
+                f"{argument}[{name!r}] is {given[name]}: a forget accuracy lies in "
+                "[0, 1]."
             )
+    return {name: float(given[name]) for name in names}
 
 
-def _panel(axes, graph: Graph, places, accuracies, roots, diameter: float) -> Any:
+def _panel(axes, graph: Graph, places, values, roots, diameter: float) -> Any:
     """Draw one panel; return what the colour bar is made of."""
     axes.set_axis_off()
     axes.margins(0.12, 0.25)
@@ -115,29 +113,27 @@ def _panel(axes, graph: Graph, places, accuracies, roots, diameter: float) -> An
             # Bent a little, or what skips a generation would hide behind the others.
             "connectionstyle": "arc3,rad=-0.12",
         }
-        ends = places[edge.child], places[edge.parent]
-        axes.annotate("", ends[0], ends[1], arrowprops=arrow)
+        axes.annotate("", places[edge.child], places[edge.parent], arrowprops=arrow)
     x, y = zip(*(places[name] for name in graph.names), strict=True)
-    values = [float(accuracies[name]) for name in graph.names]
     look = {"cmap": "cividis", "vmin": 0, "vmax": 1, "edgecolors": _INK, "zorder": 3}
-    nodes = axes.scatter(x, y, s=diameter**2, c=values, linewidths=0.6, **look)
+    colours = list(values.values())
+    nodes = axes.scatter(x, y, s=diameter**2, c=colours, linewidths=0.6, **look)
     if roots:
         x, y = zip(*(places[name] for name in roots), strict=True)
         ring = {"facecolors": "none", "edgecolors": _RING, "linewidths": 2}
         axes.scatter(x, y, s=1.4 * diameter**2, zorder=4, **ring)
-    font = min(diameter / 2.6, 9)
-    for name, value in zip(graph.names, values, strict=True):
+    below = {"textcoords": "offset points", "va": "top", "color": _INK}
+    below |= {"xytext": (0, -diameter / 2 - 6), "ha": "center"}
+    if len(graph.levels) > 12:  # Names of long chains would run into each other.
+        below |= {"ha": "right", "rotation": 40}
+    for name, value in values.items():
+        inside = {"ha": "center", "va": "center", "zorder": 5}
         # Cividis turns from dark to light in its middle.
-        colour = "white" if value < 0.5 else "black"
-        middle = {"ha": "center", "va": "center", "zorder": 5, "fontsize": font}
-        axes.annotate(f"{value:.2f}", places[name], color=colour, **middle)
-        # Names of long chains would run into each other.
-        is_crowded = len(graph.levels) > 12
-        below = {"textcoords": "offset points", "va": "top", "color": _INK}
-        below |= {"ha": "right", "rotation": 40} if is_crowded else {"ha": "center"}
+        inside["color"] = "white" if value < 0.5 else "black"
+        number = min(diameter / 2.6, 9)
+        axes.annotate(f"{value:.2f}", places[name], fontsize=number, **inside)
         size = min(max(diameter / 2, 4.5), 8)
-        place = (0, -diameter / 2 - 6)
-        axes.annotate(name, places[name], place, fontsize=size, **below)
+        axes.annotate(name, places[name], fontsize=size, **below)
     return nodes
 
 

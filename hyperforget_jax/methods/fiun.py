@@ -1,7 +1,5 @@
 """FIUn on one model: what a whole graph would do, where root and descendant are one."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 
 from hyperforget_jax import checks, fisher
@@ -14,51 +12,16 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.fisher import Fisher, FIUnConfig
-from hyperforget_jax.forgotten import (
-    Forgotten,
-    check_known,
-    nothing_forgotten,
-    recall,
-    remember,
-)
+from hyperforget_jax.fisher import FIUnConfig
+from hyperforget_jax.forgotten import check_known, nothing_forgotten, recall, remember
 from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.methods.change import change
+from hyperforget_jax.methods.fisher_state import FisherInfo, FisherState
 from hyperforget_jax.models.head import find_head
 
-__all__ = ["FIUnInfo", "FIUnState", "fiun"]
+__all__ = ["fiun"]
 
 _DEFAULT = FIUnConfig()
-
-
-class FIUnState(NamedTuple):
-    """What FIUn carries between requests.
-
-    Attributes:
-        variables: the current model's variables.
-        fisher: diagonal Fisher of the training data that are left; None if nothing is
-            dampened.
-        forgotten: what earlier requests forgot.
-    """
-
-    variables: Variables
-    fisher: Fisher | None
-    forgotten: Forgotten
-
-
-class FIUnInfo(NamedTuple):
-    """How a request went.
-
-    Attributes:
-        dampened: share of the parameters that were dampened, float32, ``[]``.
-        refused: how many rows were asked for that ``init`` was not given: they are not
-            forgotten, int32, ``[]``.
-        change: how much the model was changed.
-    """
-
-    dampened: Array
-    refused: Array
-    change: Change
 
 
 def fiun(classifier: Classifier, config: FIUnConfig = _DEFAULT) -> Unlearner:
@@ -90,21 +53,21 @@ def fiun(classifier: Classifier, config: FIUnConfig = _DEFAULT) -> Unlearner:
     checks.check_is_classifier(classifier)
     checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
 
-    def init(key: Array, variables: Variables, data: Examples) -> FIUnState:
+    def init(key: Array, variables: Variables, data: Examples) -> FisherState:
         checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         head = find_head(classifier, variables, data.x)
         if config.reinitialise:
             variables = {OUTPUT_MASK: jnp.zeros(num_classes, bool), **variables}
-        return FIUnState(
+        return FisherState(
             variables,
             fisher.data_fisher(classifier, variables, data, config, head),
             nothing_forgotten(data, num_classes),
         )
 
-    def unlearn(key: Array, state: FIUnState, request: ForgetRequest):
+    def unlearn(key: Array, state: FisherState, request: ForgetRequest):
         key = as_threefry(key)
-        checks.check_is(FIUnState, "what init gave", state=state)
+        checks.check_is(FisherState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         fisher.check_effect(config, request)
         check_known(state.forgotten, request)
@@ -121,7 +84,7 @@ def fiun(classifier: Classifier, config: FIUnConfig = _DEFAULT) -> Unlearner:
             classifier, variables, changed, forget, batch_size=config.batch_size
         )
         forgotten = remember(state.forgotten, request)
-        return FIUnState(changed, own, forgotten), FIUnInfo(
+        return FisherState(changed, own, forgotten), FisherInfo(
             info.dampened, refused, moved
         )
 

@@ -1,7 +1,6 @@
 """Selective synaptic dampening: shrink the weights that matter to the forgotten."""
 
 import warnings
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,50 +15,15 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.forgotten import (
-    Forgotten,
-    check_known,
-    nothing_forgotten,
-    recall,
-    remember,
-)
-from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.forgotten import check_known, nothing_forgotten, recall, remember
+from hyperforget_jax.methods.change import change
 from hyperforget_jax.methods.defaults import count_of
+from hyperforget_jax.methods.fisher_state import FisherInfo, FisherState
 
-__all__ = ["SSDInfo", "SSDState", "ssd"]
-
+__all__ = ["ssd"]
 
 # Chosen on one class of the digits (experiments/tune.py).
 _ALPHA, _STRENGTH, _LEAST_SHARE = 1.0, 0.3, 0.025
-
-
-class SSDState(NamedTuple):
-    """What selective synaptic dampening carries between requests.
-
-    Attributes:
-        variables: the current model's variables.
-        fisher: diagonal Fisher of the training data that are left.
-        forgotten: what earlier requests forgot.
-    """
-
-    variables: Variables
-    fisher: fisher.Fisher
-    forgotten: Forgotten
-
-
-class SSDInfo(NamedTuple):
-    """How a request went.
-
-    Attributes:
-        dampened: share of the parameters that were dampened, float32, ``[]``.
-        refused: how many rows were asked for that ``init`` was not given: they are not
-            forgotten, int32, ``[]``.
-        change: how much the model was changed.
-    """
-
-    dampened: Array
-    refused: Array
-    change: Change
 
 
 def ssd(
@@ -105,7 +69,7 @@ def ssd(
             classifier, variables, data, estimator=estimator, batch_size=batch_size
         )
 
-    def init(key: Array, variables: Variables, data: Examples) -> SSDState:
+    def init(key: Array, variables: Variables, data: Examples) -> FisherState:
         checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
         if is_default and "batch_stats" in variables:
@@ -116,13 +80,13 @@ def ssd(
                 "info.change.",
                 stacklevel=2,
             )
-        return SSDState(
+        return FisherState(
             variables, measure(variables, data), nothing_forgotten(data, num_classes)
         )
 
-    def unlearn(key: Array, state: SSDState, request: ForgetRequest):
+    def unlearn(key: Array, state: FisherState, request: ForgetRequest):
         checks.check_key(key)  # Nothing here is random.
-        checks.check_is(SSDState, "what init gave", state=state)
+        checks.check_is(FisherState, "what init gave", state=state)
         checks.check_request(classifier, state.variables, request)
         check_known(state.forgotten, request)
         request, refused = recall(state.forgotten, request)
@@ -142,7 +106,9 @@ def ssd(
             classifier, state.variables, variables, forget, batch_size=batch_size
         )
         forgotten = remember(state.forgotten, request)
-        return SSDState(variables, left, forgotten), SSDInfo(dampened, refused, changed)
+        return FisherState(variables, left, forgotten), FisherInfo(
+            dampened, refused, changed
+        )
 
     access = Access(
         init={"retain", "forget"},
