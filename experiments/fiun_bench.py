@@ -139,7 +139,8 @@ def answer(bench, case, regime, models, methods, configs=CONFIGS):
             continue
         config = configs[name]
         numbers = {n: getattr(config, n) for n in NUMBERS if getattr(config, n)}
-        kind = dataclasses.replace(config, **dict.fromkeys(numbers, 1.0))
+        ones: dict[str, Any] = dict.fromkeys(numbers, 1.0)
+        kind = dataclasses.replace(config, **ones)
         init, unlearn = _fiun(graph, bench.classifier, kind)
         measured = (kind.scope, kind.estimator, kind.batch_size, kind.reinitialise)
         if measured not in states:

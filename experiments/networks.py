@@ -288,7 +288,5 @@ def train(
 
 def bare(graph: inheritance.Graph) -> inheritance.Graph:
     """Return the graph less what differs between requests, for one compilation."""
-    return inheritance.Graph(
-        [dataclasses.replace(node, classes=(0,), data="") for node in graph.nodes],
-        graph.edges,
-    )
+    nodes = (dataclasses.replace(node, classes=(0,), data="") for node in graph.nodes)
+    return inheritance.Graph(tuple(nodes), graph.edges)

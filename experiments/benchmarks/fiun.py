@@ -223,12 +223,15 @@ def grow(trained: Trained, config: fisher.FIUnConfig, models: int) -> Tree:
         name = f"grandchild{index}"
         nodes.append(dataclasses.replace(parent, name=name, time=parent.time + 1))
         edges.append(inheritance.Edge(parent.name, name, "transfer"))
-    graph = inheritance.Graph(nodes, edges)
-    copied = jax.tree.map(lambda leaf: leaf[sources], (state.fisher, state.included))
+    graph = inheritance.Graph(tuple(nodes), tuple(edges))
+    own, included = jax.tree.map(
+        lambda leaf: leaf[sources], (state.fisher, state.included)
+    )
     gone, classes = (leaf[sources] for leaf in state.forgotten[1:])
     grown = inheritance.GraphState(
         {ARCHITECTURE: _moved(state.variables[ARCHITECTURE], jnp.asarray(sources))},
-        *copied,
+        own,
+        included,
         state.forgotten._replace(gone=gone, classes=classes),
     )
     unlearner = inheritance.fiun(graph, trained.classifier, config)
@@ -331,7 +334,8 @@ def _measuring(trained, tree: Tree, config, number: int) -> Callable[[], Any]:
     """The rival that measures Fishers when the request comes, on some of the models."""
     nodes = tree.graph.nodes[:number]
     names = {node.name for node in nodes}
-    few = inheritance.Graph(nodes, [e for e in tree.graph.edges if e.child in names])
+    edges = tuple(edge for edge in tree.graph.edges if edge.child in names)
+    few = inheritance.Graph(nodes, edges)
     models = jax.tree.map(lambda leaf: leaf[:number], tree.state.variables)
     data = trained.plan.data(trained.data)
     data = data._replace(rows=data.rows[_sources(number)])

@@ -16,7 +16,7 @@ from hyperforget_jax.inheritance.nodes import KINDS
 __all__ = ["draw"]
 
 _INK, _LINE, _RING = "#101112", "#707172", "#d55e00"
-_STYLES = dict(zip(KINDS, ("--", "-", "-.", ":"), strict=True))
+_STYLES: dict[str, Any] = dict(zip(KINDS, ("--", "-", "-.", ":"), strict=True))
 
 
 def draw(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,6 @@ from hyperforget_jax.base import (
     OUTPUT_MASK,
     Array,
     Classifier,
-    ForgetRequest,
     Unlearner,
     Variables,
 )
@@ -117,7 +116,7 @@ def fiun(
             for name in graph.architectures
         }
 
-    def init(key: Array, variables: dict[str, Variables], data: NetworkData):
+    def init(key: Array, variables: dict[str, Variables], data: Any) -> GraphState:
         checks.check_key(key)  # Nothing here is random.
         checks.check_is(NetworkData, "what plan.data gives", data=data)
         check_models(graph, variables)
@@ -152,7 +151,7 @@ def fiun(
         )
         return GraphState(variables, own, included, forgotten)
 
-    def unlearn(key: Array, state: GraphState, requests: Mapping[str, ForgetRequest]):
+    def unlearn(key: Array, state: GraphState, requests: Any):
         key = as_threefry(key)
         checks.check_is(GraphState, "what init gave", state=state)
         check_roots(graph, state.forgotten, requests, config)
@@ -182,11 +181,12 @@ def fiun(
         # Shapes alone: what examples hold is not for a fresh model.
         blank = jnp.zeros((1, *x.shape[1:]), x.dtype)
 
-        gone, included = None, state.included
+        gone: Any = None
+        included = state.included
         if included is not None:
             gone, included = take_out(graph, included, state.forgotten.id, asked)
         changed, infos = {}, {}
-        left = None if own is None else {}
+        left: Any = None if own is None else {}
         for place, name in enumerate(graph.architectures):
             head, model = heads[name], classifiers[name]
             scaled, relative = trees.stack(
@@ -207,15 +207,14 @@ def fiun(
                 return new, jax.tree.map(lambda leaf: jnp.where(reached, leaf, 0), info)
 
             keys = jax.random.split(jax.random.fold_in(key, place), reach.shape[0])
-            of_own = None if own is None else own[name]
+            of_own: Any = None if own is None else own[name]
             axes = (0, 0, None if own is None else 0, 0, 0)
             changed[name], infos[name] = jax.vmap(change, axes)(
                 keys, variables[name], of_own, reaching, jnp.any(reach, axis=1)
             )
             if left is not None:
-                without = functools.partial(
-                    without_share, roots=relative, config=config
-                )
+                shares: Any = relative
+                without = functools.partial(without_share, roots=shares, config=config)
                 left[name] = jax.vmap(without)(of_own, gone[graph.places(name)])
         forgotten = _remember(graph, state.forgotten, asked)
         return GraphState(changed, left, included, forgotten), GraphInfo(infos, refused)
@@ -288,4 +287,5 @@ def _translated(
         values = trees.replace(found.values, target.path, part)
         return dataclasses.replace(found, values=values)
 
-    return scaled._replace(fisher=moved(scaled.fisher)), moved(relative)
+    found: Any = scaled.fisher
+    return scaled._replace(fisher=moved(found)), moved(relative)

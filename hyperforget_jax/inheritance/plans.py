@@ -84,7 +84,7 @@ class Plan:
             for name, time in _times(rows, edges).items()
         ]
         # A graph first, because who knows what depends on who is whose ancestor.
-        return cls(Graph(drafts, edges), table, labels)._described()
+        return cls(Graph(tuple(drafts), edges), table, labels)._described()
 
     def _described(self) -> "Plan":
         """Make the nodes' classes and digests anew from the rows."""
@@ -103,7 +103,7 @@ class Plan:
                 )
             data = short_hash(np.flatnonzero(of_node).tolist()) if of_node.any() else ""
             nodes.append(dataclasses.replace(node, classes=known, data=data))
-        return dataclasses.replace(self, graph=Graph(nodes, graph.edges))
+        return dataclasses.replace(self, graph=Graph(tuple(nodes), graph.edges))
 
     def rows_behind(self, name: str) -> np.ndarray:
         """Return a node's rows, int64; if it has none, those behind its parents."""

@@ -91,6 +91,8 @@ def ssd(
         check_known(state.forgotten, request)
         request, refused = recall(state.forgotten, request)
         whole, forget = state.fisher, request.forget
+        if whole is None:
+            raise ValueError("state has no Fisher: make it by init of hf.ssd.")
         if is_default:
             _warn_of_share(forget, whole)
         if whole.batch_size is not None:
