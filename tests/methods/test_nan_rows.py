@@ -137,17 +137,11 @@ def test_fishers(network, estimator, tapped):
         chex.assert_trees_all_equal(measure(filled(data, rows, value)), expected)
 
 
-@pytest.mark.parametrize("labels", ["given", "model"])
-def test_fishers_of_the_head(labels):
+def test_fishers_of_the_head():
     classifier, variables, data = world("layernorm")
     measure = jax.jit(
         lambda data: fisher.diagonal(
-            classifier,
-            variables,
-            data,
-            batch_size=8,
-            labels=labels,
-            scope=("Dense_1",),
+            classifier, variables, data, batch_size=8, scope=("Dense_1",)
         )
     )
     rows = np.concatenate([NEVER, GONE])
