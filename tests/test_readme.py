@@ -117,6 +117,12 @@ def _evaluation_is_beside_retraining(names, printed):
     assert 0 < names["found"].metrics["js_to_oracle"] < np.log(2)
 
 
+def _population_is_scored(names, printed):
+    found = names["found"]
+    assert found.forget_test.accuracy.shape == found.auc.shape == (4,)
+    assert jnp.all(found.forget_test.accuracy > 0.8) and jnp.all(found.auc > 0.2)
+
+
 def _report_is_left(names, printed):
     page = Path("runs/mine/report.html").read_text()
     assert "neggrad_plus" in page and "logit_mask" in page
@@ -156,6 +162,7 @@ AFTERWARDS = {
     "gram_store": _rows_left_the_store,
     "hypernetwork": _hypernetwork_was_asked,
     "evaluate": _evaluation_is_beside_retraining,
+    "population": _population_is_scored,
     "compare": _report_is_left,
     "linen": _model_has_learnt,
     "nnx": _model_has_learnt,

@@ -24,11 +24,8 @@ def auc(members: ArrayLike, non_members: ArrayLike) -> float:
     Source: Yeom et al., Privacy risk in machine learning, arXiv 1709.01604, 2018.
 
     Args:
-        members: losses in nats, ``[M]``, at least one.
-        non_members: losses in nats, ``[K]``, at least one.
-
-    Raises:
-        ValueError: an empty group, or losses that are not finite.
+        members: losses in nats, ``[M]``, finite and at least one.
+        non_members: likewise, ``[K]``.
     """
     losses, labels = _labelled(members, non_members)
     return float(roc_auc_score(labels, -losses))
@@ -42,14 +39,11 @@ def attack_accuracy(members: ArrayLike, non_members: ArrayLike) -> float:
     Deterministic.
 
     Args:
-        members: losses in nats, ``[M]``, at least two.
-        non_members: losses in nats, ``[K]``, at least two.
+        members: losses in nats, ``[M]``, finite and at least two.
+        non_members: likewise, ``[K]``.
 
     Returns:
         A fraction; 1/2 is guessing.
-
-    Raises:
-        ValueError: fewer than two losses in a group, or losses that are not finite.
     """
     losses, labels = _labelled(members, non_members)
     smaller = min(np.count_nonzero(labels), np.count_nonzero(~labels))
@@ -82,16 +76,13 @@ def tpr_at_fpr(
     2112.03570, 2022.
 
     Args:
-        members: losses in nats, ``[M]``, at least one.
-        non_members: losses in nats, ``[K]``.
+        members: losses in nats, ``[M]``, finite and at least one.
+        non_members: likewise, ``[K]``.
         fpr: the largest false positive rate, a fraction in ``[0, 1]``.
         min_non_members: with fewer the rate stands on one or two examples.
 
     Returns:
         A fraction, or None if there are fewer than ``min_non_members`` non-members.
-
-    Raises:
-        ValueError: an empty group, or losses that are not finite.
     """
     losses, labels = _labelled(members, non_members)
     if np.count_nonzero(~labels) < min_non_members:

@@ -7,8 +7,12 @@ import numpy as np
 
 from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
 from hyperforget_jax.evaluation.evaluation import Evaluation, Spread
-from hyperforget_jax.evaluation.inputs import checked_data
-from hyperforget_jax.evaluation.measure import measure, relearning_by_name, tug_of_war
+from hyperforget_jax.evaluation.measure import (
+    checked_data,
+    measure,
+    relearning_by_name,
+    tug_of_war,
+)
 from hyperforget_jax.evaluation.retrained import Retrained, prepare_retrained
 from hyperforget_jax.metrics import predict, relearn, relearning_target
 
@@ -116,14 +120,7 @@ def ceiling(
 ) -> list[Evaluation]:
     """Evaluate each retrained model against the others: the best to be hoped for.
 
-    Args:
-        classifier: the model.
-        retrained: at least two, as for :func:`evaluate`.
-        request: what was forgotten.
-        examples: held-out examples, ``[M]``.
-        original: the trained model, for relearning's target.
-        key: a typed key for relearning.
-        batch_size: the most inputs whose activations are held at once.
+    The arguments are those of :func:`evaluate`.
 
     Returns:
         One evaluation a retrained model, in their order.
@@ -131,15 +128,8 @@ def ceiling(
     Raises:
         ValueError: fewer than two of them, and as for :func:`evaluate`.
     """
-    prepared = prepare_retrained(
-        classifier,
-        retrained,
-        request,
-        examples,
-        original=original,
-        key=key,
-        batch_size=batch_size,
-    )
+    options = {"original": original, "key": key, "batch_size": batch_size}
+    prepared = prepare_retrained(classifier, retrained, request, examples, **options)
     if len(prepared.metrics) < 2:
         raise ValueError(
             "ceiling compares each retrained model with the others and needs at least "
@@ -157,9 +147,7 @@ def ceiling(
 
 def _against(metrics, references) -> dict[str, float]:
     """Return the metrics that follow from one's own and from retrained models'."""
-    found = {}
-    if (tug := tug_of_war(metrics, references)) is not None:
-        found["tow"] = tug
+    found = tug_of_war(metrics, references)
     if "relearn_steps" in references[0]:
         steps = [each["relearn_steps"] for each in references]
         found["relearn_steps_oracle"] = float(np.mean(steps))

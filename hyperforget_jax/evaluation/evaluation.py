@@ -10,23 +10,22 @@ from hyperforget_jax.metrics import ClassScores
 
 __all__ = ["Evaluation", "Spread"]
 
-# Metric, label, target. None stands for "whatever retraining gives".
-_LINES = (
-    ("forget_accuracy_test", "forget accuracy, test", None),
-    ("forget_accuracy_train", "forget accuracy, train", None),
-    ("retain_accuracy_test", "retain accuracy, test", None),
-    ("retain_accuracy_train", "retain accuracy, train", None),
-    ("accuracy_test", "accuracy, whole test split", None),
-    ("forget_loss_test", "forget loss, test (nats)", None),
-    ("retain_loss_test", "retain loss, test (nats)", None),
-    ("mia_auc", "membership AUC", None),
-    ("mia_accuracy", "membership attack accuracy", None),
-    ("mia_tpr_at_1_fpr", "membership TPR at 1 % FPR", None),
-    ("relearn_steps", "relearning steps", None),
-    ("js_to_oracle", "JS to retrained (nats)", None),
-    ("l2_to_oracle", "L2 to retrained", None),
-    ("tow", "tug of war (ToW)", "1"),
-)
+_LABELS = {
+    "forget_accuracy_test": "forget accuracy, test",
+    "forget_accuracy_train": "forget accuracy, train",
+    "retain_accuracy_test": "retain accuracy, test",
+    "retain_accuracy_train": "retain accuracy, train",
+    "accuracy_test": "accuracy, whole test split",
+    "forget_loss_test": "forget loss, test (nats)",
+    "retain_loss_test": "retain loss, test (nats)",
+    "mia_auc": "membership AUC",
+    "mia_accuracy": "membership attack accuracy",
+    "mia_tpr_at_1_fpr": "membership TPR at 1 % FPR",
+    "relearn_steps": "relearning steps",
+    "js_to_oracle": "JS to retrained (nats)",
+    "l2_to_oracle": "L2 to retrained",
+    "tow": "tug of war (ToW)",
+}
 
 
 class Spread(NamedTuple):
@@ -73,16 +72,19 @@ class Evaluation:
     num_forgotten: int = 0
 
     def __str__(self) -> str:
-        retrained = f"retrained (n={self.num_retrained})" * bool(self.num_retrained)
         before = "original" if self.original else ""
-        lines = [self._title(), _line("", "value", before, retrained, "target")]
-        for name, label, target in _LINES:
+        retrained = f"retrained (n={self.num_retrained})" if self.num_retrained else ""
+        rows = [("", "value", before, retrained, "target")]
+        for name, label in _LABELS.items():
             if name not in self.metrics:
                 continue
-            target = self._target(name, target)
+            target = "1" if name == "tow" else "as retrained"
+            if name == "forget_accuracy_test" and self.classes:
+                target = "0"
             before = _number(self.original[name]) if name in self.original else ""
-            value = self._value(name)
-            lines.append(_line(label, value, before, self._spread(name), target))
+            rows.append((label, self._value(name), before, self._spread(name), target))
+        layout = "{:<28}{:>9}{:>10}   {:<18}{}"
+        lines = [self._title(), *(layout.format(*row) for row in rows)]
         if not self.original:
             lines.append("The original model is missing: original= was not given.")
         if not self.num_retrained:
@@ -97,34 +99,28 @@ class Evaluation:
         return "\n".join(line.rstrip() for line in lines)
 
     def _title(self) -> str:
+        rows = f"{self.num_forgotten} training rows"
         if not self.classes:
-            return f"Forgetting {self.num_forgotten} training rows"
+            return f"Forgetting {rows}"
         word = "class" if len(self.classes) == 1 else "classes"
-        labels = ", ".join(str(label) for label in self.classes)
-        return f"Forgetting {word} {labels} ({self.num_forgotten} training rows)"
+        return f"Forgetting {word} {', '.join(map(str, self.classes))} ({rows})"
 
     def _value(self, name: str) -> str:
         value = self.metrics[name]
         if name != "relearn_steps":
             return _number(value)
-        return f"> {value:.0f}" if self.metrics["relearn_censored"] else f"{value:.0f}"
+        return "> " * bool(self.metrics["relearn_censored"]) + f"{value:.0f}"
 
     def _spread(self, name: str) -> str:
         if name not in self.retrained:
             return ""
         mean, sd = self.retrained[name]
-        if name != "relearn_steps":
-            # The spread is written as the mean is, so that the two can be compared.
-            spread = f"{sd:.3f}" if _is_plain(mean) else f"{sd:.2g}"
-            return f"{_number(mean)} ± {spread}"
-        # Where the cap cut some of them short, the mean is too small.
-        at_least = "≥ " if self.retrained["relearn_censored"].mean > 0 else ""
-        return f"{at_least}{mean:.1f} ± {sd:.1f}"
-
-    def _target(self, name: str, target: str | None) -> str:
-        if name == "forget_accuracy_test" and self.classes:
-            return "0"
-        return target or "as retrained"
+        if name == "relearn_steps":
+            # Where the cap cut some of them short, the mean is too small.
+            at_least = "≥ " * bool(self.retrained["relearn_censored"].mean > 0)
+            return f"{at_least}{mean:.1f} ± {sd:.1f}"
+        # The spread is written as the mean is, so that the two can be compared.
+        return f"{_number(mean)} ± {sd:{'.3f' if _is_plain(mean) else '.2g'}}"
 
 
 def _number(value: float) -> str:
@@ -134,7 +130,3 @@ def _number(value: float) -> str:
 def _is_plain(value: float) -> bool:
     """Return whether three decimals say enough; else it takes significant digits."""
     return value == 0 or 0.01 <= abs(value) < 1000
-
-
-def _line(label: str, value: str, before: str, retrained: str, target: str) -> str:
-    return f"{label:<28}{value:>9}{before:>10}   {retrained:<18}{target}"

@@ -6,19 +6,86 @@ import jax
 import numpy as np
 
 from hyperforget_jax import losses
+from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
+from hyperforget_jax.checks import (
+    check_classifier,
+    check_examples,
+    check_held_out,
+    check_is_request,
+    check_key,
+    check_sizes,
+    check_variables_given,
+)
 from hyperforget_jax.evaluation import attacks
 from hyperforget_jax.metrics import (
     ClassScores,
     EvaluationData,
     Logits,
     Relearning,
+    evaluation_data,
     score_logits,
 )
 
-__all__ = ["DISTANCES", "measure", "relearning_by_name", "tug_of_war"]
+__all__ = [
+    "checked_data",
+    "measure",
+    "relearning_by_name",
+    "same_halves",
+    "tug_of_war",
+]
 
-DISTANCES = ("js", "kl", "l2")
 _TUG_OF_WAR = ("forget_accuracy_train", "retain_accuracy_train", "retain_accuracy_test")
+
+
+def checked_data(
+    classifier: Classifier,
+    models: dict[str, Variables],
+    request: ForgetRequest,
+    examples: Examples,
+    *,
+    key: Array | None,
+    batch_size: int,
+) -> EvaluationData:
+    """Return what models, by the names of their arguments, are evaluated on.
+
+    Raise TypeError or ValueError unless everything fits together, and if examples were
+    trained on: neither rows of weight zero nor those forgotten earlier count.
+    """
+    check_sizes(batch_size=batch_size)
+    if key is not None:
+        check_key(key)
+    check_is_request(request)
+    data = request.data
+    if data is None:
+        raise ValueError(
+            "This request carries no data (data=None, made by forget_labels), and "
+            "evaluation measures the training examples too: evaluate with the request "
+            "that forget_classes makes from them."
+        )
+    if request.classes.ndim != 1:
+        raise ValueError(
+            "evaluate takes one request at a time, got several stacked (classes of "
+            f"shape {request.classes.shape}): evaluate each of them."
+        )
+    num_classes = request.classes.shape[0]
+    check_examples(examples, num_classes=num_classes, name="examples")
+    for name, variables in models.items():
+        check_variables_given(variables)
+        for x in (data.x, examples.x):
+            check_classifier(
+                classifier, variables, x, num_classes=num_classes, name=name
+            )
+    check_held_out(data, examples, "examples")
+    return evaluation_data(request, examples)
+
+
+def same_halves(one: EvaluationData, other: EvaluationData) -> bool:
+    """Return whether two requests forget the same rows of the same tables."""
+    return all(
+        np.array_equal(a, b)
+        for mine, theirs in zip(one[:2], other[:2], strict=True)
+        for a, b in zip(mine[1:], theirs[1:], strict=True)  # Labels and weights.
+    )
 
 
 def measure(
@@ -34,13 +101,10 @@ def measure(
         logits: the model's.
         data: what it was evaluated on.
         references: retrained models' logits, stacked, if there are any.
-        owner: whose the logits are, for the message.
+        owner: whose the logits are, for the message if they are not finite.
 
     Returns:
         Metrics by name, and NumPy scores class by class, by split.
-
-    Raises:
-        ValueError: logits of rows that count are not finite.
     """
     scores, inside, outside = jax.device_get(_scores(logits, data, references))
     found: dict[str, float] = {}
@@ -56,7 +120,7 @@ def measure(
                 continue
             found[f"{half}_accuracy_{split}"] = float(each.accuracy)
             found[f"{half}_loss_{split}"] = float(each.loss)
-            for name in DISTANCES if references is not None else ():
+            for name in ("js", "kl", "l2") if references is not None else ():
                 distance = float(getattr(each, name))
                 found[f"{name}_to_oracle_{half}_{split}"] = distance
                 if (half, split) == ("forget", "train"):
@@ -95,7 +159,7 @@ def relearning_by_name(outcome: Relearning) -> dict[str, float]:
 
 def tug_of_war(
     metrics: Mapping[str, float], retrained_metrics: Sequence[Mapping[str, float]]
-) -> float | None:
+) -> dict[str, float]:
     """Compute ``(1-|FA-FA_r|)(1-|RA-RA_r|)(1-|TA-TA_r|)``, in ``[0, 1]``.
 
     One is as good as retraining. FA is forget accuracy on train, RA and TA are retain
@@ -109,12 +173,10 @@ def tug_of_war(
         retrained_metrics: each retrained model's, at least one.
 
     Returns:
-        The product, or None if one of the three halves is empty.
+        The product as ``{"tow": ...}``; nothing if one of the three halves is empty.
     """
     if not all(name in metrics for name in _TUG_OF_WAR):
-        return None
-    product = 1.0
-    for name in _TUG_OF_WAR:
-        target = float(np.mean([each[name] for each in retrained_metrics]))
-        product *= 1 - abs(metrics[name] - target)
-    return product
+        return {}
+    targets = [np.mean([each[n] for each in retrained_metrics]) for n in _TUG_OF_WAR]
+    gaps = np.subtract([metrics[name] for name in _TUG_OF_WAR], targets)
+    return {"tow": float(np.prod(1 - np.abs(gaps)))}

@@ -9,8 +9,13 @@ import jax.numpy as jnp
 
 from hyperforget_jax import chunking, trees
 from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
-from hyperforget_jax.evaluation.inputs import checked_data, same_halves
-from hyperforget_jax.evaluation.measure import measure, relearning_by_name, tug_of_war
+from hyperforget_jax.evaluation.measure import (
+    checked_data,
+    measure,
+    relearning_by_name,
+    same_halves,
+    tug_of_war,
+)
 from hyperforget_jax.metrics import (
     ClassScores,
     EvaluationData,
@@ -64,16 +69,9 @@ def prepare_retrained(
 ) -> Retrained:
     """Measure retrained models once, for the evaluation of many others.
 
-    Args:
-        classifier: the model.
-        retrained: as for :func:`evaluate`. What is prepared already keeps what does
-            not depend on ``original``: the models relearn, to the last step allowed,
-            once for all originals and one key.
-        request: what was forgotten.
-        examples: held-out examples, ``[M]``.
-        original: the trained model, for relearning's target.
-        key: a typed key for relearning.
-        batch_size: the most inputs whose activations are held at once.
+    The arguments are those of :func:`evaluate`. What is prepared already keeps what
+    does not depend on ``original``: the models relearn, to the last step allowed, once
+    for all originals and one key.
 
     Raises:
         ValueError: as for :func:`evaluate`, or models that are not stacked.
@@ -118,35 +116,27 @@ def prepare_retrained(
 
 def _measured(classifier, stacked, data, key, batch_size) -> Retrained:
     """Measure everything but relearning."""
-    logits = Logits(
-        *(
-            population_logits(classifier, stacked, halves.x, batch_size=batch_size)
-            for halves in (data.train, data.test)
-        )
+    outputs = functools.partial(
+        population_logits, classifier, stacked, batch_size=batch_size
     )
+    logits = Logits(outputs(data.train.x), outputs(data.test.x))
     count = logits.train.shape[0]
-    metrics, per_class = [], []
+    found = []
     for i in range(count):
         others = None
         if count > 1:
             others = jax.tree.map(lambda leaf, i=i: jnp.delete(leaf, i, 0), logits)
-        own, classes = measure(
-            trees.take(logits, i), data, others, owner=f"retrained model {i}"
-        )
-        metrics.append(own)
-        per_class.append(classes)
+        own, name = trees.take(logits, i), f"retrained model {i}"
+        found.append(measure(own, data, others, owner=name))
+    metrics, per_class = zip(*found, strict=True)
     if count > 1:
-        tugs = [
-            tug_of_war(own, metrics[:i] + metrics[i + 1 :])
+        metrics = tuple(
+            own | tug_of_war(own, metrics[:i] + metrics[i + 1 :])
             for i, own in enumerate(metrics)
-        ]
-        metrics = [
-            own if tug is None else own | {"tow": tug}
-            for own, tug in zip(metrics, tugs, strict=True)
-        ]
+        )
     # A fixed default, so that models evaluated apart relearn in the same order.
     key = jax.random.key(0) if key is None else key
-    return Retrained(stacked, data, logits, tuple(metrics), tuple(per_class), key)
+    return Retrained(stacked, data, logits, metrics, per_class, key)
 
 
 @functools.partial(jax.jit, static_argnames="classifier")

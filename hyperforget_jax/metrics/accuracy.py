@@ -41,24 +41,12 @@ def accuracy(logits: Array, y: Array, weight: Array) -> Array:
 
 
 def mean_loss(logits: Array, y: Array, weight: Array) -> Array:
-    """Compute the weighted mean cross-entropy in nats, zero for weights of zero.
-
-    Args:
-        logits: floats, ``[N, C]``.
-        y: labels, ``[N]``.
-        weight: non-negative, ``[N]``.
-    """
+    """Compute the weighted mean cross-entropy in nats, zero for weights of zero."""
     return weighted_mean(cross_entropy(logits, y), weight)
 
 
 def class_scores(logits: Array, y: Array, weight: Array) -> ClassScores:
-    """Compute accuracy and mean loss within each class.
-
-    Args:
-        logits: floats, ``[N, C]``.
-        y: labels, ``[N]``.
-        weight: non-negative, ``[N]``.
-    """
+    """Compute accuracy and mean loss within each class."""
     of_class = y[None] == jnp.arange(logits.shape[-1])[:, None]
     by_class = of_class * weight[None]
     mean = jax.vmap(weighted_mean, (None, 0))

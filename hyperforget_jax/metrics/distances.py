@@ -36,8 +36,8 @@ def jensen_shannon(logits: Array, reference_logits: Array) -> Array:
     on Information Theory 37, 1991.
 
     Args:
-        logits: the model's, ``[N, C]``.
-        reference_logits: another model's, ``[N, C]``.
+        logits: a model's, ``[N, C]``.
+        reference_logits: another one's, ``[N, C]``.
     """
     log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(reference_logits)
     total = _divergence_from_middle(log_p, log_q) + _divergence_from_middle(
@@ -57,12 +57,7 @@ def _divergence_from_middle(log_p: Array, log_q: Array) -> Array:
 
 
 def kullback_leibler(logits: Array, reference_logits: Array) -> Array:
-    """Compute ``KL(reference || model)`` of softmax outputs, in nats, ``[N]``.
-
-    Args:
-        logits: the model's, ``[N, C]``.
-        reference_logits: of the model that should have been, ``[N, C]``.
-    """
+    """Compute ``KL(reference || model)`` of softmax outputs, in nats, ``[N]``."""
     p = jax.nn.softmax(reference_logits)
     # What is impossible to the reference costs nothing, even where log q is infinite.
     log_q = jnp.where(p > 0, jax.nn.log_softmax(logits), 0)
@@ -76,10 +71,6 @@ def output_distance(logits: Array, reference_logits: Array) -> Array:
     Its mean over examples is the activation distance of Chundawat et al., Can bad
     teaching induce forgetting?, arXiv 2205.08096, 2023: norms are averaged, not
     their squares.
-
-    Args:
-        logits: the model's, ``[N, C]``.
-        reference_logits: another model's, ``[N, C]``.
     """
     difference = jax.nn.softmax(logits) - jax.nn.softmax(reference_logits)
     return jnp.linalg.norm(difference, axis=-1)

@@ -4,7 +4,6 @@ A model that only hides what it knows has it back within a step or two, and a
 retrained one takes longer. Steps are counted, with everything else fixed.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +22,6 @@ from hyperforget_jax.base import (
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.metrics.accuracy import accuracy, mean_loss
 from hyperforget_jax.models.predictions import logits
-from hyperforget_jax.training.optimizers import check_optimizer, update
 
 __all__ = [
     "Relearning",
@@ -56,13 +54,6 @@ class Relearning(NamedTuple):
     censored: Array
 
 
-def _without_output_mask(variables: Variables) -> Variables:
-    """Allow every class again: a mask is undone, not unlearned."""
-    if OUTPUT_MASK not in variables:
-        return variables
-    return {**variables, OUTPUT_MASK: jnp.zeros_like(variables[OUTPUT_MASK])}
-
-
 def relearn(
     classifier: Classifier,
     variables: Variables,
@@ -92,15 +83,16 @@ def relearn(
             give every model the same one.
         cap: the most steps taken.
         batch_size: rows a step, cyclic over one permutation of the rows that count.
-        optimizer: any optax optimiser.
+        optimizer: one that reads gradients and parameters alone.
     """
-    checks.check_sizes(cap=cap)
-    attack = _attack(classifier, variables, forget, key, batch_size, optimizer)
+    start, learn = _attack(
+        classifier, variables, forget, key, batch_size, cap, optimizer
+    )
 
     def is_ignorant(carry):
         return (carry.step < cap) & (carry.accuracy < target_accuracy - _SLACK)
 
-    end = lax.while_loop(is_ignorant, attack.learn, attack.start)
+    end = lax.while_loop(is_ignorant, learn, start)
     return Relearning(end.step, end.accuracy < target_accuracy - _SLACK)
 
 
@@ -116,38 +108,23 @@ def relearning_curve(
 ) -> Array:
     """Compute the accuracy before and after each step of :func:`relearn`.
 
-    For many targets at once: what is learned does not depend on them.
-
-    Args:
-        classifier: the model.
-        variables: its variables.
-        forget: the forgotten training examples, ``[F]``.
-        key: as for :func:`relearn`.
-        cap: steps taken.
-        batch_size: as for :func:`relearn`.
-        optimizer: as for :func:`relearn`.
-
-    Returns:
-        Fractions, ``[cap + 1]``.
+    Fractions, ``[cap + 1]``, that serve any target: what is learned does not depend on
+    it. The arguments are :func:`relearn`'s.
     """
-    checks.check_sizes(cap=cap)
-    attack = _attack(classifier, variables, forget, key, batch_size, optimizer)
+    start, learn = _attack(
+        classifier, variables, forget, key, batch_size, cap, optimizer
+    )
 
     def body(carry, _):
-        after = attack.learn(carry)
+        after = learn(carry)
         return after, after.accuracy
 
-    _, later = lax.scan(body, attack.start, length=cap)
-    return jnp.concatenate([attack.start.accuracy[None], later])
+    _, later = lax.scan(body, start, length=cap)
+    return jnp.concatenate([start.accuracy[None], later])
 
 
 def first_reached(curve: Array, target_accuracy: float | Array) -> Relearning:
-    """Return what :func:`relearn` gives for a target, from its curve.
-
-    Args:
-        curve: from :func:`relearning_curve`, ``[..., cap + 1]``.
-        target_accuracy: a fraction.
-    """
+    """Return what :func:`relearn` gives, from ``[..., cap + 1]`` curves."""
     reached = curve >= target_accuracy - _SLACK
     known = jnp.any(reached, axis=-1)
     steps = jnp.where(known, jnp.argmax(reached, axis=-1), curve.shape[-1] - 1)
@@ -157,13 +134,7 @@ def first_reached(curve: Array, target_accuracy: float | Array) -> Relearning:
 def relearning_target(
     classifier: Classifier, original: Variables, forget: Examples
 ) -> Array:
-    """Compute 0.95 times the original's accuracy on the forgotten data.
-
-    Args:
-        classifier: the model.
-        original: its variables before unlearning.
-        forget: the forgotten training examples, ``[F]``.
-    """
+    """Compute 0.95 times the original's accuracy on the forgotten data."""
     outputs = logits(classifier, original, forget.x)
     return _RELEARNED * accuracy(outputs, forget.y, forget.weight)
 
@@ -175,17 +146,13 @@ class _Carry(NamedTuple):
     accuracy: Array
 
 
-class _Attack(NamedTuple):
-    start: _Carry
-    learn: Callable[[_Carry], _Carry]
-
-
-def _attack(classifier, variables, forget, key, batch_size, optimizer) -> _Attack:
-    """Make the initial carry and the step."""
-    checks.check_sizes(batch_size=batch_size)
-    check_optimizer(optimizer, variables["params"])
+def _attack(classifier, variables, forget, key, batch_size, cap, optimizer):
+    """Return the initial carry, and the function that takes a step."""
+    checks.check_sizes(cap=cap, batch_size=batch_size)
     key = as_threefry(key)
-    variables = _without_output_mask(variables)
+    if OUTPUT_MASK in variables:  # A mask is undone, not unlearned.
+        allowed = jnp.zeros_like(variables[OUTPUT_MASK])
+        variables = {**variables, OUTPUT_MASK: allowed}
     # By id, not by position: padding, or another place in the table, changes nothing.
     places = jax.vmap(lambda id: jax.random.uniform(jax.random.fold_in(key, id)))(
         forget.id
@@ -198,25 +165,18 @@ def _attack(classifier, variables, forget, key, batch_size, optimizer) -> _Attac
         outputs = logits(classifier, {**variables, "params": params}, forget.x)
         return accuracy(outputs, forget.y, forget.weight)
 
-    def loss_of(params, batch):
+    def loss(params, batch):
         outputs = classifier.apply({**variables, "params": params}, batch.x)
         return mean_loss(outputs, batch.y, batch.weight)
 
     def learn(carry):
         step, params, opt_state, _ = carry
         rows = order[(step * batch_size + jnp.arange(batch_size)) % num_active]
-        batch = forget.take(rows)
-
-        def objective(params):
-            return loss_of(params, batch), None
-
-        (loss, _), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        updates, opt_state = update(
-            optimizer, objective, loss, grads, opt_state, params
-        )
+        grads = jax.grad(loss)(params, forget.take(rows))
+        updates, opt_state = optimizer.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)
         return _Carry(step + 1, params, opt_state, accuracy_of(params))
 
     params = variables["params"]
     start = _Carry(jnp.int32(0), params, optimizer.init(params), accuracy_of(params))
-    return _Attack(start, learn)
+    return start, learn

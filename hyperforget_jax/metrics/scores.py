@@ -1,6 +1,6 @@
 """Every metric of a model after a request, in one pure function.
 
-A population is judged in one program::
+A population is evaluated in one program::
 
     data = hf.metrics.evaluation_data(request, splits.test)
     of_one = functools.partial(hf.metrics.scores, classifier, data=data)
@@ -43,14 +43,7 @@ __all__ = [
 
 
 class Halves(NamedTuple):
-    """One split, and its halves as weights.
-
-    Attributes:
-        x: inputs, ``[N, ...]``.
-        y: labels, ``[N]``.
-        forget: weights of the forget half, ``[N]``.
-        retain: weights of the retain half, ``[N]``.
-    """
+    """One split's inputs and labels ``[N]``, and its halves as weights ``[N]``."""
 
     x: Array
     y: Array
@@ -75,30 +68,25 @@ class EvaluationData(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """A model's logits on both splits; stacked ``[R, ...]`` of several models.
-
-    Attributes:
-        train: ``[N, C]``.
-        test: ``[M, C]``.
-    """
+    """A model's logits on both splits, ``[N, C]`` and ``[M, C]``."""
 
     train: Array
     test: Array
 
 
 class HalfScores(NamedTuple):
-    """Metrics on one half of one split. All are zero where the half is empty.
+    """Metrics on one half of one split, scalars; zero where the half is empty.
 
     Attributes:
-        weight: the half's total weight, ``[]``.
-        non_finite: rows that count and whose logits are not finite, int32, ``[]``: if
-            there are any, the model has diverged and no metric means anything.
-        accuracy: a fraction, ``[]``.
-        loss: mean cross-entropy in nats, ``[]``.
-        js: mean Jensen-Shannon divergence from the retrained models in nats, ``[]``, or
-            None without any.
-        kl: mean Kullback-Leibler divergence, likewise.
-        l2: mean Euclidean distance of softmax outputs, likewise.
+        weight: the half's total weight.
+        non_finite: rows that count and whose logits are not finite. If there are any,
+            the model has diverged and no metric means anything.
+        accuracy: a fraction.
+        loss: mean cross-entropy in nats.
+        js: mean Jensen-Shannon divergence from the retrained models in nats; None
+            without any, like the following.
+        kl: mean Kullback-Leibler divergence.
+        l2: mean Euclidean distance of softmax outputs.
     """
 
     weight: Array
@@ -135,12 +123,7 @@ class Scores(NamedTuple):
 
 
 def evaluation_data(request: ForgetRequest, test: Examples) -> EvaluationData:
-    """Return the request's data and held-out examples, each in two halves.
-
-    Args:
-        request: with data.
-        test: held out, ``[M]``.
-    """
+    """Return a request's data and held-out examples ``[M]``, each in two halves."""
     # The rows that the request names, not its classes: what is in the data and is not
     # asked for is retained, whatever its label.
     data, retain = request.data, request.retain.weight
@@ -159,19 +142,11 @@ def predict(
     *,
     batch_size: int = 512,
 ) -> Logits:
-    """Compute a model's logits on both splits.
-
-    Args:
-        classifier: the model.
-        variables: its variables.
-        data: what it is evaluated on.
-        batch_size: the most inputs whose activations are held at once.
-    """
-    train, test = (
-        logits(classifier, variables, halves.x, batch_size=batch_size)
-        for halves in (data.train, data.test)
+    """Compute a model's logits on both splits, ``batch_size`` inputs at a time."""
+    return Logits(
+        logits(classifier, variables, data.train.x, batch_size=batch_size),
+        logits(classifier, variables, data.test.x, batch_size=batch_size),
     )
-    return Logits(train, test)
 
 
 def scores(
@@ -189,7 +164,7 @@ def scores(
         variables: its variables after unlearning.
         data: what it is evaluated on.
         references: retrained models' logits, stacked ``[R, ...]``, for the
-        batch_size: as for :func:`predict`.
+        batch_size: the most inputs whose activations are held at once.
     """
     own = predict(classifier, variables, data, batch_size=batch_size)
     return score_logits(own, data, references)
@@ -198,13 +173,7 @@ def scores(
 def score_logits(
     logits: Logits, data: EvaluationData, references: Logits | None = None
 ) -> Scores:
-    """Compute :func:`scores` from logits that are there already.
-
-    Args:
-        logits: the model's.
-        data: what it was evaluated on.
-        references: as for :func:`scores`.
-    """
+    """Compute :func:`scores` from a model's logits."""
     halves, classes = {}, {}
     for name in ("train", "test"):
         own, split = getattr(logits, name), getattr(data, name)

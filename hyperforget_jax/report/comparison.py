@@ -1,5 +1,6 @@
 """The record and the page of one's own models after one's own request."""
 
+import functools
 import os
 import pathlib
 import time
@@ -18,12 +19,7 @@ from hyperforget_jax.base import (
     ForgetRequest,
     Variables,
 )
-from hyperforget_jax.evaluation import (
-    Evaluation,
-    ceiling,
-    evaluate,
-    prepare_retrained,
-)
+from hyperforget_jax.evaluation import ceiling, evaluate, prepare_retrained
 from hyperforget_jax.models import logits
 from hyperforget_jax.report.pages import write_report
 from hyperforget_jax.report.records import results_document, results_row, write
@@ -94,10 +90,10 @@ def compare(
         The document that was written.
 
     Raises:
-        ValueError: a model of a name that references have; as many models as neither
-            originals nor one; and as for :func:`hyperforget_jax.evaluate`.
+        ValueError: a model with the name of a reference; several originals, and not as
+            many of a model; and as for :func:`hyperforget_jax.evaluate`.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     if not isinstance(models, Mapping):
         raise TypeError(
             "models must be a dictionary, name to variables; got "
@@ -114,62 +110,62 @@ def compare(
         )
     if not models:
         raise ValueError("models is empty: give at least one, name to variables.")
-    x = request.data.x[:1]
-    members = {n: _members(classifier, v, x, n) for n, v in models.items()}
-    originals = _members(classifier, original, x, "original")
-    retrained = _members(classifier, retrained, x, "retrained")
-    for name, each in members.items():
-        if len(originals) > 1 and len(each) != len(originals):
+    named = {"original": original, "retrained": retrained, **models}
+    members = {
+        name: _members(classifier, each, request.data.x[:1], name)
+        for name, each in named.items()
+        if each is not None
+    }
+    originals, references = members.get("original", []), members.get("retrained", [])
+    if references:  # By the name of its row.
+        members["retrain"] = members.pop("retrained")
+    for name in models:
+        if len(originals) > 1 and len(members[name]) != len(originals):
             raise ValueError(
-                f"models[{name!r}] has {len(each)} seeds and original has "
+                f"models[{name!r}] has {len(members[name])} seeds and original has "
                 f"{len(originals)}: give one original a seed, or one for all."
             )
 
     # Relearning aims at each original's own accuracy.
     options = {"key": key, "batch_size": batch_size}
-    beside: list[Any] = [None] * max(1, len(originals))
-    if retrained:
-        measured = prepare_retrained(classifier, retrained, request, test, **options)
-        beside = [
-            prepare_retrained(classifier, measured, request, test, original=one)
-            for one in originals
-        ] or [measured]
-
-    def evaluated(variables: Sequence[Variables]) -> list[Evaluation]:
-        return [
+    aims = originals or [None]
+    beside: list[Any] = [None] * len(aims)
+    if references:
+        prepare = functools.partial(
+            prepare_retrained, classifier, request=request, examples=test
+        )
+        measured = prepare(references, **options)
+        beside = [prepare(measured, original=one) for one in aims]
+    found = {
+        name: [
             evaluate(
                 classifier,
                 one,
                 request,
                 test,
-                retrained=beside[seed % len(beside)],
-                original=originals[seed % len(originals)] if originals else None,
+                retrained=beside[seed % len(aims)],
+                original=aims[seed % len(aims)],
                 **options,
             )
-            for seed, one in enumerate(variables)
+            for seed, one in enumerate(each)
         ]
-
-    found = {"original": evaluated(originals)} if originals else {}
-    metrics = {}
-    if len(retrained) > 1:
+        for name, each in members.items()
+        if name != "retrain" or len(references) == 1
+    }
+    if len(references) > 1:
         each = [ceiling(classifier, one, request, test) for one in beside]
-        found["retrain"] = [
-            each[seed % len(each)][seed] for seed in range(len(retrained))
+        found["retrain"] = found["ceiling"] = [
+            each[seed % len(each)][seed] for seed in range(len(references))
         ]
-        metrics["ceiling"] = [one.metrics for one in found["retrain"]]
-    elif retrained:
-        found["retrain"] = evaluated(retrained)
-    found |= {name: evaluated(each) for name, each in members.items()}
-    metrics |= {name: [one.metrics for one in each] for name, each in found.items()}
-    if retrained:  # By itself, one is not compared with the others.
-        metrics["retrain"] = [
-            {n: v for n, v in one.items() if "_to_oracle" not in n and n != "tow"}
-            for one in metrics["retrain"]
-        ]
+    metrics = {
+        name: [dict(one.metrics) for one in each] for name, each in found.items()
+    }
+    for one in metrics.get("retrain", []):  # By themselves, compared with nothing.
+        for name in [n for n in one if "_to_oracle" in n or n == "tow"]:
+            del one[name]
 
     first = next(iter(found.values()))[0]
     labels = "+".join(map(str, first.classes))
-    name = f"class {labels}" if labels else f"{first.num_forgotten} rows"
     rows = [
         results_row(
             method,
@@ -177,30 +173,31 @@ def compare(
             dataset=dataset,
             model=model or " ".join(classifier.description.split()) or "a classifier",
             scenario="class" if labels else "rows",
-            request=name,
+            request=f"class {labels}" if labels else f"{first.num_forgotten} rows",
             access=(access or {}).get(method),
             seconds=(seconds or {}).get(method),
             num_forgotten=first.num_forgotten,
             num_train=int(np.count_nonzero(request.data.weight)),
         )
-        for method in [n for n in REFERENCES if n in metrics] + list(members)
+        for method in [*(name for name in REFERENCES if name in metrics), *models]
     ]
+    key_text = "default" if key is None else str(jax.random.key_data(key).tolist())
     document = results_document(
         rows,
         preset="hf.report.compare",
-        config={"models": list(models), "key": _key_text(key)},
-        seconds=time.perf_counter() - begun,
+        config={"models": list(models), "key": key_text},
+        seconds=time.perf_counter() - started,
     )
     path = pathlib.Path(path)
-    variables = {"original": originals, "retrain": retrained, **members}
     write(path / "results.json", document, references=False)
     write_report(
         path / "report.html",
         document,
-        losses=_losses(classifier, variables, request, test, batch_size),
+        losses=_losses(classifier, members, request, test, batch_size),
         per_class={
             method: np.stack([one.per_class["test"].accuracy for one in each])
             for method, each in found.items()
+            if method != "ceiling"
         },
         pictures=pictures,
         title=title,
@@ -211,11 +208,9 @@ def compare(
 
 
 def _members(
-    classifier: Classifier, variables: Models | None, x: Array, name: str
+    classifier: Classifier, variables: Models, x: Array, name: str
 ) -> list[Variables]:
-    """List the members of one model, of a stack or of a list."""
-    if variables is None:
-        return []
+    """Return the members of one model, of a stack or of a list."""
     if isinstance(variables, list | tuple):
         return list(variables)
     if not isinstance(variables, Mapping) or "params" not in variables:
@@ -225,9 +220,8 @@ def _members(
         )
     key = jax.eval_shape(lambda: jax.random.key(0))
     expected = jax.eval_shape(classifier.init, key, x)["params"]
-    pairs = zip(
-        jax.tree.leaves(variables["params"]), jax.tree.leaves(expected), strict=False
-    )
+    given = jax.tree.leaves(variables["params"])
+    pairs = zip(given, jax.tree.leaves(expected), strict=False)
     if all(np.shape(leaf) == like.shape for leaf, like in pairs):
         return [dict(variables)]
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(variables)}
@@ -242,7 +236,7 @@ def _members(
 
 def _losses(
     classifier: Classifier,
-    variables: Mapping[str, Sequence[Variables]],
+    members: Mapping[str, Sequence[Variables]],
     request: ForgetRequest,
     test: Examples,
     batch_size: int,
@@ -251,28 +245,17 @@ def _losses(
     seeds together; none where there are no such rows."""
     # No test row is one of those that a request for rows names.
     unseen = request.split(test)[0] if np.any(request.classes) else test
-    halves = {}
+    found: dict[str, dict[str, np.ndarray]] = {method: {} for method in members}
     for half, examples in (("forget", request.forget), ("test", unseen)):
         there = np.flatnonzero(np.asarray(examples.weight))
-        halves[half] = examples.x[there], examples.y[there]
-    if not all(len(y) for _, y in halves.values()):
-        return {}
-    return {
-        method: {
-            half: np.concatenate(
-                [
-                    losses.cross_entropy(
-                        logits(classifier, one, x, batch_size=batch_size), y
-                    )
-                    for one in each
-                ]
+        if not there.size:
+            return {}
+        x, y = examples.x[there], examples.y[there]
+        for method, each in members.items():
+            outputs = [
+                logits(classifier, one, x, batch_size=batch_size) for one in each
+            ]
+            found[method][half] = np.concatenate(
+                [losses.cross_entropy(one, y) for one in outputs]
             )
-            for half, (x, y) in halves.items()
-        }
-        for method, each in variables.items()
-        if each
-    }
-
-
-def _key_text(key: Array | None) -> str:
-    return "default" if key is None else str(jax.random.key_data(key).tolist())
+    return found

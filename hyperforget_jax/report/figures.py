@@ -1,4 +1,4 @@
-"""The report's figures, as SVG that belongs inside a page.
+"""The report's figures, by matplotlib, as SVG that belongs inside a page.
 
 Colours become the page's CSS variables, so that one figure serves light, dark and
 print; text stays text, in the page's fonts. Matplotlib is imported when a figure is
@@ -25,11 +25,9 @@ __all__ = [
 ]
 
 # What matplotlib draws with, and the variable of the page's style that stands for it.
-_PAPER, _INK, _MUTED = "#fafbfc", "#101112", "#707172"
-_LINE, _SHADE = "#d0d1d2", "#f0f1f2"
+_INK, _MUTED, _LINE, _SHADE = "#101112", "#707172", "#d0d1d2", "#f0f1f2"
 _FIRST, _SECOND = "#d55e00", "#0072b2"
 _VARIABLES = {
-    _PAPER: "paper",
     _INK: "ink",
     _MUTED: "muted",
     _LINE: "line",
@@ -62,12 +60,8 @@ def trade_off(
 ) -> str:
     """Draw forget against retain accuracy, mean and spread, with a legend.
 
-    Args:
-        points: at least one. Dashed lines go through the one called ``retrain``.
-        id: unique in the page, like every figure's.
-        description: for who cannot see the figure, like every figure's.
-        x_label: below the axis.
-        y_label: beside the axis.
+    Every figure's ``id`` is unique in the page, and its ``description`` is for who
+    cannot see it.
     """
     with canvas(id, *trade_off_size(points)) as (figure, axes):
         axes.set(xlabel=x_label, ylabel=y_label)
@@ -78,23 +72,16 @@ def trade_off(
 def trade_off_size(
     points: Sequence[Point],
 ) -> tuple[float, float, tuple[float, float, float, float]]:
-    """Choose a trade-off's width, height and margins, with room for its legend."""
+    """Return a trade-off's width, height and margins, with room for its legend."""
     longest = max(len(_printable(point.label)) for point in points)
     right = 0.5 + 0.08 * longest
     return 3.6 + right, max(3.2, 0.21 * len(points) + 0.8), (0.75, 0.45, right, 0.15)
 
 
 def draw_points(axes: Any, points: Sequence[Point]) -> Any:
-    """Draw the points of a trade-off, each with a marker of its own.
+    """Draw points, each with a marker of its own; return the legend of their names.
 
-    Names stand in the legend, where those of a crowd cannot cover each other.
-
-    Args:
-        axes: matplotlib's.
-        points: as for :func:`trade_off`.
-
-    Returns:
-        Matplotlib's legend.
+    Dashed lines go through the point called ``retrain``.
     """
     for point in points:
         colour, marker, size = _INK, "D", 9.0
@@ -119,12 +106,10 @@ def draw_points(axes: Any, points: Sequence[Point]) -> Any:
             markerfacecolor=_MUTED if point.label == "original" else "none",
         )
     axes.grid(color=_LINE, linewidth=0.5)
-    for low, high, set_limits in (
-        (*axes.get_xlim(), axes.set_xlim),
-        (*axes.get_ylim(), axes.set_ylim),
-    ):  # Noise is not blown up to the full size of the figure.
+    for axis in ("x", "y"):  # Noise is not blown up to the full size of the figure.
+        low, high = getattr(axes, f"get_{axis}lim")()
         missing = max(0.02 - (high - low), 0) / 2
-        set_limits(low - missing, high + missing)
+        axes.set(**{f"{axis}lim": (low - missing, high + missing)})
     return axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
 
 
@@ -137,15 +122,9 @@ def per_class(
     description: str,
     title: str,
 ) -> str:
-    """Draw accuracy class by class before (hollow bars) and after (filled bars).
+    """Draw accuracy class by class, ``[seeds, C]``, before (hollow) and after.
 
-    Args:
-        before: of the original, fractions, ``[seeds, C]``, or None.
-        after: of the method, fractions, ``[seeds, C]``.
-        forgotten: the classes to be shaded.
-        id: as for :func:`trade_off`.
-        description: as for :func:`trade_off`.
-        title: above the bars.
+    Classes in ``forgotten`` are shaded.
     """
     with canvas(id, 3.1, 1.75, (0.3, 0.26, 0.1, 0.28)) as (figure, axes):
         for label in forgotten:
@@ -179,15 +158,7 @@ def per_class(
 def losses(
     forget: np.ndarray, test: np.ndarray, *, id: str, description: str, title: str
 ) -> str:
-    """Draw histograms of losses: forgotten rows (filled) and test rows (outline).
-
-    Args:
-        forget: in nats, ``[F]``.
-        test: in nats, ``[T]``.
-        id: as for :func:`trade_off`.
-        description: as for :func:`trade_off`.
-        title: above the bars.
-    """
+    """Draw histograms of losses in nats: forgotten rows (filled) and test rows."""
     with canvas(id, 3.1, 1.6, (0.25, 0.26, 0.28, 0.28)) as (figure, axes):
         for values, style in (
             (forget, {"facecolor": _FIRST, "alpha": 0.55, "fill": True}),
@@ -215,8 +186,7 @@ def _printable(text: str, longest: int = 26) -> str:
 def canvas(
     id: str, width: float, height: float, margins: tuple[float, float, float, float]
 ) -> Generator[tuple[Any, Any]]:
-    """Give a figure and its axes, all lengths in inches, in the report's plain style;
-    the margins are left, bottom, right and top."""
+    """Yield a figure and its axes in the report's plain style, lengths in inches."""
     import matplotlib.figure
     import matplotlib.style
 

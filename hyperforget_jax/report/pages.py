@@ -15,7 +15,12 @@ from hyperforget_jax import atomic_write
 from hyperforget_jax.base import Array
 from hyperforget_jax.report import columns, figures, verdicts
 from hyperforget_jax.report.columns import Row
-from hyperforget_jax.report.schema import PHASES, REFERENCES, check_references
+from hyperforget_jax.report.schema import (
+    PHASES,
+    REFERENCES,
+    by_subject,
+    check_references,
+)
 
 __all__ = ["write_report"]
 
@@ -48,30 +53,34 @@ def write_report(
             a request; the image is the bytes of a PNG or the source of an SVG.
         title: the page's.
         forgotten: the classes that ``per_class`` shades; by default those which no
-            retrained model ever answers and the original sometimes does.
+            retrained model ever predicts and the original sometimes does.
         request: which request ``losses`` and ``per_class`` belong to, for a document
             of several.
-        min_seeds: the fewest training seeds of the retrained oracle. Lower it for a
+        min_seeds: the fewest training seeds of the row ``retrain``. Lower it for a
             smoke run alone: the page then says that its numbers mean nothing.
         references: whether every request must come with its reference rows. Without
             them most verdicts say what was not measured.
 
     Raises:
-        ValueError: for some request the original, the retrained oracle (with enough
-            seeds) or the ceiling is missing; arrays of the wrong shape, empty, or
+        ValueError: for some request the original, retraining (with enough seeds) or
+            the ceiling is missing; arrays of the wrong shape, empty, or
             holding NaN; a picture that is neither PNG nor SVG.
     """
     rows = document["rows"]
     if references:
         check_references(rows, min_seeds)
-    groups = columns.by_subject(rows)
+    groups = by_subject(rows)
     subjects = [_subject(*each) for each in enumerate(groups.items())]
+    tally: dict[str, collections.Counter] = {}
+    for subject in subjects:
+        for row, found in subject["verdicts"]:
+            tally.setdefault(row["method"], collections.Counter())[found.headline] += 1
     accuracies = {
         name: _array(f"per_class[{name!r}]", values, 2, 1.0)
         for name, values in sorted((per_class or {}).items(), key=_by_rank)
     }
     if forgotten is None:
-        forgotten = _never_answered(accuracies)
+        forgotten = _never_predicted(accuracies)
     halves = {
         name: {
             half: _array(f"losses[{name!r}][{half!r}]", both[half], 1, np.inf)
@@ -96,13 +105,12 @@ def write_report(
         title=title,
         document=document,
         subjects=subjects,
-        tally=_tally(subjects),
+        tally=tally,
         rules=verdicts.RULES,
-        meanings=columns.MEANINGS,
         columns=[
             c for c in columns.COLUMNS if any(c.metric in r["metrics"] for r in rows)
         ],
-        oracle_seeds=min((r["n"] for r in rows if r["method"] == "retrain"), default=0),
+        seeds=min((r["n"] for r in rows if r["method"] == "retrain"), default=0),
         datasets=sorted({row["dataset"] for row in rows}),
         models=sorted({row["model"] for row in rows}),
         reads=list(reads),
@@ -143,43 +151,30 @@ def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
     }
 
 
-def _tally(subjects: Sequence[Mapping[str, Any]]) -> dict[str, collections.Counter]:
-    """Count each method's headlines over the requests."""
-    counts: dict[str, collections.Counter] = {}
-    for subject in subjects:
-        for row, found in subject["verdicts"]:
-            counts.setdefault(row["method"], collections.Counter())[found.headline] += 1
-    return counts
-
-
 def _trade_off(group: Sequence[Row], number: int) -> list[Markup]:
     """Draw forget against retain accuracy: everything, and where the crowd is."""
     # Rows drawn from every class leave no test split to forget.
     in_test = any("forget_accuracy_test" in row["metrics"] for row in group)
     split = "test" if in_test else "train"
+    names = (f"forget_accuracy_{split}", "retain_accuracy_test")
     points = []
     for row in group:
-        metrics = [
-            row["metrics"].get(name)
-            for name in (f"forget_accuracy_{split}", "retain_accuracy_test")
-        ]
-        if None not in metrics and row["method"] != "ceiling":  # Retraining's own.
-            label = " ".join([row["method"], *columns.factors(row)])
-            is_alone = sum(r["method"] == row["method"] for r in group) == 1
-            x, y = ((metric["mean"], metric["std"]) for metric in metrics)
-            label = row["method"] if is_alone else label
-            place = None if row["method"] in REFERENCES else len(points)
-            points.append(figures.Point(label, x, y, place))
+        if row["method"] == "ceiling" or not set(names) <= set(row["metrics"]):
+            continue  # The ceiling's are retraining's own.
+        is_alone = sum(other["method"] == row["method"] for other in group) == 1
+        extra = [] if is_alone else columns.factors(row)
+        x, y = ((row["metrics"][n]["mean"], row["metrics"][n]["std"]) for n in names)
+        place = None if row["method"] in REFERENCES else len(points)
+        points.append(figures.Point(" ".join([row["method"], *extra]), x, y, place))
     panels = [points] if points else []
-    for centre in points:
-        if centre.label == "retrain":
-            near = [
-                point
-                for point in points
-                if abs(point.x[0] - centre.x[0]) <= 0.1
-                and abs(point.y[0] - centre.y[0]) <= 0.02
-            ]
-            panels += [near] if 3 <= len(near) < len(points) else []
+    for centre in [point for point in points if point.label == "retrain"]:
+        near = [
+            point
+            for point in points
+            if abs(point.x[0] - centre.x[0]) <= 0.1
+            and abs(point.y[0] - centre.y[0]) <= 0.02
+        ]
+        panels += [near] if 3 <= len(near) < len(points) else []
     return [
         Markup(
             figures.trade_off(
@@ -221,19 +216,17 @@ def _class_figures(
 
 def _loss_figures(losses: Mapping[str, Mapping[str, np.ndarray]]) -> list[Markup]:
     """Draw a panel for every method."""
-    return [
-        Markup(
-            figures.losses(
-                **halves,
-                id=f"loss-{number}",
-                description=f"{name}: median loss {np.median(halves['forget']):.3g} on "
-                f"forgotten training rows and {np.median(halves['test']):.3g} on test "
-                "rows",
-                title=name,
-            )
+    drawn = []
+    for number, (name, halves) in enumerate(losses.items()):
+        medians = (np.median(halves[half]) for half in ("forget", "test"))
+        description = (
+            "{}: median loss {:.3g} on forgotten training rows and {:.3g} on test rows"
+        ).format(name, *medians)
+        figure = figures.losses(
+            **halves, id=f"loss-{number}", description=description, title=name
         )
-        for number, (name, halves) in enumerate(losses.items())
-    ]
+        drawn.append(Markup(figure))
+    return drawn
 
 
 def _array(name: str, values: Any, ndim: int, most: float) -> np.ndarray:
@@ -247,8 +240,8 @@ def _array(name: str, values: Any, ndim: int, most: float) -> np.ndarray:
     return array
 
 
-def _never_answered(accuracies: Mapping[str, np.ndarray]) -> list[int]:
-    """Find the classes that retraining never answers, unlike the original."""
+def _never_predicted(accuracies: Mapping[str, np.ndarray]) -> list[int]:
+    """Return the classes that retraining never predicts, unlike the original."""
     if not {"retrain", "original"} <= set(accuracies):
         return []
     never = np.all(accuracies["retrain"] == 0, axis=0)
@@ -256,7 +249,7 @@ def _never_answered(accuracies: Mapping[str, np.ndarray]) -> list[int]:
 
 
 def _data_uri(name: str, image: bytes | str) -> str:
-    """Make an address that holds the image itself; as an image, an SVG runs nothing."""
+    """Return an address that holds the image; as an image, an SVG runs nothing."""
     data = image.encode() if isinstance(image, str) else image
     is_png = data.startswith(b"\x89PNG\r\n\x1a\n")
     if not is_png and b"<svg" not in data[:2000]:

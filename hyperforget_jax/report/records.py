@@ -1,7 +1,4 @@
-"""The record of an experiment: built, written and read.
-
-Its schema is :mod:`hyperforget_jax.report.schema`'s.
-"""
+"""The record of an experiment: built, written and read."""
 
 import datetime
 import json
@@ -40,7 +37,7 @@ def results_row(
     num_forgotten: int | None = None,
     num_train: int | None = None,
 ) -> dict[str, Any]:
-    """Build one row: a method's answers to one request, over seeds.
+    """Build one row: one method and one request, over seeds.
 
     Args:
         method: its name. The reference rows are ``original``, ``retrain``, ``ceiling``;
@@ -79,15 +76,14 @@ def results_row(
         "seconds": seconds and {name: float(each) for name, each in seconds.items()},
         "over": over,
         "n": len(metrics),
-        "num_forgotten": None if num_forgotten is None else int(num_forgotten),
-        "num_train": None if num_train is None else int(num_train),
-        "metrics": {
-            name: metric_summary([of_seed[name] for of_seed in metrics])
-            for name in metrics[0]
-        },
     }
-    unknown = [n for n in ("num_forgotten", "num_train") if row[n] is None]
-    return {name: value for name, value in row.items() if name not in unknown}
+    counts = {"num_forgotten": num_forgotten, "num_train": num_train}
+    row |= {name: int(count) for name, count in counts.items() if count is not None}
+    row["metrics"] = {
+        name: metric_summary([of_seed[name] for of_seed in metrics])
+        for name in metrics[0]
+    }
+    return row
 
 
 def results_document(
@@ -200,9 +196,9 @@ def _plain(value: Any) -> Any:
 
 
 def _command() -> str:
+    """Return what was typed; a record names no folder of the machine it was made on."""
     script = pathlib.Path(sys.argv[0])
     if script.is_absolute():
-        # A record names no folder of the machine it was made on.
         here = pathlib.Path.cwd()
         inside = script.is_relative_to(here)
         script = script.relative_to(here) if inside else pathlib.Path(script.name)
@@ -214,14 +210,11 @@ def _command() -> str:
 
 
 def _git(repository: str | os.PathLike, *arguments: str) -> str | None:
+    command = ["git", "-C", os.fspath(repository), *arguments]
     try:
-        answer = subprocess.run(
-            ["git", "-C", os.fspath(repository), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=30
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return done.stdout.strip()

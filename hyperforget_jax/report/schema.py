@@ -11,6 +11,7 @@ __all__ = [
     "PHASES",
     "REFERENCES",
     "SUBJECT",
+    "by_subject",
     "check_references",
     "metric_summary",
     "validate",
@@ -25,48 +26,37 @@ SUBJECT = ("dataset", "model", "scenario", "request")
 PHASES = ("before", "init", "unlearn")
 _FRACTIONS = {"mia_auc", "mia_tpr_at_1_fpr", "tow"}
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Duration = Annotated[float, msgspec.Meta(ge=0)]
-Reads = list[Literal["retain", "forget", "classes", "probe"]]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Duration = Annotated[float, msgspec.Meta(ge=0)]
+_Reads = list[Literal["retain", "forget", "classes", "probe"]]
+_SUMMARY = ("mean", "std", "min", "max")
+_Metric = msgspec.defstruct(
+    "Metric", [*((name, float) for name in _SUMMARY), ("values", list[float])]
+)
+_Access = msgspec.defstruct("Access", [(phase, _Reads) for phase in PHASES])
+_Seconds = msgspec.defstruct(
+    "Seconds", [(name, _Duration) for name in ("init", "unlearn", "compile")]
+)
 
 
-class Metric(msgspec.Struct):  # Over repeats; the values are in seed order.
-    mean: float
-    std: float
-    min: float
-    max: float
-    values: list[float]
-
-
-class Phases(msgspec.Struct):
-    before: Reads
-    init: Reads
-    unlearn: Reads
-
-
-class Seconds(msgspec.Struct):
-    init: Duration
-    unlearn: Duration
-    compile: Duration
-
-
-class Row(msgspec.Struct):  # One method on one request.
+class _Row(msgspec.Struct):  # One method on one request.
     method: Annotated[str, msgspec.Meta(min_length=1)]
     dataset: str
     model: str
     scenario: str
     request: str
     factors: dict[str, Any]
-    access: Phases | None
-    seconds: Seconds | None
+    access: _Access | None
+    seconds: _Seconds | None
     over: str
-    n: Positive
+    n: _Positive
     metrics: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
-    num_forgotten: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    num_train: Positive | None = None
+    num_forgotten: _Count | None = None
+    num_train: _Positive | None = None
 
 
-class Document(msgspec.Struct):
+class _Document(msgspec.Struct):
     schema: Literal[1]
     command: str
     preset: str
@@ -75,8 +65,8 @@ class Document(msgspec.Struct):
     device: str
     versions: dict[str, str]
     config: dict[str, Any]
-    seconds: Duration
-    rows: Annotated[list[Row], msgspec.Meta(min_length=1)]
+    seconds: _Duration
+    rows: Annotated[list[_Row], msgspec.Meta(min_length=1)]
     date: str | None = None
 
 
@@ -112,7 +102,7 @@ def validate(document: Any, *, references: bool = True) -> None:
     Args:
         document: as made by :func:`results_document`, or read from a file.
         references: whether every dataset, model, scenario and request must come with
-            the rows of :data:`REFERENCES`. Only a benchmark of speed has none.
+            the rows ``original``, ``retrain`` and ``ceiling``.
 
     Raises:
         ValueError: the message begins with the place, such as
@@ -120,74 +110,71 @@ def validate(document: Any, *, references: bool = True) -> None:
     """
     for place, leaf in _leaves(document):
         is_finite = isinstance(leaf, float) and math.isfinite(leaf)
-        _require(
-            is_finite or isinstance(leaf, str | int | None),
-            place,
-            f"must be finite JSON, got {leaf!r}",
-        )
-    _check(document, Document, "")
+        if not is_finite and not isinstance(leaf, str | int | None):
+            raise ValueError(f"{place}: must be finite JSON, got {leaf!r}.")
+    _convert(document, _Document, "")
     for index, row in enumerate(document["rows"]):
         for name, metric in row["metrics"].items():
             place = f"rows[{index}].metrics.{name}"
-            _check(metric, Metric, place)
+            _convert(metric, _Metric, place)
             values = metric["values"]
-            _require(
-                len(values) == row["n"],
-                f"{place}.values",
-                f"must be n={row['n']} numbers, got {len(values)}",
-            )
+            if len(values) != row["n"]:
+                raise ValueError(
+                    f"{place}.values: must be n={row['n']} numbers, got {len(values)}."
+                )
             if "accuracy" in name or name in _FRACTIONS:
                 for number, value in enumerate(values):
-                    _require(
-                        0 <= value <= 1,
-                        f"{place}.values[{number}]",
-                        f"must be a fraction in [0, 1], got {value}",
-                    )
+                    if not 0 <= value <= 1:
+                        raise ValueError(
+                            f"{place}.values[{number}]: must be a fraction in [0, 1], "
+                            f"got {value}."
+                        )
             # What does not follow from its values was edited, or computed otherwise.
-            for kind, wanted in list(metric_summary(values).items())[:-1]:
-                _require(
-                    math.isclose(metric[kind], wanted, rel_tol=1e-9, abs_tol=1e-12),
-                    f"{place}.{kind}",
-                    f"must follow from the values, {wanted}, got {metric[kind]}",
-                )
+            summary = metric_summary(values)
+            for kind in _SUMMARY:
+                wanted = summary[kind]
+                if not math.isclose(metric[kind], wanted, rel_tol=1e-9, abs_tol=1e-12):
+                    raise ValueError(
+                        f"{place}.{kind}: must follow from the values, {wanted}, got "
+                        f"{metric[kind]}."
+                    )
     if references:
         check_references(document["rows"])
+
+
+def by_subject(rows: Sequence[Mapping[str, Any]]) -> dict[str, list]:
+    """Group rows by what they are about: within a group they are comparable."""
+    groups: dict[str, list] = {}
+    for row in rows:
+        groups.setdefault(" / ".join(row[key] for key in SUBJECT), []).append(row)
+    return groups
 
 
 def check_references(rows: Sequence[Mapping[str, Any]], min_seeds: int = 1) -> None:
     """Raise ValueError unless every group of rows has its reference rows.
 
     Args:
-        rows: of a document. A group is one dataset, model, scenario and request.
-        min_seeds: the fewest training seeds of the retrained oracle.
+        rows: of a document.
+        min_seeds: the fewest training seeds of the row ``retrain``.
     """
-    groups: dict[str, dict[str, int]] = {}
-    for row in rows:
-        seeds = groups.setdefault(" / ".join(row[key] for key in SUBJECT), {})
-        seeds[row["method"]] = max(seeds.get(row["method"], 0), row["n"])
-    _require(bool(groups), "rows", "there are none, and so no reference rows")
-    for group, seeds in groups.items():
+    if not rows:
+        raise ValueError("rows: there are none, and so no reference rows.")
+    for subject, group in by_subject(rows).items():
+        seeds = {row["method"]: row["n"] for row in sorted(group, key=lambda r: r["n"])}
         for method in REFERENCES:
-            _require(
-                method in seeds,
-                "rows",
-                f"lack the reference row {method!r} for {group}; there are "
-                f"{sorted(seeds)}",
+            if method not in seeds:
+                raise ValueError(
+                    f"rows: lack the reference row {method!r} for {subject}; there are "
+                    f"{sorted(seeds)}."
+                )
+        if seeds["retrain"] < min_seeds:
+            raise ValueError(
+                f"rows: have n={seeds['retrain']} training seeds of the reference row "
+                f"'retrain' for {subject}, fewer than {min_seeds}."
             )
-        _require(
-            seeds["retrain"] >= min_seeds,
-            "rows",
-            f"have n={seeds['retrain']} training seeds of the reference row 'retrain' "
-            f"for {group}, fewer than {min_seeds}",
-        )
 
 
-def _require(condition: bool, place: str, message: str) -> None:
-    if not condition:
-        raise ValueError(f"{place}: {message}.")
-
-
-def _check(value: Any, kind: Any, place: str) -> None:
+def _convert(value: Any, kind: Any, place: str) -> None:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -197,12 +184,11 @@ def _check(value: Any, kind: Any, place: str) -> None:
 
 
 def _leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a document, with its place."""
+    """Yield every value of a document, with its place."""
     if isinstance(tree, dict):
         for name, child in tree.items():
-            _require(
-                isinstance(name, str), place or "document", f"has the key {name!r}"
-            )
+            if not isinstance(name, str):
+                raise ValueError(f"{place or 'document'}: has the key {name!r}.")
             yield from _leaves(child, f"{place}.{name}" if place else name)
     elif isinstance(tree, list):
         for index, child in enumerate(tree):

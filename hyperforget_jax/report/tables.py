@@ -9,7 +9,7 @@ import rich.markup
 import rich.table
 
 from hyperforget_jax.report import columns
-from hyperforget_jax.report.schema import SUBJECT, check_references
+from hyperforget_jax.report.schema import SUBJECT, by_subject, check_references
 
 __all__ = ["table"]
 
@@ -24,13 +24,13 @@ def table(
 
     Args:
         rows: of a results document. References come first, ``ablation/`` rows last.
-        min_seeds: the fewest training seeds of the retrained oracle. Lower it for a
+        min_seeds: the fewest training seeds of the row ``retrain``. Lower it for a
             smoke run alone, whose numbers mean nothing.
         references: whether every request must come with its reference rows.
 
     Raises:
-        ValueError: for some request the original, the retrained oracle (with enough
-            seeds) or the ceiling is missing: without them no number can be read.
+        ValueError: for some request the original, retraining (with enough seeds) or
+            the ceiling is missing: without them no number can be read.
     """
     if references:
         check_references(rows, min_seeds)
@@ -47,19 +47,20 @@ def table(
         padding=(0, 0, 1, 0),
         caption_justify="left",
         caption=f"Forget accuracy: target {forget}. Retain accuracy, MIA AUC and "
-        "relearning steps: target retrain's. JS to oracle (nats) and ToW (at most 1): "
-        "target the ceiling's. ≥: relearning was cut short. Seconds: per request, "
+        "relearning steps: target retrain's. JS to retrained (nats) and ToW (at most "
+        "1): target the ceiling's. ≥: relearning was cut short. Seconds: per request, "
         "without compilation. Mean ± sample standard deviation over seeds, the worst "
         "in parentheses. Rows of ablation/ check the comparison and are no methods.",
     )
     # A heading has a line a word: what is too long for a screen is a method's name.
     result.add_column("Method", overflow="fold")
     for column in shown:
-        heading = re.sub(",? ", "\n", column.heading)
+        # The caption says to what.
+        heading = re.sub(",? ", "\n", column.heading.removesuffix(" to retrained"))
         worst = f"\n({column.worst})" if column.worst else ""
         result.add_column(heading + worst, justify="right", no_wrap=True)
     result.add_column("Seconds", justify="right", no_wrap=True)
-    groups = columns.by_subject(rows).values()
+    groups = by_subject(rows).values()
     told_apart = [key for key in SUBJECT if len({row[key] for row in rows}) > 1]
     for group in groups:
         if len(groups) > 1:

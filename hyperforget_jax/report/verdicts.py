@@ -28,7 +28,7 @@ RULES = (
     f"Forgotten by accuracy: forget accuracy, on test and on train, within "
     f"{100 * _FORGET:g} points of retraining’s (of 0 for whole classes where nothing "
     "was retrained).",
-    f"Outputs: JS to oracle against the ceiling’s, margin {_JS:g} nats or "
+    f"Outputs: JS to retrained against the ceiling’s, margin {_JS:g} nats or "
     f"{100 * _SHARE:g} % of the ceiling’s, whichever is more. Nearer is as good.",
     f"Relearning: steps against retraining’s, margin {_STEPS:g} steps or "
     f"{100 * _SHARE:g} % of them, whichever is more.",
@@ -62,15 +62,9 @@ class Verdict(NamedTuple):
 
 
 class _Finding(NamedTuple):
-    """What was found, and the words for it.
+    """What was found, and the words for it."""
 
-    Attributes:
-        status: ``good``, ``unclear``, ``missing``, or what is wrong: ``not``,
-            ``partly``, ``left``, ``too much``, ``unlike``, ``cost``.
-        text: the words.
-    """
-
-    status: str
+    status: str  # "good", "unclear", "missing", "cost", or a key of _WRONG.
     text: str
 
 
@@ -125,7 +119,7 @@ def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> s
 
 
 def _difference(ours: Mapping, theirs: Mapping, margin: float) -> str:
-    """``same``, ``more``, ``less``, or ``unclear`` for a difference within noise."""
+    """Return ``same``, ``more``, ``less``, or ``unclear`` for what may be noise."""
     difference = ours["mean"] - theirs["mean"]
     if abs(difference) <= margin:
         return "same"
@@ -146,7 +140,7 @@ def _forgetting(ours: Mapping, retrain: Mapping, original: Mapping) -> _Finding:
         if name not in ours or (name not in retrain and not is_class):
             continue
         own = ours[name]
-        # Who never saw a class never answers with it.
+        # Who never saw a class never predicts it.
         target = retrain.get(name) or metric_summary([0.0] * len(own["values"]))
         who = "retrained models" if name in retrain else "who never saw them"
         said = f"right on {own['mean']:.1%} of {rows} ({who}: {target['mean']:.1%})"

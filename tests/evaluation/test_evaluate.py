@@ -220,9 +220,9 @@ def test_tug_of_war_by_hand():
         for values in ((0.0, 1.0, 0.9), (0.2, 1.0, 0.9))
     ]
     # (1 - 0.4) (1 - 0.1) (1 - 0.1), with the retrained' mean forget accuracy 0.1.
-    assert tug_of_war(model, retrained) == pytest.approx(0.486)
+    assert tug_of_war(model, retrained)["tow"] == pytest.approx(0.486)
     del model["retain_accuracy_test"]
-    assert tug_of_war(model, retrained) is None
+    assert tug_of_war(model, retrained) == {}
 
 
 def test_relearning_needs_an_original(linear, good, held_out, request_class, retrained):

@@ -112,7 +112,7 @@ def test_no_heading_and_no_number_is_cut_at_80_columns(names, method):
     assert "…" not in text
     words = set(text.split())
     headings = (
-        "Method Forget Retain accuracy test MIA AUC JS to oracle ToW Relearn steps"
+        "Method Forget Retain accuracy test MIA AUC JS to retrained ToW Relearn steps"
     )
     assert {*headings.split(), "Seconds", "(max)", "(min)"} <= words
     assert {"0.200", "±0.158", "(0.400)", "84.7", "2.2e-05", "±0.000"} <= words
@@ -128,7 +128,7 @@ def test_no_table_without_references(method):
         table([])
 
 
-def test_no_table_with_few_oracles_unless_asked():
+def test_no_table_with_few_retrained_models_unless_asked():
     rows = [make_row(row["method"], seeds=2) for row in REFERENCES]
     with pytest.raises(ValueError, match="n=2 training seeds .* fewer than 5"):
         table(rows)
