@@ -9,6 +9,7 @@ The manifest alone decides which arrays count. A save writes new arrays beside t
 old ones and then replaces the manifest in one step, so that whoever reads finds the
 old checkpoint or the new one, wherever the writer died. One writer a path at a time:
 while one is at work (``.{name}.lock`` beside the folder says who), others are refused.
+This file is longer than others, since what saves and what loads share that layout.
 
 What a manifest holds is :mod:`hyperforget_jax.manifests`'s. This is the only module
 that imports Orbax, which is why it is longer than others, and it does so late: the

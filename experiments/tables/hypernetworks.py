@@ -117,7 +117,7 @@ def pairs(preset: str) -> str:
 
 
 def strangers(preset: str) -> str:
-    """Show models that were trained otherwise than those of the zoo, by dose."""
+    """Show models that were trained otherwise than those of the zoo, by scale."""
     found = _scenario(preset, "strangers")
     # Digits come before letters: what the probe chooses is last.
     doses = sorted(found["dose"].unique())
@@ -138,7 +138,7 @@ def strangers(preset: str) -> str:
         ("models trained by", value("models")),
         ("norm ratio", mean("norm_ratio", 2)),
         ("retained before, %", mean("retain_accuracy_before", 1, scale=100)),
-        *((f"dose {dose}" if dose[0].isdigit() else dose, at(dose)) for dose in doses),
+        *((f"scale {dose}" if dose[0].isdigit() else dose, at(dose)) for dose in doses),
     )
 
 

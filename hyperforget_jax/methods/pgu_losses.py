@@ -26,7 +26,7 @@ def target_log_probs(
     shrink: Any,
     temperature: Any,
 ) -> Array:
-    """Guess the log-probabilities of a model that was trained without these examples.
+    """Estimate log-probabilities of a model that was trained without these examples.
 
     Forgotten rows should be predicted as held-out rows are: a row whose margin has some
     rank among all training examples' is given the margin of that rank among held-out
