@@ -56,8 +56,9 @@ def conv(
     first, last = (0, lhs.ndim - 1, *spatial), (lhs.ndim - 1, axes, *range(axes))
     channels_last = lax.ConvDimensionNumbers(first, last, first)
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    pads = padding
-    if isinstance(padding, str):
+    if not isinstance(padding, str):
+        pads = list(padding)
+    else:
         extent = [
             (k - 1) * d + 1 for k, d in zip(rhs.shape[:axes], dilation, strict=True)
         ]

@@ -343,9 +343,9 @@ def test_what_is_remembered_is_no_constant_of_a_program():
     assert (24, 6) in constants(unlearner.init, KEY, variables, data)
     assert (24, 6) not in constants(unlearner.init, KEY, variables, data, probe)
     state = jax.jit(unlearner.init)(KEY, variables, data, probe)
-    # What is constant is computed by the compiler, to the last place.
+    # Another compilation; margins are differences of logits of size ten.
     chex.assert_trees_all_close(
-        state, jax.jit(unlearner.init)(KEY, variables, data), rtol=1e-6
+        state, jax.jit(unlearner.init)(KEY, variables, data), rtol=1e-6, atol=1e-5
     )
     request = hf.forget_rows(data, range(8))
     found = constants(unlearner.unlearn, KEY, state, request)
