@@ -117,7 +117,7 @@ class Evaluation:
         mean, sd = self.retrained[name]
         if name == "relearn_steps":
             # Where the cap cut some of them short, the mean is too small.
-            at_least = "≥ " * bool(self.retrained["relearn_censored"].mean > 0)
+            at_least = "≥ " if self.retrained["relearn_censored"].mean > 0 else ""
             return f"{at_least}{mean:.1f} ± {sd:.1f}"
         # The spread is written as the mean is, so that the two can be compared.
         return f"{_number(mean)} ± {sd:{'.3f' if _is_plain(mean) else '.2g'}}"

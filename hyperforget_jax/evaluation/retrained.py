@@ -106,7 +106,7 @@ def prepare_retrained(
     target = relearning_target(classifier, original, request.forget)
     outcomes = first_reached(curves, target)
     metrics = tuple(
-        own | relearning_by_name(trees.take(outcomes, i))
+        {**own, **relearning_by_name(trees.take(outcomes, i))}
         for i, own in enumerate(prepared.metrics)
     )
     return dataclasses.replace(

@@ -124,6 +124,11 @@ class Scores(NamedTuple):
 
 def evaluation_data(request: ForgetRequest, test: Examples) -> EvaluationData:
     """Return a request's data and held-out examples ``[M]``, each in two halves."""
+    if request.data is None:
+        raise ValueError(
+            "request carries no data, and models are evaluated on the training rows "
+            "too: hf.forget_classes and hf.forget_rows make one that does."
+        )
     # The rows that the request names, not its classes: what is in the data and is not
     # asked for is retained, whatever its label.
     data, retain = request.data, request.retain.weight

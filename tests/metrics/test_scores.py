@@ -10,7 +10,7 @@ import pytest
 import sklearn.metrics
 
 from hyperforget_jax import evaluation, metrics, trees
-from hyperforget_jax.requests import forget_classes, forget_rows
+from hyperforget_jax.requests import forget_classes, forget_labels, forget_rows
 
 RANDOM = np.random.default_rng(0)
 
@@ -137,3 +137,8 @@ def test_pairwise_distances_are_means_of_each_pair():
             metrics.jensen_shannon, models[i], models[j][None], weight
         )
         assert found[i, j] == pytest.approx(float(expected), rel=1e-5, abs=1e-7)
+
+
+def test_a_request_without_data_is_named(worlds):
+    with pytest.raises(ValueError, match="carries no data.*hf.forget_classes"):
+        metrics.evaluation_data(forget_labels([2], 4), worlds["class"][1])
