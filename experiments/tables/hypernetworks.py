@@ -46,39 +46,25 @@ def samples(preset: str) -> str:
         ("hypernetwork", steps),
         (
             "forget accuracy, % (worst sample)",
-            _two(
-                "{} ({})",
-                mean(FORGET, 2, scale=100),
-                mean("forget_accuracy_worst_sample", 1, "max", 100),
-            ),
+            _percents("{:.2f} ({:.1f})", FORGET, "forget_accuracy_worst_sample:max"),
         ),
         (
             "samples at most 1 %, 2 %",
-            _two(
-                "{}, {}",
-                mean("share_below_1_percent", 1, scale=100),
-                mean("share_below_2_percent", 1, scale=100),
+            _percents(
+                "{:.1f}, {:.1f}", "share_below_1_percent", "share_below_2_percent"
             ),
         ),
         (
             "retain accuracy, % (worst sample)",
-            _two(
-                "{} ({})",
-                mean(RETAIN, 2, scale=100),
-                mean("retain_accuracy_worst_sample", 1, "min", 100),
-            ),
+            _percents("{:.2f} ({:.1f})", RETAIN, "retain_accuracy_worst_sample:min"),
         ),
         (
             "its spread between samples, points",
-            mean("retain_accuracy_spread", 2, scale=100),
+            _percents("{:.2f}", "retain_accuracy_spread"),
         ),
         (
             "best by the probe: forget, retain",
-            _two(
-                "{}, {}",
-                mean(f"best_{FORGET}", 2, scale=100),
-                mean(f"best_{RETAIN}", 2, scale=100),
-            ),
+            _percents("{:.2f}, {:.2f}", f"best_{FORGET}", f"best_{RETAIN}"),
         ),
         ("distance to the zoo / within it", mean("nearest_distance_ratio", 2)),
     )
@@ -122,13 +108,11 @@ def strangers(preset: str) -> str:
     # Digits come before letters: what the probe chooses is last.
     doses = sorted(found["dose"].unique())
 
+    cell = _percents(
+        "{:.1f} ({:.0f}), {:.1f}", FORGET, "forget_accuracy_worst_class:max", RETAIN
+    )
+
     def at(dose: str) -> Cell:
-        cell = _two(
-            "{} ({}), {}",
-            mean(FORGET, 1, scale=100),
-            mean("forget_accuracy_worst_class", 0, "max", 100),
-            mean(RETAIN, 1, scale=100),
-        )
         return lambda of: cell(of[of["dose"] == dose])
 
     return grouped(
@@ -137,7 +121,7 @@ def strangers(preset: str) -> str:
         ("hypernetwork", METHOD[1]),
         ("models trained by", value("models")),
         ("norm ratio", mean("norm_ratio", 2)),
-        ("retained before, %", mean("retain_accuracy_before", 1, scale=100)),
+        ("retained before, %", _percents("{:.1f}", "retain_accuracy_before")),
         *((f"scale {dose}" if dose[0].isdigit() else dose, at(dose)) for dose in doses),
     )
 
@@ -170,5 +154,9 @@ def _scenario(preset: str, name: str) -> pd.DataFrame:
     return frame(f"dihyfo-{preset}").query("scenario == @name").copy()
 
 
-def _two(form: str, *cells: Cell) -> Cell:
-    return lambda of: form.format(*(cell(of) for cell in cells))
+def _percents(form: str, *names: str) -> Cell:
+    """Show means in percent; of ``name:max`` the largest, of ``name:min`` the least."""
+    parts = [(name.partition(":")[0], name.partition(":")[2]) for name in names]
+    return lambda of: form.format(
+        *(100 * of[name].agg(how or "mean") for name, how in parts)
+    )
