@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(items):
         row = getattr(item, "callspec", None)
         if file.endswith("test_conformance.py") and row is not None:
             file = f"{file} {row.params['method']} {row.params['network']}"
+        if file.endswith("test_results.py"):
+            file = item.nodeid  # Each of them is a process of its own.
         item.add_marker(pytest.mark.xdist_group(file))
 
 
