@@ -4,6 +4,7 @@ from hyperforget_jax.fisher.diagonal import ESTIMATORS, diagonal
 from hyperforget_jax.fisher.fiun_config import (
     PRESETS,
     FIUnConfig,
+    as_config,
     check_effect,
 )
 from hyperforget_jax.fisher.forget_statistics import (
@@ -32,6 +33,7 @@ __all__ = [
     "ForgetStatistics",
     "PRESETS",
     "UpdateInfo",
+    "as_config",
     "by_trace",
     "check_comparable",
     "check_effect",

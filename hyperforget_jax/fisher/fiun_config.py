@@ -12,6 +12,7 @@ from hyperforget_jax.fisher.diagonal import ESTIMATORS
 __all__ = [
     "PRESETS",
     "FIUnConfig",
+    "as_config",
     "check_effect",
 ]
 
@@ -159,6 +160,29 @@ PRESETS = {
     "repaired": FIUnConfig(),
     "head_reassign": FIUnConfig.head_reassign(),
 }
+
+
+def as_config(config: FIUnConfig | str) -> FIUnConfig:
+    """Return a configuration, or the preset of that name.
+
+    Args:
+        config: a configuration; or ``"repaired"``, ``"published"`` or
+            ``"head_reassign"``, which was called ``"folded"`` before.
+
+    Raises:
+        TypeError: neither.
+        ValueError: no such preset.
+    """
+    if isinstance(config, str):
+        name = {"folded": "head_reassign"}.get(config, config)
+        if name not in PRESETS:
+            raise ValueError(
+                f"config must be a hf.FIUnConfig or one of {tuple(PRESETS)}, got "
+                f"{config!r}."
+            )
+        return PRESETS[name]
+    checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
+    return config
 
 
 def check_effect(config: FIUnConfig, request: ForgetRequest) -> None:

@@ -68,7 +68,7 @@ class GraphInfo(NamedTuple):
 def fiun(
     graph: Graph,
     classifier: Classifier | Mapping[str, Classifier],
-    config: FIUnConfig = _DEFAULT,
+    config: FIUnConfig | str = _DEFAULT,
     *,
     columns: Mapping[str, Sequence[int]] | None = None,
 ) -> Unlearner:
@@ -101,7 +101,7 @@ def fiun(
         arXiv 2408.08493, 2024.
     """
     checks.check_is(Graph, "an inheritance.Graph", graph=graph)
-    checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
+    config = fisher.as_config(config)
     classifiers = by_architecture(graph, classifier)
     kind = {node.name: node.architecture for node in graph.nodes}
 

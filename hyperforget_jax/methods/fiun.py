@@ -24,7 +24,7 @@ __all__ = ["fiun"]
 _DEFAULT = FIUnConfig()
 
 
-def fiun(classifier: Classifier, config: FIUnConfig = _DEFAULT) -> Unlearner:
+def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearner:
     """Make one model forget by Fisher information.
 
     - ``hf.FIUnConfig()``, the default, since it answers requests for classes and for
@@ -44,14 +44,18 @@ def fiun(classifier: Classifier, config: FIUnConfig = _DEFAULT) -> Unlearner:
 
     Args:
         classifier: the model, with taps.
-        config: one of the above, or another.
+        config: one of the above, or another; or a preset's name, ``"repaired"`` (the
+            default), ``"published"`` or ``"head_reassign"``.
+
+    Raises:
+        TypeError, ValueError: no classifier, no configuration, or no preset's name.
 
     References:
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
         arXiv 2408.08493, 2024. The default and ``head_reassign`` are not in it.
     """
     checks.check_is_classifier(classifier)
-    checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
+    config = fisher.as_config(config)
 
     def init(key: Array, variables: Variables, data: Examples) -> FisherState:
         checks.check_key(key)  # Nothing here is random.

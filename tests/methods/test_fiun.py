@@ -187,3 +187,15 @@ def test_what_cannot_be_forgotten_is_refused():
             hf.fiun(classifier, given)
     with pytest.warns(RuntimeWarning, match="alpha=1.5 selects nothing"):
         ask("repaired", hf.forget_classes(data, [1]), alpha=1.5)
+
+
+def test_presets_go_by_their_names_too():
+    classifier = toys.perceptron()
+    for name, config in hf.fisher.PRESETS.items():
+        assert hf.fisher.as_config(name) == config == hf.fisher.as_config(config)
+        assert hf.fiun(classifier, name).access == config.access
+    assert hf.fisher.as_config("folded") == hf.FIUnConfig.head_reassign()
+    with pytest.raises(ValueError, match="one of .*'head_reassign'.*, got 'best'"):
+        hf.fiun(classifier, "best")
+    with pytest.raises(TypeError, match="config must be a hf.FIUnConfig"):
+        hf.fiun(classifier, 3)
