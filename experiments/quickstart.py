@@ -132,7 +132,7 @@ def parse() -> Quickstart:
     return Quickstart(**given)
 
 
-def _report_data(config: Quickstart, study) -> dict[str, dict[str, Any]]:
+def _report_data(config: Quickstart, study) -> dict[str, Any]:
     """Collect, by method, losses on forgotten training rows and on test rows of the
     same classes, all seeds together, and accuracies by class, ``[seeds, C]``."""
     request = hf.forget_classes(study.splits.train, config.forget)
@@ -145,7 +145,7 @@ def _report_data(config: Quickstart, study) -> dict[str, dict[str, Any]]:
         found = jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
         return np.asarray(found).ravel()
 
-    collected: dict[str, dict[str, Any]] = {"losses": {}, "per_class": {}}
+    collected: dict[str, Any] = {"losses": {}, "per_class": {}}
     for name, variables in study.models.items():
         if name.startswith("ablation/"):
             continue

@@ -284,17 +284,18 @@ class Access:
 
 
 class InitFn(Protocol):
-    def __call__(self, key: Array, variables: Variables, data: Examples, /) -> Any:
-        """Prepare, while the training data are there; ``state[0]`` is ``variables``."""
+    def __call__(self, key: Array, variables: Variables, data: Any, /) -> Any:
+        """Prepare, while the training data are there; ``state[0]`` is ``variables``.
+
+        ``data`` are Examples, or for networks of models who saw which of them.
+        """
 
 
 class UnlearnFn(Protocol):
-    def __call__(
-        self, key: Array, state: Any, request: ForgetRequest, /
-    ) -> tuple[Any, Any]:
+    def __call__(self, key: Array, state: Any, request: Any, /) -> tuple[Any, Any]:
         """Answer one request, by the state of ``init`` or of an earlier request.
 
-        Returns the next state, of the same structure, and what the log wants and no
+        It is a ForgetRequest, or for networks of models one by root. Returns the next state, of the same structure, and what the log wants and no
         later step needs.
         """
 

@@ -182,7 +182,7 @@ def test_what_cannot_be_forgotten_is_refused():
     for preset in hf.fisher.PRESETS:
         with pytest.raises(ValueError, match="no taps.*make it with hf.from_linen"):
             hf.fiun(bare, config(preset)).init(jax.random.key(1), own, data)
-    for given in ("repaired", None):
+    for given in (config, None):
         with pytest.raises(TypeError, match="config must be a hf.FIUnConfig"):
             hf.fiun(classifier, given)
     with pytest.warns(RuntimeWarning, match="alpha=1.5 selects nothing"):
