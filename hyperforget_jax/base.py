@@ -295,8 +295,8 @@ class UnlearnFn(Protocol):
     def __call__(self, key: Array, state: Any, request: Any, /) -> tuple[Any, Any]:
         """Answer one request, by the state of ``init`` or of an earlier request.
 
-        It is a ForgetRequest, or for networks of models one by root. Returns the next state, of the same structure, and what the log wants and no
-        later step needs.
+        It is a ForgetRequest, or for networks of models one by root. Returns the next
+        state, of the same structure, and what the log wants and no later step needs.
         """
 
 
