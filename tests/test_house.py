@@ -22,6 +22,7 @@ NOT_IMPERATIVE = {
 ENDS_IN_S = {"access", "bias", "compress", "discuss", "pass", "process", "suppress"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", BARS)
 def test_one_job_runs_through_few_files(job):
     files, deepest = trace.trace(trace.JOBS[job]())

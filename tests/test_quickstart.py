@@ -24,6 +24,7 @@ def finished(tmp_path_factory):
     return out, run.stdout
 
 
+@pytest.mark.slow
 def test_it_leaves_results_checkpoints_and_a_report(finished):
     out, printed = finished
     document = hf.report.read(out / "results.json")
@@ -47,6 +48,7 @@ def test_it_leaves_results_checkpoints_and_a_report(finished):
     assert "smoke run" in printed and "ascent" in printed
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten(finished):
     out, _ = finished
     before = (out / "results.json").read_bytes()
@@ -57,6 +59,7 @@ def test_a_finished_run_is_not_overwritten(finished):
     assert (out / "results.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_numbers(finished):
     out, _ = finished
     before = json.loads((out / "results.json").read_text())["rows"]
@@ -150,6 +153,7 @@ def test_the_three_systems_answer_and_go_on_where_they_were_stopped(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_originals_are_in_no_zoo_and_the_test_split_is_not_read(tiny, tmp_path):
     artifacts, zoo = tiny
     (studies,) = scripts.load("study")

@@ -31,12 +31,10 @@ class Cell(NamedTuple):
     Attributes:
         command: the script and which part it is to run.
         data: a data set that must be prepared, or none.
-        slow: whether it takes more than 20 seconds.
     """
 
     command: str
     data: str | None = None
-    slow: bool = True
 
 
 PGU = "pgu --methods logit_mask --variants pgu --scenarios"
@@ -44,7 +42,7 @@ FIUN = "fiun --settings transfer --scenarios rows"
 DIHYFO = "dihyfo --methods logit_mask finetune --classes 0 --scenarios classes"
 CELLS = {
     "classes-digits": Cell("classes --classes 0"),
-    "tune-digits": Cell("tune --methods ssd", slow=False),
+    "tune-digits": Cell("tune --methods ssd"),
     "tune-pgu-digits": Cell("tune_pgu --points 0"),
     "fiun-mnist": Cell(FIUN, "mnist"),
     "fiun-cifar10_small": Cell(FIUN, "cifar10"),
@@ -121,13 +119,8 @@ def differences(rows, recorded, *, roll: int = 0) -> Iterator[str]:
                 yield f"{said}: {name} {new.round(4)}, not {old.round(4)}"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if cell.slow else [])
-        for name, cell in CELLS.items()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
 def test_a_cell_is_what_its_record_says(name, tmp_path):
     cell, document = CELLS[name], read(RESULTS / f"{name}.json")
     prepared = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")

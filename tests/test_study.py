@@ -1,11 +1,13 @@
 """What every study stands on: who is given which rows."""
 
 import numpy as np
+import pytest
 
 import hyperforget_jax as hf
 from tests import scripts
 
 
+@pytest.mark.slow
 def test_a_part_of_the_rows_judges_what_was_learned_from_all(tmp_path, monkeypatch):
     recipes, study = scripts.load("recipes", "study")
     recipe = recipes.Recipe(

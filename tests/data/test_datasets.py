@@ -216,11 +216,10 @@ def test_not_prepared_names_the_default_folder(monkeypatch, tmp_path):
     ("name", "shape", "sizes"),
     [
         ("mnist", (28, 28, 1), [54_000, 6_000, 10_000]),
-        pytest.param(
-            *("cifar10", (32, 32, 3), [45_000, 5_000, 10_000]), marks=pytest.mark.slow
-        ),
+        ("cifar10", (32, 32, 3), [45_000, 5_000, 10_000]),
     ],
 )
+@pytest.mark.slow
 def test_prepared_data_sets(prepared, name, shape, sizes):
     splits = load(name, data_dir=prepared(name))
     assert_well_made(splits, shape, 10)

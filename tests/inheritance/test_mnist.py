@@ -11,6 +11,8 @@ import pytest
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance, trees
 
+pytestmark = pytest.mark.slow
+
 NUM_CLASSES, GONE, BATCH = 10, 0, 32
 REACHED = ("r1", "r2", "r3", "r4")
 

@@ -26,13 +26,11 @@ TRACES = collections.Counter()
 pytestmark = pytest.mark.parametrize(
     "method, network",
     [
-        # Rows that repeat what another one shows are for CI.
+        # Networks that repeat what another one shows are for CI, as variants are.
         pytest.param(
             method,
             network,
-            marks=[pytest.mark.slow]
-            if network == "batchnorm" or method in VARIANTS
-            else [],
+            marks=[pytest.mark.slow] if network == "batchnorm" else [],
         )
         for method in ROWS
         for network in CLASSIFIERS
