@@ -1,0 +1,46 @@
+"""Audits of forgetting: functions of one array of confidences, models by examples."""
+
+from hyperforget_jax.audits.bounds import (
+    clopper_pearson,
+    epsilon_bound,
+    epsilon_ceiling,
+    held_out_bound,
+    one_run_bound,
+)
+from hyperforget_jax.audits.divergence import klom, klom_floor
+from hyperforget_jax.audits.forgetting import (
+    ForgettingScore,
+    example_epsilons,
+    forgetting_score,
+)
+from hyperforget_jax.audits.likelihood import lira, offline_lira, ulira
+from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
+from hyperforget_jax.audits.rates import Rates, bootstrap, rates, tpr_at
+from hyperforget_jax.audits.rmia import rmia
+from hyperforget_jax.audits.ruli import ruli
+
+__all__ = [
+    "IN",
+    "OUT",
+    "UNLEARNED",
+    "ForgettingScore",
+    "Pool",
+    "Rates",
+    "bootstrap",
+    "clopper_pearson",
+    "epsilon_bound",
+    "epsilon_ceiling",
+    "example_epsilons",
+    "forgetting_score",
+    "held_out_bound",
+    "klom",
+    "klom_floor",
+    "lira",
+    "offline_lira",
+    "one_run_bound",
+    "rates",
+    "rmia",
+    "ruli",
+    "tpr_at",
+    "ulira",
+]
