@@ -103,7 +103,8 @@ def held_out_bound(
     def errors(threshold, p, n):
         return int(np.sum(n >= threshold)), n.size, int(np.sum(p < threshold)), p.size
 
-    thresholds = np.unique(np.concatenate([chosen_p, chosen_n]))
+    values = np.unique(np.concatenate([chosen_p, chosen_n]))
+    thresholds = np.append((values[:-1] + values[1:]) / 2, values[-1])
     # By the bound itself, which knows how many scores there are.
     best = max(
         thresholds,

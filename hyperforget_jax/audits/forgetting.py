@@ -93,8 +93,7 @@ def _epsilon(unlearned, retrained, logs) -> float:
         _by_threshold(*_ordered(unlearned, retrained, np.median)),
         _by_interval(*_ordered(retrained, unlearned, lambda side: -np.ptp(side))),
     ]
-    errors = np.unique(np.concatenate(wrong, axis=1), axis=1)
-    return float(np.max(logs[errors[0], errors[1]], initial=0.0))
+    return float(max(logs[missed, false].max(initial=0.0) for missed, false in wrong))
 
 
 def _ordered(first, second, size):

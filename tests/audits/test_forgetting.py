@@ -20,11 +20,12 @@ def by_the_rules(unlearned, retrained):
     for at in np.linspace(low, high, int(np.ceil((high - low) * 100))):
         found.append((np.mean(above < at), np.mean(below >= at)))
     for right in np.linspace(narrow.max() - 2, narrow.max() + 2, 400):
-        for left in np.linspace(
-            right - np.ptp(narrow) - 2, right - np.ptp(narrow) + 2, 400
-        ):
-            inside = lambda side, a=left, b=right: (side >= a) & (side <= b)
-            found.append((1 - np.mean(inside(narrow)), np.mean(inside(wide))))
+        start = right - np.ptp(narrow)
+        for left in np.linspace(start - 2, start + 2, 400):
+            held = [
+                np.mean((left <= side) & (side <= right)) for side in (narrow, wide)
+            ]
+            found.append((1 - held[0], held[1]))
     best = 0.0
     for fnr, fpr in set(found):
         if fnr == fpr == 0:
