@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
 
@@ -18,7 +17,9 @@ class _Normal(NamedTuple):
     deviation: np.ndarray
 
     def log_density(self, phi: np.ndarray) -> np.ndarray:
-        return stats.norm.logpdf(phi, self.mean, self.deviation)
+        # Less a constant. By hand: the checks of scipy cost ten times the formula.
+        scaled = (phi - self.mean) / self.deviation
+        return -(scaled**2) / 2 - np.log(self.deviation)
 
 
 def lira(

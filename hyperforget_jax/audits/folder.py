@@ -1,0 +1,80 @@
+"""A folder of logits, written by any framework, as an audit reads it."""
+
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Folder", "load_folder"]
+
+
+class Folder(NamedTuple):
+    """What a folder holds: see :func:`load_folder`."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    kinds: tuple[str, ...]
+
+
+def load_folder(path: str | os.PathLike) -> Folder:
+    """Read the logits of a claim of forgetting.
+
+    The folder holds ``audit.json``, ``{"models": ["original", "retrained",
+    "unlearned", ...]}``, one word a model; and the arrays ``logits``, ``[K, M, C]``,
+    and ``labels``, ``[M]``, of the examples that were to be forgotten: as ``.npy``
+    files of these names, in one ``audit.npz`` or in one ``audit.safetensors``. No
+    pickle is loaded.
+
+    Raises:
+        FileNotFoundError: no such folder or file, with what is wanted.
+        ValueError: a file that cannot be read, with its name.
+    """
+    folder = pathlib.Path(path)
+    described = folder / "audit.json"
+    if not described.is_file():
+        raise FileNotFoundError(
+            f'{described} is not there: it says what each model is, {{"models": '
+            '["retrained", "unlearned", ...]}.'
+        )
+    try:
+        kinds = json.loads(described.read_text(encoding="utf-8"))["models"]
+        if not isinstance(kinds, list):
+            raise TypeError("models is no list")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{described} must be {{"models": ["retrained", ...]}}: {error}.'
+        ) from error
+    arrays = _arrays(folder)
+    return Folder(arrays["logits"], arrays["labels"], tuple(map(str, kinds)))
+
+
+def _arrays(folder: pathlib.Path) -> dict[str, Any]:
+    one, many = folder / "audit.npz", folder / "audit.safetensors"
+    files = [folder / f"{name}.npy" for name in ("logits", "labels")]
+    try:
+        if one.is_file():
+            with np.load(one, allow_pickle=False) as held:
+                found = dict(held)
+        elif many.is_file():
+            from safetensors.numpy import load_file
+
+            found = load_file(many)
+        elif all(file.is_file() for file in files):
+            found = {file.stem: np.load(file, allow_pickle=False) for file in files}
+        else:
+            raise FileNotFoundError(
+                f"{folder} must hold logits.npy and labels.npy, or audit.npz, or "
+                "audit.safetensors."
+            )
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Whatever a reader says, the file is to be named.
+        raise ValueError(f"The arrays in {folder} cannot be read: {error}.") from error
+    for name in ("logits", "labels"):
+        if name not in found:
+            raise ValueError(
+                f"The arrays in {folder} lack {name!r}; they are {sorted(found)}."
+            )
+    return found

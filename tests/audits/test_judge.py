@@ -1,0 +1,134 @@
+"""One verdict from logits: what ought to pass passes, what ought to fail fails."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hyperforget_jax.audits.folder import load_folder
+from hyperforget_jax.audits.judge import judge, scaled_confidence
+
+CLASSES = 4
+
+
+def claim(draw, unlearned, *, retrained=32, posed=16, examples=20):
+    """Logits of original, retrained and unlearned models on forgotten examples."""
+    labels = draw.integers(CLASSES, size=examples)
+    own = np.eye(CLASSES)[labels]
+    # Every example is as hard as it is, whichever model looks at it.
+    base = draw.normal(size=(examples, CLASSES))
+    levels = {"original": 3.0, "retrained": 0.0, "unlearned": unlearned}
+    kinds = ["original"] * posed + ["retrained"] * retrained + ["unlearned"] * posed
+    logits = np.stack(
+        [base + draw.normal(size=base.shape) + levels[kind] * own for kind in kinds]
+    )
+    return logits, labels, kinds
+
+
+@pytest.mark.slow
+def test_perfect_forgetting_is_accused_as_rarely_as_the_level_says():
+    draw = np.random.default_rng(0)
+    accused = [
+        bool(judge(*claim(draw, 0.0), exchanges=99).accused_by) for _ in range(20)
+    ]
+    # Of 20 at 0.05 more than 3 have a chance of 1.6 %.
+    assert sum(accused) <= 3
+
+
+def test_nothing_done_and_too_much_done_are_found():
+    draw = np.random.default_rng(1)
+    for shift in (3.0, -3.0):
+        found = judge(*claim(draw, shift))
+        assert {"u-lira", "klom", "ruli"} <= set(found.accused_by)
+        assert found.verdict.startswith("told from retrained models by")
+        by_name = {each.audit: each for each in found.audits}
+        assert by_name["u-lira"].value > 0.8 > by_name["u-lira"].floor
+        assert by_name["u-lira"].original > 0.8
+
+
+def test_a_masked_logit_is_found_though_its_accuracy_is_that_of_retraining():
+    # A class that was never seen: retrained models are never right either.
+    draw = np.random.default_rng(2)
+    logits, labels, kinds = claim(draw, 0.0)
+    labels[:] = 2
+    unlearned = np.array(kinds) == "unlearned"
+    logits[np.array(kinds) == "retrained", :, 2] -= 8
+    logits[unlearned, :, 2] = -1e4
+    found = judge(logits, labels, kinds)
+    assert "accuracy" not in found.accused_by
+    assert len(found.accused_by) >= 2
+
+
+def test_too_few_models_say_how_many_are_wanted():
+    draw = np.random.default_rng(3)
+    found = judge(*claim(draw, 3.0, retrained=2, posed=1))
+    assert found.accused_by == () and "too few models" in found.verdict
+    assert all(each.value is None and "needs" in each.note for each in found.audits)
+    few = judge(*claim(draw, 3.0, retrained=16, posed=8))
+    by_name = {each.audit: each for each in few.audits}
+    assert by_name["u-lira"].p is not None and by_name["klom"].value is None
+    assert "at the most" in by_name["epsilon, lower bound"].note
+
+
+def test_confidences_come_from_logits():
+    # Beyond 16 a float32 softmax has rounded to one.
+    found = scaled_confidence(np.array([[40.0, 0.0, 0.0]]), np.array([0]))
+    np.testing.assert_allclose(found, 40 - np.log(2))
+    masked = scaled_confidence(np.array([[-1e4, 1.0, 0.0]]), np.array([0]))
+    assert np.isfinite(masked).all() and masked < -9e3
+
+
+def test_malformed_claims_are_refused():
+    logits, labels, kinds = claim(np.random.default_rng(4), 0.0, retrained=2, posed=1)
+    spoilt = logits.copy()
+    spoilt[2, 0, 0] = np.nan
+    for given, message in (
+        ((logits[0], labels, kinds), r"must be \[models, examples, classes\]"),
+        ((logits, labels[:3], kinds), r"labels must be \[20\], one an example"),
+        ((logits, labels + 4, kinds), "they do not match the logits"),
+        ((logits, labels, kinds[:2]), "of each of the 4 models"),
+        ((logits, labels, ["gold", *kinds[1:]]), "must be among .* got gold"),
+        ((logits, labels, ["original"] * 3 + ["unlearned"]), "no retrained model"),
+        ((spoilt, labels, kinds), r"NaN in the models \[2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            judge(*given)
+    with pytest.raises(TypeError, match="labels whole numbers"):
+        judge(logits, labels / 2, kinds)
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "safetensors"])
+def test_a_folder_is_read_in_every_form(tmp_path, form):
+    logits, labels, kinds = claim(np.random.default_rng(5), 0.0, retrained=2, posed=1)
+    (tmp_path / "audit.json").write_text(json.dumps({"models": kinds}))
+    arrays = {"logits": logits.astype(np.float32), "labels": labels}
+    if form == "npy":
+        for name, array in arrays.items():
+            np.save(tmp_path / f"{name}.npy", array)
+    elif form == "npz":
+        np.savez(tmp_path / "audit.npz", **arrays)
+    else:
+        save_file = pytest.importorskip("safetensors.numpy").save_file
+        save_file(arrays, tmp_path / "audit.safetensors")
+    found = load_folder(tmp_path)
+    np.testing.assert_array_equal(found.logits, arrays["logits"])
+    assert found.kinds == tuple(kinds)
+    judge(*found)
+
+
+def test_malformed_folders_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"audit\.json is not there"):
+        load_folder(tmp_path)
+    (tmp_path / "audit.json").write_text("[]")
+    with pytest.raises(ValueError, match=r'audit\.json must be {"models"'):
+        load_folder(tmp_path)
+    (tmp_path / "audit.json").write_text('{"models": ["retrained"]}')
+    with pytest.raises(FileNotFoundError, match=r"must hold logits\.npy and labels"):
+        load_folder(tmp_path)
+    np.savez(tmp_path / "audit.npz", logits=np.zeros((1, 2, 3)))
+    with pytest.raises(ValueError, match="lack 'labels'"):
+        load_folder(tmp_path)
+    # Objects would need a pickle.
+    np.savez(tmp_path / "audit.npz", logits=np.array([{}]), labels=np.zeros(2))
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_folder(tmp_path)
