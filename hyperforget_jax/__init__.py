@@ -1,6 +1,7 @@
 """Make a trained JAX classifier forget some of its training data, and prove it."""
 
 from hyperforget_jax import (
+    audits,
     checkpointing,
     checks,
     data,
@@ -76,6 +77,7 @@ __all__ = [
     "Tap",
     "Unlearner",
     "ascent",
+    "audits",
     "checkpointing",
     "checks",
     "data",

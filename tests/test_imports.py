@@ -27,8 +27,9 @@ FLOORS = (
     {"models", "data"},
     {"training", "metrics", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},
-    {"methods", "evaluation"},
+    {"methods", "evaluation", "audits"},
     {"report"},
+    {"command"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 SLOW = {"tensorflow", "tensorflow_datasets", "matplotlib", "networkx", "orbax"}

@@ -8,11 +8,13 @@ from hyperforget_jax.audits.bounds import (
     one_run_bound,
 )
 from hyperforget_jax.audits.divergence import klom, klom_floor
+from hyperforget_jax.audits.folder import Folder, load_folder
 from hyperforget_jax.audits.forgetting import (
     ForgettingScore,
     example_epsilons,
     forgetting_score,
 )
+from hyperforget_jax.audits.judge import Audited, Judgement, judge, scaled_confidence
 from hyperforget_jax.audits.likelihood import lira, offline_lira, ulira
 from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
 from hyperforget_jax.audits.rates import Rates, bootstrap, rates, tpr_at
@@ -23,7 +25,10 @@ __all__ = [
     "IN",
     "OUT",
     "UNLEARNED",
+    "Audited",
+    "Folder",
     "ForgettingScore",
+    "Judgement",
     "Pool",
     "Rates",
     "bootstrap",
@@ -33,14 +38,17 @@ __all__ = [
     "example_epsilons",
     "forgetting_score",
     "held_out_bound",
+    "judge",
     "klom",
     "klom_floor",
     "lira",
+    "load_folder",
     "offline_lira",
     "one_run_bound",
     "rates",
     "rmia",
     "ruli",
+    "scaled_confidence",
     "tpr_at",
     "ulira",
 ]

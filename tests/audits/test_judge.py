@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hyperforget_jax.audits.folder import load_folder
-from hyperforget_jax.audits.judge import judge, scaled_confidence
+from hyperforget_jax.audits import judge, load_folder, scaled_confidence
+from hyperforget_jax.command import main
 
 CLASSES = 4
 
@@ -132,3 +132,17 @@ def test_malformed_folders_are_refused(tmp_path):
     np.savez(tmp_path / "audit.npz", logits=np.array([{}]), labels=np.zeros(2))
     with pytest.raises(ValueError, match="cannot be read"):
         load_folder(tmp_path)
+
+
+def test_the_command_judges_a_folder(tmp_path, capsys):
+    logits, labels, kinds = claim(np.random.default_rng(6), 3.0)
+    (tmp_path / "audit.json").write_text(json.dumps({"models": kinds}))
+    np.savez(tmp_path / "audit.npz", logits=logits, labels=labels)
+    assert main(["audit", str(tmp_path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert "u-lira" in found["accused_by"] and found["models"]["retrained"] == 32
+    assert main(["audit", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "Verdict: told from retrained models by" in " ".join(printed.split())
+    assert main(["audit", str(tmp_path / "nowhere")]) == 2
+    assert "audit.json is not there" in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""The command ``hyperforget``, which the wheel installs."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: of the command line; None for the process's own.
+
+    Returns:
+        The exit code: 0, or 1 for models that can be told from retrained ones, or 2 for
+        what cannot be read.
+    """
+    parser = argparse.ArgumentParser("hyperforget", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    audit = commands.add_parser(
+        "audit", help="judge a claim of forgetting from logits in a folder"
+    )
+    audit.add_argument("folder", help="audit.json, and logits and labels: see the docs")
+    audit.add_argument("--seed", type=int, default=0, help="of splits and exchanges")
+    audit.add_argument("--level", type=float, default=0.05, help="of false accusations")
+    audit.add_argument("--json", action="store_true", help="print one JSON object")
+    return _audit(parser.parse_args(arguments))
+
+
+def _audit(options: argparse.Namespace) -> int:
+    # Imported when asked: scipy and scikit-learn take their time.
+    from hyperforget_jax.audits import judge, load_folder
+
+    try:
+        found = judge(
+            *load_folder(options.folder), seed=options.seed, level=options.level
+        )
+    except (OSError, TypeError, ValueError) as error:
+        print(f"hyperforget audit: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        told = dataclasses.asdict(found)
+        told |= {"accused_by": found.accused_by, "verdict": found.verdict}
+        print(json.dumps(told, indent=2))
+    else:
+        _print(found)
+    return 1 if found.accused_by else 0
+
+
+def _print(found) -> None:
+    table = Table("audit", "value", "floor", "original", "p", "note")
+    for each in found.audits:
+        numbers = (each.value, each.floor, each.original, each.p)
+        cells = ("" if number is None else f"{number:.3f}" for number in numbers)
+        table.add_row(each.audit, *cells, each.note)
+    console = Console()
+    console.print(table)
+    counts = ", ".join(f"{number} {kind}" for kind, number in found.models.items())
+    console.print(
+        f"{counts} models, {found.a_side} a side; {found.examples} examples. Floor: "
+        "retrained models posed as unlearned; original: the original ones. p: share of "
+        "exchanges of unlearned and retrained models that look as bad."
+    )
+    console.print(f"Verdict: {found.verdict}.")
