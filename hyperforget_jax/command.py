@@ -43,12 +43,12 @@ def _audit(options: argparse.Namespace) -> int:
             *load_folder(options.folder), seed=options.seed, level=options.level
         )
     except (OSError, TypeError, ValueError) as error:
-        print(f"hyperforget audit: {error}", file=sys.stderr)
+        sys.stderr.write(f"hyperforget audit: {error}\n")
         return 2
     if options.json:
         told = dataclasses.asdict(found)
         told |= {"accused_by": found.accused_by, "verdict": found.verdict}
-        print(json.dumps(told, indent=2))
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
     else:
         _print(found)
     return 1 if found.accused_by else 0

@@ -151,6 +151,12 @@ def _owls_are_asked_for(names, printed):
     assert not np.isin(names["train"].id, names["test"].id).any()
 
 
+def _audit_accuses(names, printed):
+    # On digits, neggrad_plus is far from retrained models on a class.
+    assert "u-lira" in names["judgement"].accused_by
+    assert printed.startswith("told from retrained models by")
+
+
 AFTERWARDS = {
     "twenty_lines": _forgets_in_the_readme,
     "protocol": _remembers_both_classes,
@@ -163,6 +169,7 @@ AFTERWARDS = {
     "hypernetwork": _hypernetwork_was_asked,
     "evaluate": _evaluation_is_beside_retraining,
     "population": _population_is_scored,
+    "audit": _audit_accuses,
     "compare": _report_is_left,
     "linen": _model_has_learnt,
     "nnx": _model_has_learnt,

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors.numpy import load_file
 
 __all__ = ["Folder", "load_folder"]
 
@@ -58,8 +59,6 @@ def _arrays(folder: pathlib.Path) -> dict[str, Any]:
             with np.load(one, allow_pickle=False) as held:
                 found = dict(held)
         elif many.is_file():
-            from safetensors.numpy import load_file
-
             found = load_file(many)
         elif all(file.is_file() for file in files):
             found = {file.stem: np.load(file, allow_pickle=False) for file in files}

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hyperforget_jax.audits import judge, load_folder, scaled_confidence
 from hyperforget_jax.command import main
@@ -108,7 +109,6 @@ def test_a_folder_is_read_in_every_form(tmp_path, form):
     elif form == "npz":
         np.savez(tmp_path / "audit.npz", **arrays)
     else:
-        save_file = pytest.importorskip("safetensors.numpy").save_file
         save_file(arrays, tmp_path / "audit.safetensors")
     found = load_folder(tmp_path)
     np.testing.assert_array_equal(found.logits, arrays["logits"])
