@@ -1,5 +1,7 @@
 """What counted errors prove: exact intervals, and lower bounds of epsilon."""
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize, special, stats
 
@@ -154,7 +156,8 @@ def one_run_bound(
 
     if excess(0.0) > 0:
         return 0.0
-    return float(optimize.brentq(excess, 0.0, 50.0, xtol=1e-9))
+    root: Any = optimize.brentq(excess, 0.0, 50.0, xtol=1e-9)
+    return float(root)
 
 
 def _upper(k: int, n: int, tail: float) -> float:

@@ -67,15 +67,12 @@ class Judgement:
     @property
     def accused_by(self) -> tuple[str, ...]:
         """The audits that tell unlearned from retrained models, by Holm's rule."""
-        tested = sorted(
-            (found for found in self.audits if found.p is not None),
-            key=lambda found: found.p,
-        )
+        tested = sorted((f.p, f.audit) for f in self.audits if f.p is not None)
         accused = []
-        for place, found in enumerate(tested):
-            if found.p > self.level / (len(tested) - place):
+        for place, (p, audit) in enumerate(tested):
+            if p > self.level / (len(tested) - place):
                 break
-            accused.append(found.audit)
+            accused.append(audit)
         return tuple(accused)
 
     @property
@@ -139,10 +136,10 @@ def judge(
         TypeError, ValueError: malformed arrays, labels that are no classes, kinds that
             are unknown, not as many as models, or without retrained or unlearned ones.
     """
-    logits, labels, kinds = _checked(logits, labels, kinds)
+    logits, labels, words = _checked(logits, labels, kinds)
     phi = scaled_confidence(logits, labels)
     draw = np.random.default_rng(seed)
-    rows = {kind: draw.permutation(np.flatnonzero(kinds == kind)) for kind in KINDS}
+    rows = {kind: draw.permutation(np.flatnonzero(words == kind)) for kind in KINDS}
     counts = {kind: len(each) for kind, each in rows.items()}
     side = min(counts["retrained"] // 2, counts["unlearned"])
     reference = phi[rows["retrained"][:side]]
