@@ -46,9 +46,9 @@ def _audit(options: argparse.Namespace) -> int:
         sys.stderr.write(f"hyperforget audit: {error}\n")
         return 2
     if options.json:
-        told = dataclasses.asdict(found)
-        told |= {"accused_by": found.accused_by, "verdict": found.verdict}
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        record = dataclasses.asdict(found)
+        record |= {"accused_by": found.accused_by, "verdict": found.verdict}
+        sys.stdout.write(json.dumps(record, indent=2) + "\n")
     else:
         _print(found)
     return 1 if found.accused_by else 0

@@ -68,12 +68,12 @@ def record(
         name: value if isinstance(value, bool | int | str) else float(value)
         for name, value in dataclasses.asdict(config).items()
     }
-    told = ", ".join(f"{name}={value}" for name, value in fields.items())
+    values = ", ".join(f"{name}={value}" for name, value in fields.items())
     new = Record(
         roots,
         tuple(descendants),
         "; ".join(f"{root}: {_asked(each)}" for root, each in requests.items()),
-        f"fiun({told})",
+        f"fiun({values})",
         audit[-1].id if audit else "",
     )
     return (*audit, new)
