@@ -179,6 +179,10 @@ AFTERWARDS = {
 }
 
 
+# Blocks that train many models, or what other tests show too.
+SLOW = ("audit", "evaluate", "hypernetwork", "many_requests")
+
+
 def _answered(classifier, variables, test, label):
     """How often a class is answered on its own rows."""
     logits = classifier.apply(variables, test.x[test.y == label])
@@ -188,7 +192,7 @@ def _answered(classifier, variables, test, label):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "hypernetwork" else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
         for name in BLOCKS
     ],
 )

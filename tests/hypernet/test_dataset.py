@@ -12,6 +12,8 @@ from hyperforget_jax.hypernet import dataset
 from hyperforget_jax.hypernet.pair_loss import join_log_probs
 from tests.hypernet import worlds
 
+pytestmark = pytest.mark.slow
+
 
 def test_pairs_lead_from_starts_and_from_models_that_forgot_less():
     zoo = worlds.zoo("edit")

@@ -290,6 +290,7 @@ def first_class(label):
     return plan.request_at(hf.forget_classes(data, [label]), "left")
 
 
+@pytest.mark.slow
 def test_the_order_of_roots_does_not_matter_and_jit_equals_eager():
     """Two roots are asked for one class, of which both say something else."""
     data, _, plan, _ = family()

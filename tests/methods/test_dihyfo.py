@@ -15,6 +15,8 @@ from hyperforget_jax import hypernet
 from tests import toys
 from tests.hypernet import worlds
 
+pytestmark = pytest.mark.slow
+
 CLASSES = toys.NUM_CLASSES
 
 

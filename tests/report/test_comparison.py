@@ -10,6 +10,8 @@ import pytest
 import hyperforget_jax as hf
 from hyperforget_jax.report import compare, read
 
+pytestmark = pytest.mark.slow
+
 
 def member(stacked, index=0):
     return jax.tree.map(lambda leaf: leaf[index], stacked)

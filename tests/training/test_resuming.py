@@ -103,6 +103,7 @@ def fit_digest():
     )
 
 
+@pytest.mark.slow
 def test_the_digest_is_the_same_in_another_process():
     code = "from tests.training import test_resuming as t; print(t.fit_digest())"
     root = os.path.dirname(os.path.dirname(toys.__file__))
