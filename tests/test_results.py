@@ -88,8 +88,9 @@ def same_place(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def allowed(method: str, name: str, recorded: np.ndarray) -> np.ndarray:
     """How far a metric may be from what was recorded.
 
-    A hypernetwork is trained for 3,000 steps, which turn float noise into a network as
-    unlike the record's as the record's own three networks are unlike each other.
+    The records of hypernetworks are made again to the digit by the commits that they
+    name, and not by later code, on whatever number of threads: which change it was is
+    not known. Their rows are held to being networks as good as the record's.
     """
     wide = method.startswith("dihyfo")
     if any(part in name for part in ("accuracy", "mia", "gap", "tow", "score")):
