@@ -84,7 +84,7 @@ def fit_hypernetwork(
 
     Raises:
         TypeError, ValueError: malformed arguments, another classifier, or a
-            ``directory`` that holds a training begun with other ones.
+            ``directory`` that holds a training started with other ones.
         ArithmeticError: the loss was not finite.
         BlockingIOError: another run is at work in ``directory``.
     """

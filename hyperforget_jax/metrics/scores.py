@@ -169,6 +169,7 @@ def scores(
         variables: its variables after unlearning.
         data: what it is evaluated on.
         references: retrained models' logits, stacked ``[R, ...]``, for the
+            distances from them; None for none.
         batch_size: the most inputs whose activations are held at once.
     """
     own = predict(classifier, variables, data, batch_size=batch_size)

@@ -135,7 +135,7 @@ def fit_population(
 
     Raises:
         TypeError, ValueError: malformed arguments, or a ``directory`` that holds a run
-            begun with other ones.
+            started with other ones.
         BlockingIOError: another run is at work in ``directory``.
     """
     check_optimizer(optimizer)
