@@ -56,13 +56,13 @@ def _free_memory():
 @pytest.hookimpl(tryfirst=True)  # Before tests are chosen by their marks.
 def pytest_collection_modifyitems(items):
     """Tests that share what they compile go to one worker: files, or table rows."""
-    from tests.methods.table import VARIANTS
+    from tests.methods.table import SHOWN_BY_OTHERS
 
     for item in items:
         file = item.nodeid.split("::")[0]
         row = getattr(item, "callspec", None)
         # Rows that repeat what another one shows are for CI.
-        if row is not None and row.params.get("method") in VARIANTS:
+        if row is not None and row.params.get("method") in SHOWN_BY_OTHERS:
             item.add_marker(pytest.mark.slow)
         if file.endswith("test_conformance.py") and row is not None:
             file = f"{file} {row.params['method']} {row.params['network']}"

@@ -179,8 +179,8 @@ AFTERWARDS = {
 }
 
 
-# Blocks that train many models, or what other tests show too.
-SLOW = ("audit", "evaluate", "hypernetwork", "many_requests")
+# README's own block is run by the test command, and those of docs/ that take a second.
+QUICK = ("twenty_lines", "requests", "keep_a_state", "functions", "nnx", "own_data")
 
 
 def _answered(classifier, variables, test, label):
@@ -192,7 +192,7 @@ def _answered(classifier, variables, test, label):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
         for name in BLOCKS
     ],
 )

@@ -45,6 +45,10 @@ VARIANTS = (
     "ssd_batch",
 )
 
+# What they share with others is shown by these: retrain and neggrad_plus run the same
+# loop, fiun reads the same Fisher. Their own rows are for .ci/run.
+SHOWN_BY_OTHERS = (*VARIANTS, "ascent", "finetune", "identity", "ssd")
+
 FIUN = fisher.FIUnConfig(alpha=0.2, batch_size=16)
 PUBLISHED = dataclasses.replace(fisher.FIUnConfig.published(), batch_size=16)
 HEAD_REASSIGN = dataclasses.replace(fisher.FIUnConfig.head_reassign(), batch_size=16)

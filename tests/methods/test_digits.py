@@ -72,6 +72,7 @@ def before():
     return accuracies(each)
 
 
+@pytest.mark.slow
 def test_originals_know_every_class():
     forget, retain = before()
     assert forget.mean() > 0.95 and retain.mean() > 0.95
@@ -86,6 +87,7 @@ def test_retrained_models_never_answer_with_the_class():
     assert retain.mean() > 0.95
 
 
+@pytest.mark.slow  # README's block and test_pgu_digits are of digits too.
 # Means over seeds and classes, as the claim is made.
 @pytest.mark.parametrize("method, loss", [(hf.neggrad_plus, 0.02), (hf.ascent, 0.10)])
 def test_defaults_forget_and_keep(method, loss):
@@ -94,6 +96,7 @@ def test_defaults_forget_and_keep(method, loss):
     assert retain.mean() >= before()[1].mean() - loss
 
 
+@pytest.mark.slow
 def test_a_control_does_not_pass():
     # Were the bars above met by anything at all, they would say nothing.
     forget, _ = answers(hf.finetune(world()[1], optimizer=optax.adam(1e-3)))

@@ -101,7 +101,9 @@ def same(method, network, rows, ask):
         chex.assert_trees_all_equal(answer(other, ask(other)), expected)
 
 
-@pytest.mark.parametrize("network", ["convolutional", "layernorm"])
+@pytest.mark.parametrize(
+    "network", ["convolutional", pytest.param("layernorm", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "method", [name for name in METHODS if name not in ("identity", "dihyfo")]
 )

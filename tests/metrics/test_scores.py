@@ -24,7 +24,9 @@ def worlds(make_examples):
     }
 
 
-@pytest.mark.parametrize("kind", ["class", "rows"])
+@pytest.mark.parametrize(
+    "kind", ["class", pytest.param("rows", marks=pytest.mark.slow)]
+)
 def test_a_population_is_judged_in_one_program(linear, make_variables, worlds, kind):
     request, test = worlds[kind]
     retrained = make_variables([10, 11, 12])
