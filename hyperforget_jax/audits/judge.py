@@ -141,7 +141,8 @@ def judge(
             many exchanges cannot show.
     """
     logits, labels, words = _checked(logits, labels, kinds)
-    phi = scaled_confidence(logits, labels)
+    # Model by model: a large file stays on disk, and is not copied in float64.
+    phi = np.stack([scaled_confidence(each, labels) for each in logits])
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}.")
     draw = np.random.default_rng(seed)
@@ -214,9 +215,9 @@ def _ratio(attack: Callable[[Pool], np.ndarray]):
 
 # A p of 0.005 wants as many exchanges.
 _MOST = 199
-# Name, models a side, exchanges at the most, and what is
-# large where forgetting failed. Of four models a side there are 35 exchanges, too few
-# for a p below 0.029: whatever was claimed, nothing would be found.
+# Name, models a side, exchanges at the most, and what is large where forgetting failed.
+# Of four models a side there are 35 exchanges, too few for a p below 0.029: whatever
+# was claimed, nothing would be found.
 _AUDITS = {
     "accuracy": (5, _MOST, lambda a, b: float(abs(np.mean(a > 0) - np.mean(b > 0)))),
     "mean confidence": (
@@ -286,10 +287,9 @@ def _checked(logits, labels, kinds):
     for kind in ("retrained", "unlearned"):
         if kind not in kinds:
             raise ValueError(f"There is no {kind} model to judge by.")
-    bad = np.isnan(logits).any(axis=(1, 2))
-    if bad.any():
+    bad = [number for number, each in enumerate(logits) if np.isnan(each).any()]
+    if bad:
         raise ValueError(
-            f"logits hold NaN in the models {np.flatnonzero(bad).tolist()}: leave out "
-            "those that diverged."
+            f"logits hold NaN in the models {bad}: leave out those that diverged."
         )
     return logits, labels, kinds

@@ -44,8 +44,9 @@ def check_no_copies(logits: np.ndarray, kinds: np.ndarray) -> None:
     """
     first: dict[tuple[str, str], int] = {}
     for number, (kind, each) in enumerate(zip(kinds, logits, strict=True)):
-        # Models that answer all examples alike need not be copies to be the same.
-        if kind == "original" or (each == each[0]).all():
+        # Models that diverged, or answer all examples alike, need not be copies.
+        same = np.isnan(each).any() or (each == each[0]).all()
+        if kind == "original" or same:
             continue
         digest = hashlib.sha256(each.tobytes()).hexdigest()
         other = first.setdefault((kind, digest), number)

@@ -87,7 +87,7 @@ def test_confidences_come_from_logits():
 def test_malformed_claims_are_refused():
     logits, labels, kinds = claim(np.random.default_rng(4), 0.0, retrained=2, posed=1)
     spoilt = logits.copy()
-    spoilt[2, 0, 0] = np.nan
+    spoilt[1:3] = np.nan
     for given, message in (
         ((logits[0], labels, kinds), r"must be \[models, examples, classes\]"),
         ((logits, labels[:3], kinds), r"labels must be \[20\], one an example"),
@@ -95,7 +95,7 @@ def test_malformed_claims_are_refused():
         ((logits, labels, kinds[:2]), "of each of the 4 models"),
         ((logits, labels, ["gold", *kinds[1:]]), "must be among .* got gold"),
         ((logits, labels, ["original"] * 3 + ["unlearned"]), "no retrained model"),
-        ((spoilt, labels, kinds), r"NaN in the models \[2\]"),
+        ((spoilt, labels, kinds), r"NaN in the models \[1, 2\]"),
         ((softmax(logits, -1), labels, kinds), "must not be probabilities"),
         ((logits[[0, 1, 1, 3]], labels, kinds), "1 and 2 are both retrained and have"),
     ):
