@@ -129,7 +129,8 @@ def judge(
         seed: of the split and of the exchanges.
         level: of false accusations over all audits together.
         exchanges: random exchanges of models for each audit's ``p``, which is at least
-            one over one more.
+            one over one more. Unless that is at most ``level`` over the number of
+            audits, none of them can accuse.
 
     Returns:
         The judgement; audits for which there are too few models say how many they need.
@@ -137,8 +138,8 @@ def judge(
     Raises:
         TypeError, ValueError: malformed arrays, labels that are no classes, kinds that
             are unknown, not as many as models, or without retrained or unlearned ones;
-            probabilities in place of logits, copies of one model, or a level that so
-            many exchanges cannot show.
+            probabilities in place of logits, copies of one model, or a level that
+            cannot be shown.
     """
     logits, labels, words = _checked(logits, labels, kinds)
     # Model by model: a large file stays on disk, and is not copied in float64.
@@ -150,11 +151,11 @@ def judge(
     counts = {kind: len(each) for kind, each in rows.items()}
     side = min(counts["retrained"] // 2, counts["unlearned"])
     tests = sum(needs <= side for needs, *_ in _AUDITS.values())
-    least = tests / (1 + min(exchanges, _MOST))
+    least = tests / (1 + _MOST)
     if level < least:
         raise ValueError(
-            f"level must be at least {least:.3f} for {tests} audits by {exchanges} "
-            f"exchanges of models, got {level}: nothing could ever be found."
+            f"level must be at least {least:.3f} for {tests} audits, got {level}: {_MOST} "
+            "exchanges of models show no less, and nothing would ever be found."
         )
     reference = phi[rows["retrained"][:side]]
     floor = phi[rows["retrained"][side : 2 * side]]
