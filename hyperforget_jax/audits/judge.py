@@ -154,8 +154,8 @@ def judge(
     least = tests / (1 + _MOST)
     if level < least:
         raise ValueError(
-            f"level must be at least {least:.3f} for {tests} audits, got {level}: {_MOST} "
-            "exchanges of models show no less, and nothing would ever be found."
+            f"level must be at least {least:.3f} for {tests} audits, got {level}: by "
+            f"{_MOST} exchanges of models nothing could be found."
         )
     reference = phi[rows["retrained"][:side]]
     floor = phi[rows["retrained"][side : 2 * side]]
