@@ -268,7 +268,7 @@ def _checked(logits, labels, kinds):
     bad = np.isnan(phi).any(axis=1)
     if bad.any():
         raise ValueError(
-            f"logits hold NaN in the models {np.flatnonzero(bad).tolist()}, or infinite "
-            "ones that cancel: leave out those that diverged."
+            f"logits hold NaN in the models {np.flatnonzero(bad).tolist()}, or "
+            "infinities that cancel: leave out those that diverged."
         )
     return phi, kinds
