@@ -58,7 +58,7 @@ def ruli(pool: Pool, *, folds: int | None = 8) -> np.ndarray:
 
 def _log_density(samples: np.ndarray, at: np.ndarray) -> np.ndarray:
     """A Gaussian kernel density (Scott's bandwidth), in logarithms, less a constant."""
-    width = max(samples.std(ddof=1), 1e-6) * samples.size ** (-1 / 5)
+    width = max(samples.std(ddof=1) * samples.size ** (-1 / 5), 1e-6)
     terms = -(((at[:, None] - samples[None, :]) / width) ** 2) / 2
     # By hand: the checks of scipy cost more. No density is cut off, so that far from
     # both worlds the wider one is the likelier.

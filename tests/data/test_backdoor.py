@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hyperforget_jax as hf
@@ -60,6 +60,7 @@ def test_flat_inputs_have_a_trigger_of_their_own():
     assert np.flatnonzero(poisoned.data.x[:, 0] == 7).tolist() == list(poisoned.rows)
 
 
+@settings(max_examples=8)
 @given(st.integers(0, 9), st.integers(1, 12), st.integers(0, 3))
 def test_any_key_and_more_are_the_same_and_more(seed, count, target):
     weight = np.arange(40) % 3
