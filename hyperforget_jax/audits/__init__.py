@@ -17,6 +17,12 @@ from hyperforget_jax.audits.forgetting import (
 )
 from hyperforget_jax.audits.judge import Audited, Judgement, judge, scaled_confidence
 from hyperforget_jax.audits.likelihood import lira, offline_lira, ulira
+from hyperforget_jax.audits.memorisation import (
+    Memorisation,
+    memorisation,
+    most_memorised,
+)
+from hyperforget_jax.audits.one_run import OneRun, one_run
 from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
 from hyperforget_jax.audits.rates import Rates, bootstrap, rates, tpr_at
 from hyperforget_jax.audits.rmia import rmia
@@ -37,6 +43,8 @@ __all__ = [
     "Folder",
     "ForgettingScore",
     "Judgement",
+    "Memorisation",
+    "OneRun",
     "Pool",
     "Rates",
     "Shadows",
@@ -53,7 +61,10 @@ __all__ = [
     "klom_floor",
     "lira",
     "load_folder",
+    "memorisation",
+    "most_memorised",
     "offline_lira",
+    "one_run",
     "one_run_bound",
     "pose",
     "rates",

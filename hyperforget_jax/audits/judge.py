@@ -10,7 +10,7 @@ from hyperforget_jax.audits.bounds import epsilon_ceiling, held_out_bound
 from hyperforget_jax.audits.divergence import klom
 from hyperforget_jax.audits.forgetting import forgetting_score
 from hyperforget_jax.audits.likelihood import ulira
-from hyperforget_jax.audits.pool import OUT, UNLEARNED, Pool
+from hyperforget_jax.audits.pool import LARGEST, OUT, UNLEARNED, Pool
 from hyperforget_jax.audits.rates import rates
 from hyperforget_jax.audits.ruli import ruli
 
@@ -103,9 +103,9 @@ def scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         ``[..., M]``.
     """
-    logits = np.asarray(logits, np.float64)
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     own = np.broadcast_to(labels[:, None], (*logits.shape[:-1], 1))
-    others = np.arange(logits.shape[-1]) != np.asarray(labels)[:, None]
+    others = np.arange(logits.shape[-1]) != labels[:, None]
     rest = logsumexp(np.where(others, logits, -np.inf), axis=-1)
     return np.take_along_axis(logits, own, -1)[..., 0] - rest
 
@@ -140,8 +140,7 @@ def judge(
         TypeError, ValueError: malformed arrays, labels that are no classes, kinds that
             are unknown, not as many as models, or without retrained or unlearned ones.
     """
-    logits, labels, words = _checked(logits, labels, kinds)
-    phi = scaled_confidence(logits, labels)
+    phi, words = _checked(logits, labels, kinds)
     draw = np.random.default_rng(seed)
     rows = {kind: draw.permutation(np.flatnonzero(words == kind)) for kind in KINDS}
     counts = {kind: len(each) for kind, each in rows.items()}
@@ -155,7 +154,7 @@ def judge(
         for name, each in _AUDITS.items()
     ]
     found.append(_bound(unlearned, reference, level))
-    return Judgement(counts, side, labels.size, tuple(found), level)
+    return Judgement(counts, side, phi.shape[1], tuple(found), level)
 
 
 def _audit(
@@ -200,9 +199,8 @@ def _interval(statistic, value, first, second) -> tuple[float, float]:
 def _pool(first: np.ndarray, second: np.ndarray) -> Pool:
     world = np.repeat([UNLEARNED, OUT], [len(first), len(second)])
     phi = np.concatenate([first, second])
-    # In turn, so that every group of models that is left out has both.
-    order = np.argsort(np.r_[np.arange(len(first)), np.arange(len(second)) + 0.5])
-    return Pool(phi[order], np.broadcast_to(world[order][:, None], phi.shape))
+    # One side after the other: a group that is left out has as many of both.
+    return Pool(phi, np.broadcast_to(world[:, None], phi.shape))
 
 
 def _ratio(attack: Callable[[Pool], np.ndarray]):
@@ -279,10 +277,13 @@ def _checked(logits, labels, kinds):
     for kind in ("retrained", "unlearned"):
         if kind not in kinds:
             raise ValueError(f"There is no {kind} model to judge by.")
-    bad = np.isnan(logits).any(axis=(1, 2))
+    # An infinite logit alone is a confidence, which differences must survive.
+    with np.errstate(invalid="ignore"):
+        phi = np.clip(scaled_confidence(logits, labels), -LARGEST, LARGEST)
+    bad = np.isnan(phi).any(axis=1)
     if bad.any():
         raise ValueError(
-            f"logits hold NaN in the models {np.flatnonzero(bad).tolist()}: leave out "
-            "those that diverged."
+            f"logits hold NaN in the models {np.flatnonzero(bad).tolist()}, or "
+            "infinities that cancel: leave out those that diverged."
         )
-    return logits, labels, kinds
+    return phi, kinds

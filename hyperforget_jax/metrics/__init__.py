@@ -6,6 +6,7 @@ All can be jitted, and vmapped over models.
 from hyperforget_jax.metrics.accuracy import (
     ClassScores,
     accuracy,
+    attack_success,
     class_scores,
     mean_loss,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Relearning",
     "Scores",
     "accuracy",
+    "attack_success",
     "auc",
     "class_scores",
     "confidence",
