@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tyro
 from tables import (
+    audit_torch,
     benchmarks,
     classes,
     hypernetworks,
@@ -39,6 +40,7 @@ BLOCKS = {
     "methods": methods.access,
     "systems-mnist": systems.overview,
     "classes-digits": lambda: classes.methods("digits"),
+    "audit-torch": audit_torch.judgement,
     "benchmark": benchmarks.populations,
     "networks-mnist": lambda: networks.settings("mnist"),
     "networks-cifar10": lambda: networks.settings("cifar10_small"),

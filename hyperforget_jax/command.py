@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, or 1 for models that can be told from retrained ones, or 2 for
-        what cannot be read.
+        what cannot be read, or judged by so few models.
     """
     parser = argparse.ArgumentParser("hyperforget", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -51,6 +51,8 @@ def _audit(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
     else:
         _print(found)
+    if all(each.p is None for each in found.audits):
+        return 2
     return 1 if found.accused_by else 0
 
 

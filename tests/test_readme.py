@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax import command
 from tests import scripts
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,7 @@ SMALLER = {
         ("(8, 16, 40, 80)", "(8, 16)"),
     ],
     "twenty_lines": [("800", "300"), ("members=5", "members=2")],
+    "audit_torch": [("MODELS, FORGET = 32", "MODELS, FORGET = 8")],
 }
 
 
@@ -157,6 +159,14 @@ def _audit_accuses(names, printed):
     assert printed.startswith("told from retrained models by")
 
 
+def _a_claim_of_pytorch_is_judged(names, printed):
+    found = hf.audits.judge(*hf.audits.load_folder(names["folder"]))
+    assert found.models == {"original": 8, "retrained": 16, "unlearned": 8}
+    # Five epochs without the class do not forget it.
+    assert "u-lira" in found.accused_by
+    assert command.main(["audit", str(names["folder"])]) == 1
+
+
 AFTERWARDS = {
     "twenty_lines": _forgets_in_the_readme,
     "protocol": _remembers_both_classes,
@@ -170,6 +180,7 @@ AFTERWARDS = {
     "evaluate": _evaluation_is_beside_retraining,
     "population": _population_is_scored,
     "audit": _audit_accuses,
+    "audit_torch": _a_claim_of_pytorch_is_judged,
     "compare": _report_is_left,
     "linen": _model_has_learnt,
     "nnx": _model_has_learnt,
@@ -178,6 +189,9 @@ AFTERWARDS = {
     "own_data": _owls_are_asked_for,
 }
 
+
+# What an extra of the package brings, and the tests do without.
+NEEDS = {"audit_torch": "torch"}
 
 # README's own block is run by the test command, and those of docs/ that take a second.
 QUICK = ("twenty_lines", "requests", "keep_a_state", "functions", "nnx", "own_data")
@@ -199,6 +213,8 @@ def _answered(classifier, variables, test, label):
 def test_a_block_runs_by_itself_and_does_what_the_text_says(
     name, tmp_path, monkeypatch, capsys
 ):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{name} needs {NEEDS[name]}")
     monkeypatch.chdir(tmp_path)
     code = BLOCKS[name]
     for long, short in SMALLER.get(name, ()):

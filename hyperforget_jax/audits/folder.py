@@ -32,9 +32,13 @@ def load_folder(path: str | os.PathLike) -> Folder:
 
     Raises:
         FileNotFoundError: no such folder or file, with what is wanted.
-        ValueError: a file that cannot be read, with its name.
+        NotADirectoryError: the path of a file.
+        ValueError: a file that cannot be read, with its name; or arrays in more than
+            one form.
     """
     folder = pathlib.Path(path)
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file, and must be a folder.")
     described = folder / "audit.json"
     if not described.is_file():
         raise FileNotFoundError(
@@ -42,10 +46,10 @@ def load_folder(path: str | os.PathLike) -> Folder:
             '["retrained", "unlearned", ...]}.'
         )
     try:
-        kinds = json.loads(described.read_text(encoding="utf-8"))["models"]
+        kinds = json.loads(described.read_text(encoding="utf-8-sig"))["models"]
         if not isinstance(kinds, list):
             raise TypeError("models is no list")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f'{described} must be {{"models": ["retrained", ...]}}: {error}.'
         ) from error
@@ -73,28 +77,42 @@ def save_folder(
 
 
 def _arrays(folder: pathlib.Path) -> dict[str, Any]:
-    one, many = folder / "audit.npz", folder / "audit.safetensors"
-    files = [folder / f"{name}.npy" for name in ("logits", "labels")]
-    try:
-        if one.is_file():
-            with np.load(one, allow_pickle=False) as held:
-                found = dict(held)
-        elif many.is_file():
-            found = load_file(many)
-        elif all(file.is_file() for file in files):
-            found = {file.stem: np.load(file, allow_pickle=False) for file in files}
-        else:
-            raise FileNotFoundError(
-                f"{folder} must hold logits.npy and labels.npy, or audit.npz, or "
-                "audit.safetensors."
-            )
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Whatever a reader says, the file is to be named.
-        raise ValueError(f"The arrays in {folder} cannot be read: {error}.") from error
-    for name in ("logits", "labels"):
+    names = ("logits", "labels")
+    forms = [
+        [folder / f"{name}.npy" for name in names],
+        [folder / "audit.npz"],
+        [folder / "audit.safetensors"],
+    ]
+    there = [files for files in forms if all(file.is_file() for file in files)]
+    if not there:
+        raise FileNotFoundError(
+            f"{folder} must hold logits.npy and labels.npy, or audit.npz, or "
+            "audit.safetensors."
+        )
+    if len(there) > 1:
+        also = " and ".join(files[0].name for files in there)
+        raise ValueError(f"{folder} holds {also}: leave the one that is to be judged.")
+    found = {name: array for file in there[0] for name, array in _read(file).items()}
+    for name in names:
         if name not in found:
             raise ValueError(
                 f"The arrays in {folder} lack {name!r}; they are {sorted(found)}."
             )
     return found
+
+
+def _read(file: pathlib.Path) -> dict[str, Any]:
+    """Arrays by name; an ``.npy`` stays on disk until it is looked at."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        held = np.load(file, mmap_mode="r", allow_pickle=False)
+        if isinstance(held, np.ndarray):
+            return {file.stem: held}
+        with held:
+            return dict(held)
+    except Exception as error:  # Whatever a reader says, the file is to be named.
+        reason: Any = error
+        if "pickle" in str(error) or "object" in str(error).lower():
+            reason = "it holds no array of numbers, and no pickle is loaded"
+        raise ValueError(f"{file} cannot be read: {reason}.") from error

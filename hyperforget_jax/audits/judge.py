@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from jax import dtypes
 from scipy.special import logsumexp
 
 from hyperforget_jax.audits.bounds import epsilon_ceiling, held_out_bound
 from hyperforget_jax.audits.divergence import klom
 from hyperforget_jax.audits.forgetting import forgetting_score
 from hyperforget_jax.audits.likelihood import ulira
+from hyperforget_jax.audits.mistakes import check_logits, check_no_copies
 from hyperforget_jax.audits.pool import LARGEST, OUT, UNLEARNED, Pool
 from hyperforget_jax.audits.rates import rates
 from hyperforget_jax.audits.ruli import ruli
@@ -138,13 +140,24 @@ def judge(
 
     Raises:
         TypeError, ValueError: malformed arrays, labels that are no classes, kinds that
-            are unknown, not as many as models, or without retrained or unlearned ones.
+            are unknown, not as many as models, or without retrained or unlearned ones;
+            probabilities in place of logits, copies of one model, or a level that so
+            many exchanges cannot show.
     """
     phi, words = _checked(logits, labels, kinds)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level}.")
     draw = np.random.default_rng(seed)
     rows = {kind: draw.permutation(np.flatnonzero(words == kind)) for kind in KINDS}
     counts = {kind: len(each) for kind, each in rows.items()}
     side = min(counts["retrained"] // 2, counts["unlearned"])
+    tests = sum(needs <= side for needs, *_ in _AUDITS.values())
+    least = tests / (1 + min(exchanges, _MOST))
+    if level < least:
+        raise ValueError(
+            f"level must be at least {least:.3f} for {tests} audits by {exchanges} "
+            f"exchanges of models, got {level}: nothing could ever be found."
+        )
     reference = phi[rows["retrained"][:side]]
     floor = phi[rows["retrained"][side : 2 * side]]
     unlearned = phi[rows["unlearned"][:side]]
@@ -212,16 +225,19 @@ def _ratio(attack: Callable[[Pool], np.ndarray]):
     return accuracy
 
 
-# Name, models a side, exchanges at the most (a p of 0.005 wants 199), and what is
-# large where forgetting failed.
+# A p of 0.005 wants as many exchanges.
+_MOST = 199
+# Name, models a side, exchanges at the most, and what is
+# large where forgetting failed. Of four models a side there are 35 exchanges, too few
+# for a p below 0.029: whatever was claimed, nothing would be found.
 _AUDITS = {
-    "accuracy": (2, 199, lambda a, b: float(abs(np.mean(a > 0) - np.mean(b > 0)))),
+    "accuracy": (5, _MOST, lambda a, b: float(abs(np.mean(a > 0) - np.mean(b > 0)))),
     "mean confidence": (
-        3,
-        199,
+        5,
+        _MOST,
         lambda a, b: float(np.mean(np.abs(a.mean(axis=0) - b.mean(axis=0)))),
     ),
-    "u-lira": (8, 199, _ratio(lambda pool: ulira(pool, folds=8))),
+    "u-lira": (8, _MOST, _ratio(lambda pool: ulira(pool, folds=8))),
     "ruli": (16, 99, _ratio(lambda pool: ruli(pool, folds=4))),
     "klom": (16, 99, lambda a, b: float(np.quantile(klom(a, b), 0.95))),
     "klom, reverse": (16, 99, lambda a, b: float(np.quantile(klom(b, a), 0.95))),
@@ -247,10 +263,14 @@ def _bound(unlearned, reference, level) -> Audited:
 def _checked(logits, labels, kinds):
     logits, labels = np.asarray(logits), np.asarray(labels)
     kinds = np.asarray(kinds, dtype=object)
-    if logits.dtype.kind != "f" or labels.dtype.kind not in "iu":
+    # By JAX, to which bfloat16 is a number.
+    if (
+        not dtypes.issubdtype(logits.dtype, np.floating)
+        or labels.dtype.kind not in "iu"
+    ):
         raise TypeError(
             "logits must be floating-point and labels whole numbers, got "
-            f"{logits.dtype} and {labels.dtype}."
+            f"{logits.dtype} and {labels.dtype}: convert them to float32 and int32."
         )
     if logits.ndim != 3 or logits.shape[2] < 2 or not logits.size:
         raise ValueError(
@@ -269,11 +289,13 @@ def _checked(logits, labels, kinds):
     if kinds.shape != logits.shape[:1]:
         raise ValueError(
             f"kinds must say of each of the {logits.shape[0]} models what it is, got "
-            f"{kinds.size}."
+            f"{kinds.size} words (of a folder: those in audit.json)."
         )
     unknown = sorted({str(kind) for kind in kinds} - set(KINDS))
     if unknown:
         raise ValueError(f"kinds must be among {KINDS}, got {', '.join(unknown)}.")
+    check_logits(logits)
+    check_no_copies(logits, kinds)
     for kind in ("retrained", "unlearned"):
         if kind not in kinds:
             raise ValueError(f"There is no {kind} model to judge by.")

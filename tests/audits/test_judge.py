@@ -1,10 +1,13 @@
 """One verdict from logits: what ought to pass passes, what ought to fail fails."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from jax.numpy import bfloat16
 from safetensors.numpy import save_file
+from scipy.special import softmax
 
 from hyperforget_jax.audits import judge, load_folder, scaled_confidence
 from hyperforget_jax.command import main
@@ -29,9 +32,7 @@ def claim(draw, unlearned, *, retrained=32, posed=16, examples=20):
 @pytest.mark.slow
 def test_perfect_forgetting_is_accused_as_rarely_as_the_level_says():
     draw = np.random.default_rng(0)
-    accused = [
-        bool(judge(*claim(draw, 0.0), exchanges=99).accused_by) for _ in range(20)
-    ]
+    accused = [bool(judge(*claim(draw, 0.0)).accused_by) for _ in range(20)]
     # Of 20 at 0.05 more than 3 have a chance of 1.6 %.
     assert sum(accused) <= 3
 
@@ -62,9 +63,13 @@ def test_a_masked_logit_is_found_though_its_accuracy_is_that_of_retraining():
 
 def test_too_few_models_say_how_many_are_wanted():
     draw = np.random.default_rng(3)
-    found = judge(*claim(draw, 3.0, retrained=2, posed=1))
-    assert found.accused_by == () and "too few models" in found.verdict
+    # Of four a side, no exchange of models is rare enough to accuse anybody.
+    for side in (1, 4):
+        found = judge(*claim(draw, 3.0, retrained=2 * side, posed=side))
+        assert found.accused_by == () and "too few models" in found.verdict
     assert all(each.value is None and "needs" in each.note for each in found.audits)
+    least = judge(*claim(draw, 3.0, retrained=10, posed=5))
+    assert set(least.accused_by) == {"accuracy", "mean confidence"}
     few = judge(*claim(draw, 3.0, retrained=16, posed=8))
     by_name = {each.audit: each for each in few.audits}
     assert by_name["u-lira"].p is not None and by_name["klom"].value is None
@@ -91,21 +96,42 @@ def test_malformed_claims_are_refused():
         ((logits, labels, ["gold", *kinds[1:]]), "must be among .* got gold"),
         ((logits, labels, ["original"] * 3 + ["unlearned"]), "no retrained model"),
         ((spoilt, labels, kinds), r"NaN in the models \[2\]"),
+        ((softmax(logits, -1), labels, kinds), "must not be probabilities"),
+        ((logits[[0, 1, 1, 3]], labels, kinds), "1 and 2 are both retrained and have"),
     ):
         with pytest.raises(ValueError, match=message):
             judge(*given)
     with pytest.raises(TypeError, match="labels whole numbers"):
         judge(logits, labels / 2, kinds)
+    for level, message in ((0, r"in \(0, 1\)"), (0.005, "at least 0.010")):
+        with pytest.raises(ValueError, match=f"level must be {message}"):
+            judge(*claim(np.random.default_rng(4), 0.0, retrained=10), level=level)
 
 
-@pytest.mark.parametrize("form", ["npy", "npz", "safetensors"])
-def test_a_folder_is_read_in_every_form(tmp_path, form):
+def test_copies_of_what_answers_all_examples_alike_are_no_copies():
+    draw = np.random.default_rng(7)
+    logits, labels, kinds = claim(draw, 0.0, retrained=10, posed=5)
+    logits[-5:] = 0
+    assert judge(logits, labels, kinds).a_side == 5
+
+
+@pytest.mark.parametrize(
+    "form, kind",
+    [
+        ("npy", np.float32),
+        ("npz", ">f4"),
+        ("safetensors", np.float16),
+        ("safetensors", bfloat16),
+    ],
+)
+def test_a_folder_is_read_in_every_form(tmp_path, form, kind):
     logits, labels, kinds = claim(np.random.default_rng(5), 0.0, retrained=2, posed=1)
-    (tmp_path / "audit.json").write_text(json.dumps({"models": kinds}))
-    arrays = {"logits": logits.astype(np.float32), "labels": labels}
+    # As some editors write it, with a mark of its encoding.
+    (tmp_path / "audit.json").write_text(json.dumps({"models": kinds}), "utf-8-sig")
+    arrays = {"logits": logits.astype(kind), "labels": labels.astype(np.uint8)}
     if form == "npy":
         for name, array in arrays.items():
-            np.save(tmp_path / f"{name}.npy", array)
+            np.save(tmp_path / f"{name}.npy", np.asfortranarray(array))
     elif form == "npz":
         np.savez(tmp_path / "audit.npz", **arrays)
     else:
@@ -117,20 +143,52 @@ def test_a_folder_is_read_in_every_form(tmp_path, form):
 
 
 def test_malformed_folders_are_refused(tmp_path):
+    described = tmp_path / "audit.json"
     with pytest.raises(FileNotFoundError, match=r"audit\.json is not there"):
         load_folder(tmp_path)
-    (tmp_path / "audit.json").write_text("[]")
-    with pytest.raises(ValueError, match=r'audit\.json must be {"models"'):
-        load_folder(tmp_path)
-    (tmp_path / "audit.json").write_text('{"models": ["retrained"]}')
+    for text in ("", "retrained", "[]", '{"models": "retrained"}', "[" * 100_000):
+        described.write_text(text)
+        with pytest.raises(ValueError, match=r'audit\.json must be {"models"'):
+            load_folder(tmp_path)
+    with pytest.raises(NotADirectoryError, match="is a file, and must be a folder"):
+        load_folder(described)
+    described.write_text('{"models": ["retrained"]}')
     with pytest.raises(FileNotFoundError, match=r"must hold logits\.npy and labels"):
         load_folder(tmp_path)
     np.savez(tmp_path / "audit.npz", logits=np.zeros((1, 2, 3)))
     with pytest.raises(ValueError, match="lack 'labels'"):
         load_folder(tmp_path)
-    # Objects would need a pickle.
-    np.savez(tmp_path / "audit.npz", logits=np.array([{}]), labels=np.zeros(2))
-    with pytest.raises(ValueError, match="cannot be read"):
+    for name in ("logits", "labels"):
+        np.save(tmp_path / f"{name}.npy", np.zeros(2))
+    # One of them may be of another day.
+    with pytest.raises(ValueError, match=r"holds logits\.npy and audit\.npz"):
+        load_folder(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "audit.json").write_text('{"models": ["retrained"]}')
+    np.save(tmp_path / "labels.npy", np.zeros(2, int))
+    logits = tmp_path / "logits.npy"
+    np.save(logits, np.zeros((1, 2, 3)))
+    whole = logits.read_bytes()
+    objects = io.BytesIO()
+    np.save(objects, np.array([{}, None]), allow_pickle=True)
+    for content, reason in (
+        (b"", "No data"),
+        (whole[:-8], "greater than file size"),
+        (objects.getvalue(), "no pickle is loaded"),
+        (b"nothing", "no pickle is loaded"),
+        (b"PK\x03\x04" + 30 * b"0", "not a zip file"),
+    ):
+        logits.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=rf"logits\.npy cannot be read: .*{reason}"
+        ):
+            load_folder(tmp_path)
+    logits.unlink()
+    (tmp_path / "labels.npy").unlink()
+    (tmp_path / "audit.safetensors").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"audit\.safetensors cannot be .*header"):
         load_folder(tmp_path)
 
 
@@ -144,5 +202,12 @@ def test_the_command_judges_a_folder(tmp_path, capsys):
     assert main(["audit", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert "Verdict: told from retrained models by" in " ".join(printed.split())
+    # Too few models to say anything: that is no clean bill.
+    few = np.r_[0:2, 16:20, 48:50]
+    np.savez(tmp_path / "audit.npz", logits=logits[few], labels=labels)
+    models = {"models": [kinds[number] for number in few]}
+    (tmp_path / "audit.json").write_text(json.dumps(models))
+    assert main(["audit", str(tmp_path)]) == 2
+    assert "nothing can be said" in capsys.readouterr().out
     assert main(["audit", str(tmp_path / "nowhere")]) == 2
     assert "audit.json is not there" in capsys.readouterr().err
