@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tyro
 from tables import (
+    audits,
     benchmarks,
     classes,
     hypernetworks,
@@ -37,6 +38,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 
 BLOCKS = {
     "methods": methods.access,
+    "audits": audits.results,
     "systems-mnist": systems.overview,
     "classes-digits": lambda: classes.methods("digits"),
     "benchmark": benchmarks.populations,

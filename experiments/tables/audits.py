@@ -1,0 +1,81 @@
+"""Audits of every method: each one's value beside its floor."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hyperforget_jax as hf
+from tables.writing import RESULTS, table
+
+_PRESETS = ("digits", "mnist", "mnist_cnn")
+
+
+def results(folder: Path = RESULTS) -> str:
+    """Show every record of audits that is there, a section a preset."""
+    files = [folder / f"audit-{preset}.json" for preset in _PRESETS]
+    sections = [section(file) for file in files if file.exists()]
+    return "\n".join(sections) or "There is no record of audits yet.\n"
+
+
+def section(file: Path) -> str:
+    """Show a record: how it was made, and a table a scenario."""
+    document = hf.report.read_audit(file)
+    record = f"[`{file.name}`](../experiments/results/{file.name})"
+    text = (
+        f"## {document['preset']}\n\nMade by `{document['command']}` (tier "
+        f"{document['tier']}, {document['seconds'] / 60:.0f} minutes), recorded in "
+        f"{record}.\n"
+    )
+    groups = hf.report.by_subject(document["rows"])
+    return text + "".join(map(scenario, groups.values()))
+
+
+def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Show a line a method: value / floor of each audit, who tells, and the cost.
+
+    What is told from retrained models is in bold. The first line poses the original
+    models as unlearned.
+    """
+    names = list(dict.fromkeys(f["audit"] for row in rows for f in row["audits"]))
+    found = [{f["audit"]: f for f in row["audits"]} for row in rows]
+    heads = ["method", *names, "told by", "retain accuracy, test (retrained)"]
+    lines = []
+    if any(f["original"] is not None for of in found for f in of.values()):
+        originals = [_original(found, name) for name in names]
+        lines.append(["original models", *originals, "–", _accuracy(rows[0], True)])
+    for row, of in zip(rows, found, strict=True):
+        cells = [_cell(of.get(name), name in row["accused_by"]) for name in names]
+        told = ", ".join(row["accused_by"]) or "none"
+        lines.append([f"`{row['method']}`", *cells, told, _accuracy(row)])
+    sizes = dict.fromkeys(
+        f"{row['a_side']} models a side, {row['examples']} examples" for row in rows
+    )
+    title = hf.report.scenario_title(rows[0])
+    model = f"{rows[0]['dataset']}, {rows[0]['model']}"
+    return f"\n### {title}\n\n{model}; {'; or '.join(sizes)}.\n\n{table(heads, lines)}"
+
+
+def _original(found: Sequence[Mapping[str, Any]], name: str) -> str:
+    values = [of[name]["original"] for of in found if name in of]
+    return next((f"{value:.3f}" for value in values if value is not None), "–")
+
+
+def _cell(found: Mapping[str, Any] | None, is_told: bool) -> str:
+    if found is None or found["value"] is None:
+        return "–"
+    value = f"{found['value']:.3f}"
+    value = f"**{value}**" if is_told else value
+    return value if found["floor"] is None else f"{value} / {found['floor']:.3f}"
+
+
+def _accuracy(row: Mapping[str, Any], is_original: bool = False) -> str:
+    references = row["reference_metrics"]
+    own = references.get("original", {}) if is_original else row["metrics"]
+    name = "retain_accuracy_test"
+    shown = [
+        f"{metrics[name]['mean']:.3f} ± {metrics[name]['std']:.3f}"
+        if name in metrics
+        else "–"
+        for metrics in (own, references.get("retrained", {}))
+    ]
+    return f"{shown[0]} ({shown[1]})"
