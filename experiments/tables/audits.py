@@ -31,22 +31,26 @@ def section(file: Path) -> str:
 
 
 def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Show a line a method: value / floor of each audit, who tells, and the cost.
+    """Show a line a method: value / floor of each audit, how many tell, and the cost.
 
-    What is told from retrained models is in bold. The first line poses the original
-    models as unlearned.
+    What is told from retrained models is in bold. The first lines are the references,
+    posed as unlearned.
     """
     names = list(dict.fromkeys(f["audit"] for row in rows for f in row["audits"]))
     found = [{f["audit"]: f for f in row["audits"]} for row in rows]
-    heads = ["method", *names, "told by", "retain accuracy, test (retrained)"]
+    heads = ["method", *names, "told by", "retain accuracy, test"]
+    references = rows[0]["reference_metrics"]
     lines = []
-    if any(f["original"] is not None for of in found for f in of.values()):
-        originals = [_original(found, name) for name in names]
-        lines.append(["original models", *originals, "–", _accuracy(rows[0], True)])
+    for kind, field in (("original", "original"), ("retrained", "floor")):
+        if kind in references:
+            cells = [_first(found, name, field) for name in names]
+            lines.append([f"{kind} models", *cells, "–", _accuracy(references[kind])])
     for row, of in zip(rows, found, strict=True):
         cells = [_cell(of.get(name), name in row["accused_by"]) for name in names]
-        told = ", ".join(row["accused_by"]) or "none"
-        lines.append([f"`{row['method']}`", *cells, told, _accuracy(row)])
+        tested = sum(each["p"] is not None for each in row["audits"])
+        told = f"{len(row['accused_by'])} of {tested}"
+        accuracy = _accuracy(row["metrics"])
+        lines.append([f"`{row['method']}`", *cells, told, accuracy])
     sizes = dict.fromkeys(
         f"{row['a_side']} models a side, {row['examples']} examples" for row in rows
     )
@@ -55,8 +59,8 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"\n### {title}\n\n{model}; {'; or '.join(sizes)}.\n\n{table(heads, lines)}"
 
 
-def _original(found: Sequence[Mapping[str, Any]], name: str) -> str:
-    values = [of[name]["original"] for of in found if name in of]
+def _first(found: Sequence[Mapping[str, Any]], name: str, field: str) -> str:
+    values = [of[name][field] for of in found if name in of]
     return next((f"{value:.3f}" for value in values if value is not None), "–")
 
 
@@ -68,14 +72,6 @@ def _cell(found: Mapping[str, Any] | None, is_told: bool) -> str:
     return value if found["floor"] is None else f"{value} / {found['floor']:.3f}"
 
 
-def _accuracy(row: Mapping[str, Any], is_original: bool = False) -> str:
-    references = row["reference_metrics"]
-    own = references.get("original", {}) if is_original else row["metrics"]
-    name = "retain_accuracy_test"
-    shown = [
-        f"{metrics[name]['mean']:.3f} ± {metrics[name]['std']:.3f}"
-        if name in metrics
-        else "–"
-        for metrics in (own, references.get("retrained", {}))
-    ]
-    return f"{shown[0]} ({shown[1]})"
+def _accuracy(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    one = metrics.get("retain_accuracy_test")
+    return f"{one['mean']:.3f} ± {one['std']:.3f}" if one else "–"

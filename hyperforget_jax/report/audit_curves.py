@@ -71,11 +71,11 @@ def confidence_histogram(
         ``{"example", "edges", "original", "retrained", "unlearned"}``.
     """
     covered = np.concatenate([original, retrained]).astype(np.float64)
-    low, high = covered.min(), covered.max()
-    width = (high - low) / (_BINS - 2) or 1.0
-    edges = np.array(
-        [float(f"{edge:.6g}") for edge in low + width * np.arange(-1, _BINS)]
-    )
+    # A little wider, so that the largest one lies below the last bin.
+    width = 1.001 * np.ptp(covered) / (_BINS - 2) or 1.0
+    middle = (covered.min() + covered.max()) / 2
+    edges = middle + width * (np.arange(_BINS + 1) - _BINS / 2)
+    edges = np.array([float(f"{edge:.6g}") for edge in edges])
     sides = {"original": original, "retrained": retrained, "unlearned": unlearned}
     counts = {
         kind: np.histogram(np.clip(side, edges[0], edges[-1]), edges)[0].tolist()

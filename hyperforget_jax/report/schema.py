@@ -202,8 +202,10 @@ def convert(value: Any, kind: Any, place: str = "") -> None:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        message, _, inner = str(error).partition(" - at `$")
-        place = (place + inner.rstrip("`")).lstrip(".") or "document"
+        # A wrong key is "at `key` in" what holds it.
+        message, _, inner = str(error).partition(" - at `")
+        inner = inner.removeprefix("key` in `").strip("$`")
+        place = (place + inner).lstrip(".") or "document"
         raise ValueError(f"{place}: {message}.") from error
 
 
