@@ -7,8 +7,9 @@ from hyperforget_jax.audits.bounds import (
     held_out_bound,
     one_run_bound,
 )
+from hyperforget_jax.audits.claims import Claim, pose, shadow_claim
 from hyperforget_jax.audits.divergence import klom, klom_floor
-from hyperforget_jax.audits.folder import Folder, load_folder
+from hyperforget_jax.audits.folder import Folder, load_folder, save_folder
 from hyperforget_jax.audits.forgetting import (
     ForgettingScore,
     example_epsilons,
@@ -20,19 +21,28 @@ from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
 from hyperforget_jax.audits.rates import Rates, bootstrap, rates, tpr_at
 from hyperforget_jax.audits.rmia import rmia
 from hyperforget_jax.audits.ruli import ruli
+from hyperforget_jax.audits.shadow import (
+    Shadows,
+    complementary_halves,
+    train_shadows,
+    unlearn_shadows,
+)
 
 __all__ = [
     "IN",
     "OUT",
     "UNLEARNED",
     "Audited",
+    "Claim",
     "Folder",
     "ForgettingScore",
     "Judgement",
     "Pool",
     "Rates",
+    "Shadows",
     "bootstrap",
     "clopper_pearson",
+    "complementary_halves",
     "epsilon_bound",
     "epsilon_ceiling",
     "example_epsilons",
@@ -45,10 +55,15 @@ __all__ = [
     "load_folder",
     "offline_lira",
     "one_run_bound",
+    "pose",
     "rates",
     "rmia",
     "ruli",
+    "save_folder",
     "scaled_confidence",
+    "shadow_claim",
     "tpr_at",
+    "train_shadows",
     "ulira",
+    "unlearn_shadows",
 ]
