@@ -34,29 +34,40 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     """Show a line a method: value / floor of each audit, how many tell, and the cost.
 
     What is told from retrained models is in bold. The first lines are the references,
-    posed as unlearned.
+    posed as unlearned. Audits that have no test have a table of their own.
     """
-    names = list(dict.fromkeys(f["audit"] for row in rows for f in row["audits"]))
-    found = [{f["audit"]: f for f in row["audits"]} for row in rows]
-    heads = ["method", *names, "told by", "retain accuracy, test"]
-    references = rows[0]["reference_metrics"]
-    lines = []
-    for kind, field in (("original", "original"), ("retrained", "floor")):
-        if kind in references:
-            cells = [_first(found, name, field) for name in names]
-            lines.append([f"{kind} models", *cells, "–", _accuracy(references[kind])])
-    for row, of in zip(rows, found, strict=True):
-        cells = [_cell(of.get(name), name in row["accused_by"]) for name in names]
-        tested = sum(each["p"] is not None for each in row["audits"])
-        told = f"{len(row['accused_by'])} of {tested}"
-        accuracy = _accuracy(row["metrics"])
-        lines.append([f"`{row['method']}`", *cells, told, accuracy])
+    audits = [found for row in rows for found in row["audits"]]
+    tested = {found["audit"] for found in audits if found["p"] is not None}
+    names = dict.fromkeys(found["audit"] for found in audits)
     sizes = dict.fromkeys(
         f"{row['a_side']} models a side, {row['examples']} examples" for row in rows
     )
     title = hf.report.scenario_title(rows[0])
     model = f"{rows[0]['dataset']}, {rows[0]['model']}"
-    return f"\n### {title}\n\n{model}; {'; or '.join(sizes)}.\n\n{table(heads, lines)}"
+    text = f"\n### {title}\n\n{model}; {'; or '.join(sizes)}.\n"
+    if tested:
+        columns = [name for name in names if name in tested]
+        text += f"\n{_table(rows, columns, ('told by', 'retain accuracy, test'))}"
+    if others := [name for name in names if name not in tested]:
+        text += f"\n{_table(rows, others)}"
+    return text
+
+
+def _table(rows, names: Sequence[str], last: tuple[str, ...] = ()) -> str:
+    found = [{f["audit"]: f for f in row["audits"]} for row in rows]
+    references = rows[0]["reference_metrics"]
+    lines = []
+    for kind, field in (("original", "original"), ("retrained", "floor")):
+        cells = [_first(found, name, field) for name in names]
+        end = ["–", _accuracy(references.get(kind, {}))] if last else []
+        lines.append([f"{kind} models", *cells, *end])
+    for row, of in zip(rows, found, strict=True):
+        cells = [_cell(of.get(name), name in row["accused_by"]) for name in names]
+        count = sum(each["p"] is not None for each in row["audits"])
+        told = f"{len(row['accused_by'])} of {count}"
+        end = [told, _accuracy(row["metrics"])] if last else []
+        lines.append([f"`{row['method']}`", *cells, *end])
+    return table(["method", *names, *last], lines)
 
 
 def _first(found: Sequence[Mapping[str, Any]], name: str, field: str) -> str:

@@ -1,6 +1,5 @@
 """Records of results, and the table, the verdicts and the pages that show them."""
 
-from hyperforget_jax.report.audit_curves import confidence_histogram, roc_points
 from hyperforget_jax.report.audit_page import scenario_title, write_audit_page
 from hyperforget_jax.report.audit_records import (
     audit_document,
@@ -24,13 +23,11 @@ __all__ = [
     "audit_verdict",
     "by_subject",
     "compare",
-    "confidence_histogram",
     "metric_summary",
     "read",
     "read_audit",
     "results_document",
     "results_row",
-    "roc_points",
     "scenario_title",
     "table",
     "validate",

@@ -27,13 +27,12 @@ class Curve(NamedTuple):
 
     Attributes:
         label: its name.
-        negatives: how many negative scores there are.
-        fpr: rates of false positives, rising, ``[P]``.
+        fpr: rates of false positives, rising from the least that can be resolved,
+            ``[P]``.
         tpr: rates of true positives, ``[P]``.
     """
 
     label: str
-    negatives: int
     fpr: Sequence[float]
     tpr: Sequence[float]
 
@@ -41,20 +40,19 @@ class Curve(NamedTuple):
 def roc(curves: Sequence[Curve], *, id: str, description: str, title: str) -> str:
     """Draw ROC curves on two logarithmic axes, with the diagonal of guessing.
 
-    The axes begin at the finest rate that any curve resolves, one over its negatives.
+    The axes begin at the least rate that any curve resolves.
     """
     import matplotlib.ticker
 
-    least = 1 / max(curve.negatives for curve in curves)
+    least = min(curve.fpr[0] for curve in curves)
     # Below the axes and not beside them: a page may be narrow.
     below = 0.6 + 0.2 * ((len(curves) + 1) // 2)
     with canvas(id, 4.4, 3.2 + below, (0.7, below, 0.15, 0.3)) as (figure, axes):
         axes.plot([least, 1], [least, 1], color=MUTED, linewidth=0.8, dashes=(4, 3))
         for number, curve in enumerate(curves):
             # A step each: no rate between two points is claimed.
-            own = 1 / curve.negatives
             axes.step(
-                np.append(np.clip(curve.fpr, own, 1), 1),
+                np.append(curve.fpr, 1),
                 np.append(np.clip(curve.tpr, least, 1), 1),
                 where="post",
                 label=printable(curve.label),

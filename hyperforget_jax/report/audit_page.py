@@ -15,7 +15,7 @@ from hyperforget_jax.report.schema import by_subject
 
 __all__ = ["scenario_title", "write_audit_page"]
 
-_MEANINGS = {
+_MEANINGS = {  # Of audits whose name begins so.
     "accuracy": "The difference of mean accuracies on the forgotten rows.",
     "mean confidence": "How far an example’s mean confidence, log p − log(1 − p) of "
     "its own label, is from retrained models’, averaged over examples.",
@@ -28,7 +28,21 @@ _MEANINGS = {
     "1 - forgetting score": "One less the score of the NeurIPS 2023 challenge. Its "
     "floor is not 0, for any number of models.",
     "epsilon, lower bound": "The least epsilon that fits the errors of a threshold "
-    "chosen on other models. It has no test and accuses nobody.",
+    "chosen on other models.",
+    "lira": "Whether a model was trained with an example, by original and retrained "
+    "models: LiRA, online. AUC 0.5 is guessing; true positives are the share found "
+    "where so many others are accused.",
+    "offline lira": "The same by retrained models alone.",
+    "rmia": "The same by comparison with other examples: RMIA.",
+    "few_shot": "Accuracy on unseen examples of the forgotten class after a few steps "
+    "on so many of it.",
+    "probe": "Accuracy of a linear probe of the last hidden layer on them.",
+    "forget_accuracy": "Accuracy on the forgotten rows, with weights as they are or "
+    "rounded.",
+    "forget_phi": "Mean confidence on the forgotten rows, likewise.",
+    "inversion": "The share of images made from the model for the forgotten class that "
+    "another original model takes for it.",
+    "neighbours": "AUC by the probabilities of the other classes. 0.5 is guessing.",
 }
 _METRICS = {column.metric: column.heading for column in columns.COLUMNS} | {
     "test_accuracy": "Test accuracy",
@@ -58,6 +72,10 @@ def write_audit_page(
     rows = document["rows"]
     groups = by_subject(rows)
     names = list(dict.fromkeys(f["audit"] for row in rows for f in row["audits"]))
+    known = dict.fromkeys(
+        max((key for key in _MEANINGS if name.startswith(key)), key=len, default="")
+        for name in names
+    )
     write_page(
         path,
         "audit.html.j2",
@@ -65,7 +83,7 @@ def write_audit_page(
         document=document,
         subjects=[_subject(*each) for each in enumerate(groups.items())],
         rules=AUDIT_RULES,
-        meanings=[(name, _MEANINGS[name]) for name in names if name in _MEANINGS],
+        meanings=[(name, _MEANINGS[name]) for name in known if name],
         datasets=sorted({row["dataset"] for row in rows}),
         models=sorted({row["model"] for row in rows}),
         sides=sorted({row["a_side"] for row in rows}),
@@ -79,7 +97,8 @@ def write_audit_page(
 def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
     """Gather what the page says of one request."""
     name, rows = item
-    audits = dict.fromkeys(f["audit"] for row in rows for f in row["audits"])
+    audits = list(dict.fromkeys(f["audit"] for row in rows for f in row["audits"]))
+    tested = {f["audit"] for row in rows for f in row["audits"] if f["p"] is not None}
     notes = dict.fromkeys(
         (f["audit"], f["note"]) for row in rows for f in row["audits"] if f["note"]
     )
@@ -94,7 +113,10 @@ def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
         "rows": rows,
         "found": [{f["audit"]: f for f in row["audits"]} for row in rows],
         "verdicts": [(row["method"], audit_verdict(row)) for row in rows],
-        "audits": list(audits),
+        "audits": {
+            "tested": [audit for audit in audits if audit in tested],
+            "untested": [audit for audit in audits if audit not in tested],
+        },
         "notes": list(notes),
         "references": {
             kind: references[kind]
@@ -105,7 +127,9 @@ def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
         "metrics": sorted(known, key=_rank),
         "sizes": list(dict.fromkeys(_size(row) for row in rows)),
         "curves": _curves(rows, number),
-        "negatives": sorted({c["negatives"] for row in rows for c in row["roc"]}),
+        "negatives": sorted(
+            {round(1 / c["fpr"][0]) for row in rows for c in row["roc"]}
+        ),
         "histograms": _histograms(rows, number),
     }
 
@@ -131,16 +155,16 @@ def _curves(rows: Sequence[Row], number: int) -> list[Markup]:
     attacks: dict[str, list[audit_figures.Curve]] = {}
     for row in rows:
         for curve in row["roc"]:
-            points = (curve[name] for name in ("negatives", "fpr", "tpr"))
             curves = attacks.setdefault(curve["attack"], [])
-            curves.append(audit_figures.Curve(row["method"], *points))
+            curves.append(
+                audit_figures.Curve(row["method"], curve["fpr"], curve["tpr"])
+            )
     return [
         Markup(
             audit_figures.roc(
                 curves,
                 id=f"roc-{number}-{index}",
-                description=f"{attack}: rate of true positives at the least rate of "
-                "false positives that is drawn: "
+                description=f"{attack}: true positives at the fewest false ones: "
                 + ", ".join(f"{curve.label} {curve.tpr[0]:.3g}" for curve in curves),
                 title=attack,
             )

@@ -1,5 +1,6 @@
 """The record of an audit study: its rows built, and the whole written and read."""
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -25,14 +26,12 @@ from hyperforget_jax.report.schema import (
     Positive,
     check_finite,
     convert,
-    metric_summary,
 )
 
 __all__ = [
     "TIERS",
     "audit_document",
     "audit_row",
-    "judgement_of",
     "read_audit",
     "validate_audit",
     "write_audit",
@@ -41,16 +40,14 @@ __all__ = [
 TIERS = ("smoke", "standard", "full")
 """How many models there are; those of a smoke run mean nothing."""
 
-_SUMMARY = ("mean", "std", "min", "max")
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Pair = Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)]
-_Metric = msgspec.defstruct("Metric", [(name, float) for name in _SUMMARY])
+_Metric = msgspec.defstruct(
+    "Metric", [(name, float) for name in ("mean", "std", "min", "max")]
+)
 _Models = msgspec.defstruct(
     "Models", [(kind, Count) for kind in ("original", "retrained", "unlearned")]
-)
-_Seconds = msgspec.defstruct(
-    "Seconds", [(name, Duration) for name in ("init", "unlearn")]
 )
 
 
@@ -66,7 +63,6 @@ class _Audit(msgspec.Struct):
 
 class _Roc(msgspec.Struct):
     attack: _Name
-    negatives: Positive
     fpr: Annotated[list[_Share], msgspec.Meta(min_length=1)]
     tpr: Annotated[list[_Share], msgspec.Meta(min_length=1)]
 
@@ -77,6 +73,11 @@ class _Histogram(msgspec.Struct):
     original: list[Count]
     retrained: list[Count]
     unlearned: list[Count]
+
+
+class _Seconds(msgspec.Struct):
+    unlearn: Duration
+    init: Duration = 0.0
 
 
 class _Row(msgspec.Struct):  # One method on one request.
@@ -115,11 +116,11 @@ def audit_row(
     model: str,
     access: Reads | None,
     seconds: Mapping[str, float],
-    metrics: Mapping[str, Sequence[float]],
-    reference_metrics: Mapping[str, Mapping[str, Sequence[float]]],
+    metrics: Mapping[str, Mapping[str, float]],
+    reference_metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    more: Sequence[Audited] = (),
     roc: Sequence[Mapping[str, Any]] = (),
     histograms: Sequence[Mapping[str, Any]] = (),
-    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Any]:
     """Build one row: one method and one request.
 
@@ -131,22 +132,18 @@ def audit_row(
         dataset: its name.
         model: what the classifier is.
         access: what the method reads when; None where it is not known.
-        seconds: ``{"init", "unlearn"}``, per model, without compilation.
-        metrics: what the unlearned models can do, a value each, by name, such as
-            ``retain_accuracy_test``; accuracies and ``attack_success`` are fractions.
+        seconds: ``{"unlearn"}`` and perhaps ``{"init"}``, per model.
+        metrics: what the unlearned models can do, by name, such as
+            ``retain_accuracy_test``: ``{"mean", "std", "min", "max"}`` over models.
+            Accuracies and ``attack_success`` are fractions.
         reference_metrics: the same of ``original`` and ``retrained`` models.
-        roc: from :func:`audit_curves.roc_points`.
-        histograms: from :func:`audit_curves.confidence_histogram`.
-        intervals: lower and upper end of an audit's value, by the audit's name.
-
-    Raises:
-        ValueError: an interval of an audit that there is not, or a metric without
-            values or with some that are not finite.
+        more: other audits, which have no ``p``.
+        roc: ``{"attack", "fpr", "tpr"}`` each. Rates of false positives rise from the
+            least that can be resolved, one over the number of negative scores.
+        histograms: ``{"example", "edges", "original", "retrained", "unlearned"}`` each:
+            how many models of each kind have a logit-scaled confidence between two
+            edges.
     """
-    intervals = intervals or {}
-    names = [found.audit for found in judgement.audits]
-    if unknown := sorted(set(intervals) - set(names)):
-        raise ValueError(f"intervals must be of {names}, got some of {unknown}.")
     row = {
         "method": method,
         "scenario": scenario,
@@ -158,27 +155,14 @@ def audit_row(
         "a_side": judgement.a_side,
         "examples": judgement.examples,
         "level": judgement.level,
-        "audits": [
-            {
-                "audit": found.audit,
-                "value": found.value,
-                "interval": intervals.get(found.audit),
-                "floor": found.floor,
-                "original": found.original,
-                "p": found.p,
-                "note": found.note,
-            }
-            for found in judgement.audits
-        ],
+        "audits": [dataclasses.asdict(each) for each in (*judgement.audits, *more)],
         "accused_by": judgement.accused_by,
         "verdict": judgement.verdict,
-        "metrics": _summaries(metrics),
-        "reference_metrics": {
-            kind: _summaries(of_kind) for kind, of_kind in reference_metrics.items()
-        },
+        "metrics": metrics,
+        "reference_metrics": reference_metrics,
         "roc": roc,
         "histograms": histograms,
-        "seconds": {name: float(each) for name, each in seconds.items()},
+        "seconds": seconds,
     }
     return plain(row)
 
@@ -207,21 +191,6 @@ def audit_document(
     )
     rows = head.pop("rows")
     return {**head, "tier": tier, "rows": rows}
-
-
-def judgement_of(row: Mapping[str, Any]) -> Judgement:
-    """Return the judgement that a row was made from."""
-    fields = ("audit", "value", "floor", "original", "p", "note")
-    audits = tuple(
-        Audited(**{name: found[name] for name in fields}) for found in row["audits"]
-    )
-    return Judgement(
-        models=row["models"],
-        a_side=row["a_side"],
-        examples=row["examples"],
-        audits=audits,
-        level=row["level"],
-    )
 
 
 def validate_audit(document: Any) -> None:
@@ -265,11 +234,6 @@ def read_audit(path: str | os.PathLike) -> dict[str, Any]:
     return read_json(path, validate_audit)
 
 
-def _summaries(metrics: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
-    whole = {name: metric_summary(values) for name, values in metrics.items()}
-    return {name: {kind: one[kind] for kind in _SUMMARY} for name, one in whole.items()}
-
-
 def _faults(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what types do not hold: its place, and what is wrong."""
     names = [found["audit"] for found in row["audits"]]
@@ -280,14 +244,15 @@ def _faults(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         low, high = found["interval"] or (0, 0)
         if low > high:
             yield f"{place}.interval", f"must not fall, got {low} to {high}"
-        if found["value"] is None:
-            for name in ("interval", "floor", "original", "p"):
-                if found[name] is not None:
-                    yield f"{place}.{name}", "must be null where there is no value"
-            if not found["note"]:
-                yield f"{place}.note", "must say why there is no value"
+        for name in ("interval", "p"):
+            if found["value"] is None and found[name] is not None:
+                yield f"{place}.{name}", "must be null where there is no value"
     # What does not follow from the audits was edited, or computed otherwise.
-    accused = list(judgement_of(row).accused_by)
+    audits = tuple(
+        Audited(found["audit"], found["value"], p=found["p"]) for found in row["audits"]
+    )
+    sizes = (row["models"], row["a_side"], row["examples"])
+    accused = list(Judgement(*sizes, audits, row["level"]).accused_by)
     if sorted(row["accused_by"]) != sorted(accused):
         said = f"must follow from the audits, {accused}, got {row['accused_by']}"
         yield "accused_by", said
@@ -310,6 +275,8 @@ def _faults(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if len(fpr) != len(tpr):
             said = f"must be as many as fpr, {len(fpr)}, got {len(tpr)}"
             yield f"roc[{index}].tpr", said
+        if fpr[0] <= 0:
+            yield f"roc[{index}].fpr[0]", "must be the least that can be resolved"
         for name in ("fpr", "tpr"):
             if np.any(np.diff(curve[name]) < 0):
                 yield f"roc[{index}].{name}", "must not fall"

@@ -17,7 +17,8 @@ AUDIT_RULES = (
     "Told from retrained models: by the audits whose p, the share of random exchanges "
     "of unlearned and retrained models that look at least as bad, is small by Holm’s "
     "rule over all audits of the line. Models as good as retrained ones are told from "
-    "them, by any audit, at most as often as the level says.",
+    "them, by any audit, at most as often as the level says. Audits without a p are "
+    "read beside their floor and tell nobody here.",
     "Not told: by none of them, at so many models a side. It says that these audits "
     "found nothing, not that there is nothing; more models find more.",
     "How much: where an audit’s value lies between its floor (0 %, other retrained "
@@ -60,11 +61,7 @@ def audit_verdict(row: Row) -> Verdict:
         said = [f"by {by}", _how_much(accused)]
     said += _direction(row) + _bound(row)
     dear, cost = _cost(row)
-    untested = [
-        found["audit"]
-        for found in row["audits"]
-        if found["p"] is None and found["audit"] != _BOUND
-    ]
+    untested = [found["audit"] for found in row["audits"] if found["value"] is None]
     if tested and untested:
         cost = f"{cost}; too few models for {_listed(untested)}"
     return Verdict(headline + ", at a cost" * dear, (*said, cost))

@@ -188,7 +188,9 @@ def read_json(path: str | os.PathLike, check: Callable[[Any], None]) -> dict[str
 
 def reads(access: Access | None) -> dict[str, list[str]] | None:
     """Write down what a method reads, phase by phase; None if that is not known."""
-    return access and {name: sorted(getattr(access, name)) for name in PHASES}
+    if access is None:
+        return None
+    return {name: sorted(getattr(access, name)) for name in PHASES}
 
 
 def plain(value: Any) -> Any:

@@ -1,15 +1,11 @@
 """Rows and documents of audits that never were: confidences by chance."""
 
 import numpy as np
+from scipy import stats
 
 from hyperforget_jax.audits import Audited, Judgement
 from hyperforget_jax.base import Access
-from hyperforget_jax.report import (
-    audit_document,
-    audit_row,
-    confidence_histogram,
-    roc_points,
-)
+from hyperforget_jax.report import audit_document, audit_row
 
 SIDE, EXAMPLES = 128, 24
 NAMES = ("accuracy", "mean confidence", "u-lira", "ruli", "klom", "klom, reverse")
@@ -25,9 +21,9 @@ def judgement(share=0.0, accused=(), *, original=True, side=SIDE, **changed):
         Audited(
             name,
             0.5 + 0.4 * share,
-            0.5,
-            0.9 if original else None,
-            LEAST if name in accused else 0.6,
+            floor=0.5,
+            original=0.9 if original else None,
+            p=LEAST if name in accused else 0.6,
         )
         for name in NAMES
     ]
@@ -42,34 +38,37 @@ def judgement(share=0.0, accused=(), *, original=True, side=SIDE, **changed):
 
 def row(method="mine", found=None, *, shift=0.0, curves=True, **changed):
     """A row of a judgement, with curves and histograms of normals apart by a shift."""
-    draw = np.random.default_rng(len(method))
-    scores = draw.normal(shift, 1, (SIDE, EXAMPLES)), draw.normal(size=(SIDE, EXAMPLES))
-    first = scores[0][:, 0], scores[1][:, 0]
+    fpr = np.geomspace(1 / (SIDE * EXAMPLES), 1, 30)
+    tpr = stats.norm.sf(stats.norm.isf(fpr) - shift)
+    edges = np.linspace(-4, 8, 25)
+    counts = {
+        kind: np.rint(SIDE * np.diff(stats.norm.cdf(edges - centre))).astype(int)
+        for kind, centre in (("original", 3), ("retrained", 0), ("unlearned", shift))
+    }
     options = {
         "scenario": "random",
         "request": "2 % of the rows",
         "dataset": "digits",
         "model": "mlp",
         "access": Access(unlearn={"retain"}),
-        "seconds": {"init": 0.0, "unlearn": 0.25},
+        "seconds": {"unlearn": 0.25},
         "metrics": spread(retain_accuracy_test=0.97, forget_accuracy_train=0.96),
         "reference_metrics": {
             "original": spread(retain_accuracy_test=0.98, forget_accuracy_train=1.0),
             "retrained": spread(retain_accuracy_test=0.97, forget_accuracy_train=0.96),
         },
-        "roc": [roc_points("u-lira", *scores)] if curves else [],
-        "histograms": [confidence_histogram(7, 3 + first[1], first[1], first[0])]
-        if curves
-        else [],
+        "roc": [{"attack": "lira", "fpr": fpr, "tpr": tpr}] if curves else [],
+        "histograms": [{"example": 7, "edges": edges, **counts}] if curves else [],
     }
     return audit_row(found or judgement(), method=method, **options | changed)
 
 
-def spread(deviation=0.0, **means):
-    """Values of a mean and a sample standard deviation, by name."""
-    unit = np.tile([-1.0, 1.0], SIDE // 2)
-    unit *= deviation / unit.std(ddof=1)
-    return {name: mean + unit for name, mean in means.items()}
+def spread(std=0.0, **means):
+    """Metrics of means and a standard deviation, by name."""
+    return {
+        name: {"mean": mean, "std": std, "min": mean, "max": mean}
+        for name, mean in means.items()
+    }
 
 
 def document(rows, **overrides):

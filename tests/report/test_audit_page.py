@@ -2,6 +2,7 @@
 
 import pytest
 
+from hyperforget_jax.audits import Audited
 from hyperforget_jax.report import audit_verdict, write_audit, write_audit_page
 from hyperforget_jax.report.audit_verdicts import AUDIT_RULES
 from tests import scripts
@@ -12,12 +13,14 @@ CLASS = {"scenario": "class", "request": "class 3"}
 
 
 def sample():
-    told = samples.judgement(0.4, ("u-lira", "klom"))
+    told = samples.judgement(
+        0.4, ("u-lira", "klom"), **{"u-lira": {"interval": (0.61, 0.71)}}
+    )
+    probe = Audited("probe", 0.75, floor=0.25, original=0.95)
     whole = samples.judgement(1.0, samples.NAMES)
-    interval = {"intervals": {"u-lira": (0.61, 0.71)}}
     return [
         samples.row("identity", whole, shift=3, curves=False, **CLASS),
-        samples.row("finetune", told, shift=1, **interval, **CLASS),
+        samples.row("finetune", told, shift=1, more=[probe], **CLASS),
         samples.row("retrain", curves=False, access=None, **CLASS),
         samples.row("finetune"),
     ]
@@ -71,13 +74,16 @@ def test_it_opens_with_a_verdict_a_method_and_scenario(page, document):
 
 def test_each_audit_stands_beside_its_floor_and_the_original_s(page):
     head, *lines = page.table("Method")
-    assert head[1:] == [found.audit for found in samples.judgement().audits]
+    assert head[1:] == list(samples.NAMES)
     assert [line[0] for line in lines] == ["identity", "finetune", "retrain"]
     ulira = head.index("u-lira")
     found = "0.660[0.610, 0.710]floor 0.500original 0.900p 0.005"
     assert lines[1][ulira] == f"● {found}"
     assert lines[2][ulira] == "0.500floor 0.500original 0.900p 0.600"
-    assert lines[1][-2:] == ["–", "0.000"]
+    head, *lines = page.table("Method", 1)
+    assert head[1:] == ["1 - forgetting score", "epsilon, lower bound", "probe"]
+    assert lines[0][1:] == ["–", "0.000", "–"]
+    assert lines[1][1:] == ["–", "0.000", "0.750floor 0.250original 0.950"]
     told = [e for e in page.all("td") if e["attributes"].get("class") == "accused"]
     assert len(told) == len(samples.NAMES) + 2
     assert all(cell["text"].startswith("●") for cell in told)
@@ -102,7 +108,7 @@ def test_curves_and_histograms_are_drawn_once_each(page, document):
     assert len(page.all("svg")) == 2 + drawn == 4
     assert all(len(e["attributes"]["aria-label"]) > 10 for e in page.all("svg"))
     labels = [element["text"] for element in page.all("text")]
-    assert {"u-lira", "finetune", "finetune, example 7", "0.001", "1"} <= set(labels)
+    assert {"lira", "finetune", "finetune, example 7", "0.001", "1"} <= set(labels)
     assert not any("$" in label for label in labels)
     captions = " ".join(flat(e) for e in page.all("figcaption"))
     count = samples.SIDE * samples.EXAMPLES
@@ -151,7 +157,7 @@ def test_hostile_text_is_only_text(tmp_path):
     rows = [samples.row(HOSTILE, **names)]
     rows[0]["audits"][-1]["note"] = HOSTILE
     rows[0]["roc"][0]["attack"] = HOSTILE
-    rows[0]["metrics"][HOSTILE] = dict(mean=1.0, std=0.0, min=1.0, max=1.0)
+    rows[0]["metrics"] |= samples.spread(**{HOSTILE: 1.0})
     document = samples.document(rows, command=HOSTILE, config={HOSTILE: HOSTILE})
     write_audit_page(tmp_path / "a.html", document, title=HOSTILE)
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
@@ -181,16 +187,23 @@ def test_the_docs_have_the_record_s_tables(tmp_path, document):
         "### class 3",
         "### random: 2 % of the rows",
     ]
-    # Two references and three methods; two references and one.
-    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
-    assert len({len(row) for row in rows}) == 1 and len(rows) == 7 + 5
-    names = [found.audit for found in samples.judgement().audits]
-    assert rows[0] == ["method", *names, "told by", "retain accuracy, test"]
-    by_method = {row[0]: row for row in reversed(rows)}
-    ulira = rows[0].index("u-lira")
-    assert by_method["original models"][ulira] == "0.900"
-    assert by_method["retrained models"][ulira] == "0.500"
-    assert by_method["`finetune`"][ulira] == "**0.660** / 0.500"
-    assert by_method["`finetune`"][-2:] == ["2 of 6", "0.970 ± 0.000"]
-    assert by_method["`retrain`"][ulira:][-2] == "0 of 6"
-    assert by_method["`retrain`"][-4:-2] == ["–", "0.000"]
+    # Two references and three methods, twice; two references and one, twice.
+    tables: list = []
+    for line in lines:
+        if line.startswith("| method"):
+            tables.append([])
+        if line.startswith("|"):
+            tables[-1].append(line.strip("| ").split(" | "))
+    assert [len(each) for each in tables] == [7, 7, 5, 5]
+    assert all(len({len(line) for line in each}) == 1 for each in tables)
+    tested, others = ({line[0]: line for line in each} for each in tables[:2])
+    last = ["told by", "retain accuracy, test"]
+    assert tested["method"] == ["method", *samples.NAMES, *last]
+    ulira = tested["method"].index("u-lira")
+    assert tested["original models"][ulira] == "0.900"
+    assert tested["retrained models"][ulira] == "0.500"
+    assert tested["`finetune`"][ulira] == "**0.660** / 0.500"
+    assert tested["`finetune`"][-2:] == ["2 of 6", "0.970 ± 0.000"]
+    assert tested["`retrain`"][-2] == "0 of 6"
+    assert others["`finetune`"][1:] == ["–", "0.000", "0.750 / 0.250"]
+    assert others["original models"][1:] == ["–", "–", "0.950"]

@@ -5,19 +5,14 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hyperforget_jax.audits import judge, tpr_at
+from hyperforget_jax.audits import Audited, judge
 from hyperforget_jax.report import (
     audit_row,
-    confidence_histogram,
     read_audit,
-    roc_points,
     validate_audit,
     write_audit,
 )
-from hyperforget_jax.report.audit_records import judgement_of
 from tests.report import audit_samples as samples
 
 
@@ -42,32 +37,26 @@ def test_a_row_says_what_the_judgement_says():
     labels = draw.integers(3, size=6)
     logits[-8:] += 4 * np.eye(3)[labels]
     found = judge(logits, labels, kinds)
-    row = samples.row(found=found, intervals={"u-lira": (0.5, np.float32(1))})
-    assert judgement_of(row) == found
+    row = samples.row(found=found, more=[Audited("probe", np.float32(0.5))])
     assert row["models"] == {"original": 8, "retrained": 24, "unlearned": 8}
     assert (row["a_side"], row["examples"], row["level"]) == (8, 6, 0.05)
     assert row["verdict"] == found.verdict
     assert tuple(row["accused_by"]) == found.accused_by != ()
-    audits = {each["audit"]: each for each in row["audits"]}
-    assert audits["u-lira"]["interval"] == [0.5, 1.0]
-    assert audits["accuracy"]["interval"] is None
-    assert audits["klom"]["value"] is None and "needs" in audits["klom"]["note"]
+    for each, audit in zip(row["audits"], found.audits, strict=False):
+        interval = each["interval"] and tuple(each["interval"])
+        assert Audited(**each | {"interval": interval}) == audit
+    assert row["audits"][-1]["audit"] == "probe" and row["audits"][-1]["value"] == 0.5
     validate_audit(samples.document([row]))
 
 
-def test_metrics_are_summed_up_over_models():
-    row = samples.row(metrics={"test_accuracy": [0.5, 0.75, 1.0]})
-    assert row["metrics"]["test_accuracy"] == {
-        **{"mean": 0.75, "std": 0.25, "min": 0.5, "max": 1.0}
+def test_a_mean_may_leave_its_range_by_a_last_digit():
+    values = np.array([0.1, 0.1, 0.1])
+    of = {
+        kind: float(getattr(values, kind)()) for kind in ("mean", "std", "min", "max")
     }
-    # The mean of three equal numbers is none of them to the last digit.
-    equal = samples.row(metrics={"test_accuracy": [0.1, 0.1, 0.1]})
-    validate_audit(samples.document([equal]))
-
-
-def test_intervals_are_of_audits_that_there_are():
-    with pytest.raises(ValueError, match=r"intervals must be of .* got some of \['x'"):
-        samples.row(intervals={"x": (0.0, 1.0)})
+    assert of["mean"] > of["max"]
+    row = samples.row(metrics={"test_accuracy": of})
+    validate_audit(samples.document([row]))
 
 
 MISSING = object()
@@ -111,9 +100,8 @@ RETRAINED = ("rows", 0, "reference_metrics", "retrained")
         (
             (*AUDIT, 2, "value"),
             None,
-            r"rows\[0\].audits\[2\].floor: must be null where there is no value",
+            r"rows\[0\].audits\[2\].p: must be null where there is no value",
         ),
-        ((*AUDIT, 6, "note"), "", r"audits\[6\].note: must say why there is no value"),
         (
             ("rows", 0, "accused_by"),
             ["ruli"],
@@ -146,7 +134,7 @@ RETRAINED = ("rows", 0, "reference_metrics", "retrained")
             {},
             r"rows\[0\].reference_metrics: Invalid enum value 'gold'",
         ),
-        ((*ROC, "negatives"), 0, r"roc\[0\].negatives: Expected `int`"),
+        ((*ROC, "fpr", 0), 0.0, r"roc\[0\].fpr\[0\]: must be the least that can be"),
         ((*ROC, "fpr", 2), 2.0, r"roc\[0\].fpr\[2\]: Expected `float`"),
         (
             (*ROC, "fpr", 2),
@@ -211,44 +199,3 @@ def test_access_is_written_as_in_other_records(document):
     )
     validate_audit(samples.document([row]))
     assert row["access"] is None and row["roc"] == row["histograms"] == []
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.booleans())
-def test_points_of_a_curve_are_the_best_at_their_rate(seed, count, ties):
-    draw = np.random.default_rng(seed)
-    positive, negative = draw.normal(1, 1, 50), draw.normal(size=count)
-    if ties:
-        positive, negative = positive.round(), negative.round()
-    curve = roc_points("a", positive, negative)
-    assert curve["negatives"] == count and len(curve["fpr"]) <= 60
-    assert curve["fpr"][-1] == curve["tpr"][-1] == 1
-    for fpr, tpr in zip(curve["fpr"], curve["tpr"], strict=True):
-        # Six digits are kept; half a false positive more allows no other threshold.
-        if 0 < fpr < 1:
-            level = fpr + 0.5 / count
-            assert abs(tpr_at(level, positive, negative) - tpr) < 1e-5
-    finest = tpr_at(1 / count, positive, negative) if count > 1 else None
-    if finest is not None:
-        assert abs(curve["tpr"][0] - finest) < 1e-5
-
-
-def test_a_curve_needs_both_sides():
-    with pytest.raises(ValueError, match="'a' need scores, got 1 positive and 0"):
-        roc_points("a", np.array([1.0]), np.array([np.nan]))
-
-
-def test_histograms_hold_every_model_and_what_lies_beyond():
-    draw = np.random.default_rng(0)
-    original, retrained = draw.normal(5, 1, 30), draw.normal(0, 1, 40)
-    masked = np.full(20, -1e4)
-    found = confidence_histogram(3, original, retrained, masked)
-    edges = np.array(found["edges"])
-    for kind, side in (("original", original), ("retrained", retrained)):
-        # None of these lies beyond, and all are counted where they are.
-        np.testing.assert_array_equal(found[kind], np.histogram(side, edges)[0])
-        assert sum(found[kind]) == side.size
-        assert found[kind][0] == found[kind][-1] == 0
-    assert found["unlearned"] == [20] + [0] * 23
-    constant = confidence_histogram(3, np.zeros(0), np.zeros(4), np.ones(2) * 99)
-    assert sum(constant["original"]) == 0 and sum(constant["retrained"]) == 4
-    assert constant["unlearned"][-1] == 2

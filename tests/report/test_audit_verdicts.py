@@ -160,7 +160,7 @@ def test_a_bound_above_zero_is_said_and_tells_nobody():
     st.booleans(),
 )
 def test_no_row_breaks_the_rules(share, accused, retain, original):
-    row = {"metrics": {"retain_accuracy_test": [retain] * 4}}
+    row = {"metrics": samples.spread(retain_accuracy_test=retain)}
     found = judged(share, accused, row=row, original=original)
     assert found.headline.startswith("Told") == bool(accused)
     assert found.headline.endswith("at a cost") == (retain < 0.96)
