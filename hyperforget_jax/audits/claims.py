@@ -92,7 +92,8 @@ def pose(
         most: examples at the most, the first ones; None for all.
 
     Returns:
-        The pool of the posed and the first K retrained models, :data:`IN` where a row
+        The pool of the posed models, of complementary ones the first halves before
+        the second ones, and then the first K retrained models: :data:`IN` where a row
         is the posed model's own and else :data:`OUT`; and the confidences on
         ``population``, ``[2 K, Z]``.
     """
@@ -111,6 +112,9 @@ def pose(
 
     world = np.full((2 * count, there.size), OUT, np.int8)
     world[:count][shadows.included[:, there]] = IN
-    # In turn, so that every group of models that is left out has both.
-    order = np.argsort(np.r_[np.arange(count), np.arange(count) + 0.5])
+    # Complementary models one stretch apart: groups of models that are left out have
+    # as many of either world then (audits.held_out).
+    step = 2 if not shadows.included[:, there].all() else 1
+    posed_first = np.concatenate([np.arange(i, count, step) for i in range(step)])
+    order = np.concatenate([posed_first, np.arange(count, 2 * count)])
     return Pool(phi(forget)[order], world[order]), phi(population)[order]

@@ -141,16 +141,20 @@ def test_models_are_posed_beside_retrained_ones():
         CLASSIFIER, shadows, shadows.original, ROWS, toys.points(seed=4, first_id=90)
     )
     there = np.asarray(ROWS.forget.weight) > 0
-    # Posed and retrained models in turn.
-    assert np.array_equal(pool.is_(audits.IN)[::2], shadows.included[:, there])
-    assert not pool.is_(audits.IN)[1::2].any()
+    # First halves, second halves, retrained models.
+    order = [0, 2, 1, 3]
+    assert np.array_equal(pool.is_(audits.IN)[:4], shadows.included[order][:, there])
+    assert not pool.is_(audits.IN)[4:].any()
     assert population.shape == (8, DATA.y.size)
     x, y = ROWS.forget.x[there], np.asarray(ROWS.forget.y)[there]
-    for models, first in ((shadows.original, 0), (shadows.retrained, 1)):
-        each = (trees.take(models, model) for model in range(4))
+    for rows, models, chosen in (
+        (slice(4), shadows.original, order),
+        (slice(4, 8), shadows.retrained, range(4)),
+    ):
+        each = (trees.take(models, model) for model in chosen)
         logits = np.stack([CLASSIFIER.apply(own, x) for own in each])
         expected = audits.scaled_confidence(logits, y)
-        np.testing.assert_allclose(pool.phi[first::2], expected, atol=1e-4)
+        np.testing.assert_allclose(pool.phi[rows], expected, atol=1e-4)
 
 
 def test_what_cannot_be_audited_is_refused():
