@@ -193,12 +193,7 @@ class Cells:
         references = self._reference_audits(shadows)
         posed = self._posed(unlearned)
         found = attacks(posed, references["floor"], references["original"])
-        own = self._weights(unlearned)
-        for name, value in own.items():
-            beside = (
-                references["weights"][kind][name] for kind in ("retrained", "original")
-            )
-            found.append(audits.Audited(name, value, None, *beside))
+        found += self._weights(shadows, unlearned)
         return hf.report.audit_row(
             judgement,
             more=found,
@@ -239,10 +234,6 @@ class Cells:
             self._references = {
                 "floor": self._posed(spare),
                 "original": self._posed(shadows.original),
-                "weights": {
-                    "retrained": self._weights(spare),
-                    "original": self._weights(shadows.original),
-                },
                 "metrics": {
                     "retrained": self._metrics(spare),
                     "original": self._metrics(shadows.original),
@@ -270,11 +261,36 @@ class Cells:
         }
         return Posed(scores, pool.is_(audits.IN))
 
+    def _weights(self, shadows, unlearned) -> list[audits.Audited]:
+        """Attack the weights of some models; of half of the rows there is no kind."""
+        if self.scene.halves:
+            return []
+        models = {
+            "original": shadows.original,
+            "retrained": shadows.retrained,
+            "unlearned": unlearned,
+        }
+        some = {name: trees.take(each, slice(WEIGHED)) for name, each in models.items()}
+        found = audits.weight_audits(
+            jax.random.fold_in(self.key, 99),
+            self.classifier,
+            some,
+            self.scene.request,
+            self.scene.held_out,
+        )
+        listed = []
+        for name, values in found["unlearned"].items():
+            mean, half = np.mean(values), 1.96 * np.std(values) / np.sqrt(len(values))
+            beside = (float(np.mean(found[k][name])) for k in ("retrained", "original"))
+            interval = (float(mean - half), float(mean + half))
+            listed.append(audits.Audited(name, float(mean), interval, *beside))
+        return listed
+
     def _metrics(self, models) -> dict[str, dict[str, float]]:
         """Measure accuracies over models, each on what is its own to forget."""
         scene, shadows = self.scene, self._shadow_models()
         request = scene.request
-        forget_test, retain_test = request.split(scene.splits.test)
+        retain_test = request.split(scene.splits.test)[1]
         retained = request.retain
         some = np.flatnonzero(np.asarray(retained.weight))[:ROWS]
         there = np.flatnonzero(np.asarray(request.forget.weight))
@@ -283,10 +299,10 @@ class Cells:
             "retain_accuracy_test": retain_test,
             "forget_accuracy_train": request.forget.take(there),
         }
-        if scene.name == "class":
-            parts["forget_accuracy_test"] = forget_test
-        if scene.triggered is not None:
-            parts["attack_success"] = scene.triggered
+        if scene.held_out is not None:
+            is_class = scene.name == "class"
+            name = "forget_accuracy_test" if is_class else "attack_success"
+            parts[name] = scene.held_out
         found = {}
         for name, examples in parts.items():
             logits = hf.models.population_logits(self.classifier, models, examples.x)

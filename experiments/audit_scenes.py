@@ -29,7 +29,8 @@ class Scene(NamedTuple):
         request: what is to be forgotten.
         halves: whether each model has half of the request's rows.
         splits: the data.
-        triggered: test rows with the trigger, labelled as the attacker wants, or None.
+        held_out: test rows of the forgotten kind; with a trigger they have the label
+            that it calls up. None where there is no kind.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Scene(NamedTuple):
     request: hf.ForgetRequest
     halves: bool
     splits: hf.data.Splits
-    triggered: hf.Examples | None = None
+    held_out: hf.Examples | None = None
 
 
 def make(name: str, recipe: recipes.Recipe, out: Path) -> Scene:
@@ -46,12 +47,14 @@ def make(name: str, recipe: recipes.Recipe, out: Path) -> Scene:
     train = splits.train
     count = round(CANDIDATES * np.count_nonzero(train.weight))
     if name == "class":
+        request = hf.forget_classes(train, [CLASS])
         return Scene(
             name,
             f"class {CLASS}",
-            hf.forget_classes(train, [CLASS]),
+            request,
             halves=False,
             splits=splits,
+            held_out=request.split(splits.test)[0],
         )
     if name == "random":
         return Scene(
@@ -70,11 +73,12 @@ def make(name: str, recipe: recipes.Recipe, out: Path) -> Scene:
             halves=True,
             splits=splits,
         )
-    poisoned = hf.data.plant_trigger(key, train, count // 2, CLASS)
-    test = splits.test
-    others = test._replace(weight=jnp.where(test.y == CLASS, 0, test.weight))
-    triggered = others._replace(
-        x=hf.data.add_trigger(test.x), y=jnp.full_like(test.y, CLASS)
+    trigger, test = hf.data.corner_square(train), splits.test
+    poisoned = hf.data.plant_trigger(key, train, count // 2, CLASS, trigger=trigger)
+    triggered = test._replace(
+        x=trigger(test.x),
+        y=jnp.full_like(test.y, CLASS),
+        weight=jnp.where(test.y == CLASS, 0, test.weight),
     )
     return Scene(
         name,
@@ -82,7 +86,7 @@ def make(name: str, recipe: recipes.Recipe, out: Path) -> Scene:
         hf.forget_rows(poisoned.data, poisoned.rows),
         halves=False,
         splits=splits._replace(train=poisoned.data),
-        triggered=triggered,
+        held_out=triggered,
     )
 
 
