@@ -27,7 +27,7 @@ AUDIT_RULES = (
     "lies above the floor. Where there is none such, the trace is the unlearning’s "
     "own. It has no direction: who forgot too hard is told too.",
     "Direction: accuracy on the forgotten rows, and success of the backdoor’s trigger, "
-    "against retrained models’, farther apart than 2 standard errors of the difference, "
+    "against retrained models’, farther apart than 2 standard errors of a difference, "
     "over as many models as are compared a side, and than "
     f"{100 * _FORGET:g} points. Nearer is not mentioned.",
     "The bound: a lower bound of epsilon above 0 is mentioned. It holds by itself, "
