@@ -27,12 +27,13 @@ AUDIT_RULES = (
     "lies above the floor. Where there is none such, the trace is the unlearning’s "
     "own. It has no direction: who forgot too hard is told too.",
     "Direction: accuracy on the forgotten rows, and success of the backdoor’s trigger, "
-    "against retrained models’, farther apart than 2 standard errors of the difference "
-    f"over models and than {100 * _FORGET:g} points. Nearer is not mentioned.",
+    "against retrained models’, farther apart than 2 standard errors of a difference, "
+    "over as many models as are compared a side, and than "
+    f"{100 * _FORGET:g} points. Nearer is not mentioned.",
     "The bound: a lower bound of epsilon above 0 is mentioned. It holds by itself, "
     "with the level’s confidence, and is none of the audits that tell.",
     "Cost: retain accuracy on test against retrained models’ (the original’s where "
-    "they have none), farther below than 2 standard errors and "
+    "they have none), farther below than 2 such standard errors and "
     f"{100 * _RETAIN:g} point. Farther than the point alone: “may”. Higher is as good.",
 )
 """How verdicts of audits are made, for people."""
@@ -122,7 +123,7 @@ def _direction(row: Row) -> list[str]:
         if own is None or target is None:
             continue
         words = {"more": more, "less": less}
-        apart = difference(own, target, _FORGET, _counts(row, "retrained"))
+        apart = difference(own, target, _FORGET, _counts(row))
         if apart in words:
             said.append(
                 f"{words[apart]} {own['mean']:.1%} {of} (retrained models: "
@@ -145,7 +146,7 @@ def _cost(row: Row) -> tuple[bool, str]:
         target = row["reference_metrics"].get(kind, {}).get(name)
         if own is not None and target is not None:
             points = round(100 * (own["mean"] - target["mean"]), 1) + 0.0
-            apart = difference(own, target, _RETAIN, _counts(row, kind))
+            apart = difference(own, target, _RETAIN, _counts(row))
             if apart == "less":
                 return True, f"loses {-points:.1f} points of retained accuracy"
             if apart == "unclear" and points < 0:
@@ -154,5 +155,6 @@ def _cost(row: Row) -> tuple[bool, str]:
     return False, "what it costs in retained accuracy was not measured"
 
 
-def _counts(row: Row, kind: str) -> tuple[int, int]:
-    return row["models"]["unlearned"], row["models"][kind]
+def _counts(row: Row) -> tuple[int, int]:
+    # Of retrained models no more need have been measured.
+    return row["a_side"], row["a_side"]

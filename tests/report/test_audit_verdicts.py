@@ -169,5 +169,12 @@ def test_no_row_breaks_the_rules(share, accused, retain, original):
 
 def test_the_rules_say_their_numbers():
     text = " ".join(AUDIT_RULES)
-    for said in ("2 standard errors", "2 points", "1 point", "Holm", "median"):
+    for said in (
+        "2 standard errors",
+        "2 such",
+        "2 points",
+        "1 point",
+        "Holm",
+        "median",
+    ):
         assert said in text
