@@ -4,40 +4,7 @@ import numpy as np
 import pytest
 
 from hyperforget_jax.audits import example_epsilons, forgetting_score
-
-
-def by_the_rules(unlearned, retrained):
-    """One example, rule by rule, as the challenge states them."""
-    pair = (retrained, unlearned)
-    above, below = pair if np.median(pair[0]) > np.median(pair[1]) else pair[::-1]
-    ranges = sorted([np.ptp(above), np.ptp(below)])
-    if ranges[0] / ranges[1] < 0.01:
-        return 50.0
-    # The side of the smaller range is looked for, the second where they are equal.
-    narrow, wide = (below, above) if np.ptp(above) >= np.ptp(below) else (above, below)
-    low, high = min(above.min(), below.min()), max(above.max(), below.max())
-    found = []
-    for at in np.linspace(low, high, int(np.ceil((high - low) * 100))):
-        found.append((np.mean(above < at), np.mean(below >= at)))
-    for right in np.linspace(narrow.max() - 2, narrow.max() + 2, 400):
-        start = right - np.ptp(narrow)
-        for left in np.linspace(start - 2, start + 2, 400):
-            held = [
-                np.mean((left <= side) & (side <= right)) for side in (narrow, wide)
-            ]
-            found.append((1 - held[0], held[1]))
-    best = 0.0
-    for fnr, fpr in set(found):
-        if fnr == fpr == 0:
-            return 50.0
-        if fnr > 0 and fpr > 0:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                shown = [
-                    np.log(1 - 1e-5 - fpr) - np.log(fnr),
-                    np.log(1 - 1e-5 - fnr) - np.log(fpr),
-                ]
-            best = max(best, *(each for each in shown if not np.isnan(each)))
-    return min(best, 50.0)
+from tests import scripts
 
 
 @pytest.mark.parametrize(
@@ -47,7 +14,8 @@ def test_epsilons_are_those_of_the_rules(shift, scale):
     draw = np.random.default_rng(0)
     unlearned = shift + scale * draw.normal(size=(12, 1))
     retrained = draw.normal(size=(12, 1))
-    expected = by_the_rules(unlearned[:, 0], retrained[:, 0])
+    (rules,) = scripts.load("benchmarks.baselines.forgetting_rules")
+    expected = rules.epsilon(unlearned[:, 0], retrained[:, 0])
     np.testing.assert_allclose(example_epsilons(unlearned, retrained), expected)
 
 
