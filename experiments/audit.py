@@ -107,6 +107,7 @@ def main(config: Audit) -> None:
         "recipe": recipe.record(),
         "examples": MOST,
     }
+    settings = json.loads(json.dumps(settings))  # As it is read again.
     runs.open_folder(config.out, settings, config.resume)
     rows = []
     for scenario in config.scenarios:
@@ -184,6 +185,7 @@ class Cells:
             request,
             directory=self.out / method / "models",
         )
+        # Of the call that finished the cell: less than all where it was stopped before.
         seconds = time.perf_counter() - begin
         claim = audits.shadow_claim(
             self.classifier, shadows, unlearned, request, most=MOST

@@ -15,7 +15,13 @@ from hyperforget_jax.audits.forgetting import (
     example_epsilons,
     forgetting_score,
 )
-from hyperforget_jax.audits.judge import Audited, Judgement, judge, scaled_confidence
+from hyperforget_jax.audits.judge import (
+    KINDS,
+    Audited,
+    Judgement,
+    judge,
+    scaled_confidence,
+)
 from hyperforget_jax.audits.likelihood import lira, offline_lira, ulira
 from hyperforget_jax.audits.memorisation import (
     Memorisation,
@@ -36,6 +42,7 @@ from hyperforget_jax.audits.shadow import (
 
 __all__ = [
     "IN",
+    "KINDS",
     "OUT",
     "UNLEARNED",
     "Audited",
