@@ -1,4 +1,4 @@
-"""Audits of forgetting: functions of one array of confidences, models by examples."""
+"""Audits of forgetting: of one array of confidences, and of the models' weights."""
 
 from hyperforget_jax.audits.bounds import (
     clopper_pearson,
@@ -14,12 +14,22 @@ from hyperforget_jax.audits.forgetting import (
     example_epsilons,
     forgetting_score,
 )
+from hyperforget_jax.audits.inversion import invert, recognised
 from hyperforget_jax.audits.judge import Audited, Judgement, judge, scaled_confidence
 from hyperforget_jax.audits.likelihood import lira, offline_lira, ulira
+from hyperforget_jax.audits.neighbours import neighbour_scores
 from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
+from hyperforget_jax.audits.probe import linear_probe
+from hyperforget_jax.audits.quantisation import (
+    QuantisedScores,
+    quantise,
+    quantised_scores,
+)
 from hyperforget_jax.audits.rates import Rates, bootstrap, rates, tpr_at
+from hyperforget_jax.audits.relearning import draw_by_class, few_shot_relearning
 from hyperforget_jax.audits.rmia import rmia
 from hyperforget_jax.audits.ruli import ruli
+from hyperforget_jax.audits.weights import weight_audits
 
 __all__ = [
     "IN",
@@ -30,25 +40,35 @@ __all__ = [
     "ForgettingScore",
     "Judgement",
     "Pool",
+    "QuantisedScores",
     "Rates",
     "bootstrap",
     "clopper_pearson",
+    "draw_by_class",
     "epsilon_bound",
     "epsilon_ceiling",
     "example_epsilons",
+    "few_shot_relearning",
     "forgetting_score",
     "held_out_bound",
+    "invert",
     "judge",
     "klom",
     "klom_floor",
+    "linear_probe",
     "lira",
     "load_folder",
+    "neighbour_scores",
     "offline_lira",
     "one_run_bound",
+    "quantise",
+    "quantised_scores",
     "rates",
+    "recognised",
     "rmia",
     "ruli",
     "scaled_confidence",
     "tpr_at",
     "ulira",
+    "weight_audits",
 ]

@@ -21,6 +21,7 @@ from hyperforget_jax.metrics.relearning import (
     Relearning,
     first_reached,
     relearn,
+    relearned,
     relearning_curve,
     relearning_target,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "pairwise_distances",
     "predict",
     "relearn",
+    "relearned",
     "relearning_curve",
     "relearning_target",
     "score_logits",
