@@ -17,7 +17,7 @@ from hyperforget_jax.audits.forgetting import (
 from hyperforget_jax.audits.inversion import invert, recognised
 from hyperforget_jax.audits.judge import Audited, Judgement, judge, scaled_confidence
 from hyperforget_jax.audits.likelihood import lira, offline_lira, ulira
-from hyperforget_jax.audits.neighbours import neighbour_scores
+from hyperforget_jax.audits.neighbours import neighbour_auc
 from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
 from hyperforget_jax.audits.probe import linear_probe
 from hyperforget_jax.audits.quantisation import (
@@ -58,7 +58,7 @@ __all__ = [
     "linear_probe",
     "lira",
     "load_folder",
-    "neighbour_scores",
+    "neighbour_auc",
     "offline_lira",
     "one_run_bound",
     "quantise",

@@ -18,9 +18,9 @@ __all__ = ["invert", "recognised"]
 # Of the range of the inputs.
 _NOISE, _STEP = 0.1, 0.02
 
-# Nats for one input value that is a range away from the mean. Without it, a model is
-# satisfied by patterns that no other model takes for anything.
-_PENALTY = 1.0
+# Nats for one input value that is a range away from the mean. Of less, models are
+# satisfied by patterns that are like nothing; of more, they do not reach the class.
+_PENALTY = 0.3
 
 
 @functools.partial(jax.jit, static_argnames=("classifier", "steps"))

@@ -15,6 +15,7 @@ from hyperforget_jax.models.predictions import logits
 __all__ = ["draw_by_class", "few_shot_relearning"]
 
 
+@functools.partial(jax.jit, static_argnames=("count", "num_classes"))
 def draw_by_class(
     key: Array, examples: Examples, count: int, num_classes: int
 ) -> Examples:
@@ -56,7 +57,7 @@ def few_shot_relearning(
     held_out: Examples,
     *,
     shots: int = 5,
-    steps: int = 10,
+    steps: int = 30,
 ) -> Array:
     """Compute the accuracy on held-out examples after learning from a few forgotten.
 
@@ -76,7 +77,7 @@ def few_shot_relearning(
         variables: stacked variables, every leaf ``[P, ...]``.
         forget: forgotten training examples, ``[F]``.
         retain: training examples that stay, ``[N]``.
-        held_out: examples of the forgotten kind that no model was trained with, ``[M]``.
+        held_out: examples of the forgotten kind, of no model's training, ``[M]``.
         shots: examples of each class, from ``forget`` and from ``retain``.
         steps: optimiser steps.
 

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.audits.inversion import invert, recognised
-from hyperforget_jax.audits.neighbours import neighbour_scores
+from hyperforget_jax.audits.neighbours import neighbour_auc
 from hyperforget_jax.audits.probe import linear_probe
 from hyperforget_jax.audits.quantisation import FORMATS, quantised_scores
 from hyperforget_jax.audits.relearning import draw_by_class, few_shot_relearning
 from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest, Variables
 from hyperforget_jax.keys import as_threefry
+from hyperforget_jax.models.classifier import unmasked
 from hyperforget_jax.models.predictions import population_logits
 
 __all__ = ["weight_audits"]
@@ -49,9 +49,9 @@ def weight_audits(
       original model answers by the forgotten class. The judge of the i-th model is the
       next original after the i-th, so that of two or more none judges itself or what
       was unlearned from it.
-    - ``neighbours``, of class requests: AUC of :func:`neighbour_scores` of that model
-      against one half of the retrained ones; of retrained models, the other half is
-      posed as unlearned. As many models are taken as a half has.
+    - ``neighbours``, of class requests: :func:`neighbour_auc` against one half of the
+      retrained models; of these, the other half is posed as unlearned. As many models
+      are taken as a half has.
 
     Args:
         key: a typed key, consumed; what is drawn is the same for every population.
@@ -95,10 +95,13 @@ def weight_audits(
             scores = quantised_scores(classifier, stacked, forget, form)
             found[name][f"forget_accuracy{suffix}"] = scores.accuracy
             found[name][f"forget_phi{suffix}"] = scores.phi
+    # From here on the attacker holds the weights. Undone here, so that models with a
+    # mask and without share compilations.
+    bare = {name: unmasked(stacked) for name, stacked in models.items()}
     if held_out is not None:
         held_out = some("held_out", held_out, _MEASURED)
         labelled = some("labelled", request.data, _LABELLED)
-        for name, stacked in models.items():
+        for name, stacked in bare.items():
             for shots in _SHOTS:
                 found[name][f"few_shot_{shots}"] = few_shot_relearning(
                     keys["shots"],
@@ -112,15 +115,13 @@ def weight_audits(
             found[name]["probe"] = linear_probe(classifier, stacked, labelled, held_out)
     classes = np.asarray(request.classes)
     if classes.any() and counts["original"] > 1:
-        labels = jnp.asarray(
-            np.resize(np.flatnonzero(classes), _INVERSIONS), jnp.int32
-        )
-        for name, stacked in models.items():
+        labels = jnp.asarray(np.resize(np.flatnonzero(classes), _INVERSIONS), jnp.int32)
+        for name, stacked in bare.items():
             images = invert(
                 keys["inversion"], classifier, stacked, request.retain, labels
             )
             others = (np.arange(counts[name]) + 1) % counts["original"]
-            judges = trees.take(models["original"], others)
+            judges = trees.take(bare["original"], others)
             found[name]["inversion"] = recognised(classifier, judges, images, labels)
     if classes.any() and (~classes).sum() > 1 and counts["retrained"] > 3:
         logits = {
@@ -143,18 +144,8 @@ def _neighbours(logits: Mapping[str, np.ndarray], classes: np.ndarray):
     found = {}
     for name, posed in for_each.items():
         side = min(half, len(posed))
-        if side < 2:
-            continue
-        scores = neighbour_scores(
-            np.concatenate([posed[:side], reference[:side]]),
-            classes,
-            np.repeat([True, False], side),
-        )
-        truth = np.repeat([1, 0], [scores.shape[1], side * scores.shape[1]])
-        found[name] = [
-            roc_auc_score(truth, np.concatenate([own, scores[side:].ravel()]))
-            for own in scores[:side]
-        ]
+        if side > 1:
+            found[name] = neighbour_auc(posed[:side], reference[:side], classes)
     return found
 
 

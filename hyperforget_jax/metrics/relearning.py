@@ -142,9 +142,7 @@ def relearned(
     """
     checks.check_sizes(steps=steps)
     variables = unmasked(variables)
-    start, learn = _attack(
-        classifier, variables, examples, key, batch_size, optimizer
-    )
+    start, learn = _attack(classifier, variables, examples, key, batch_size, optimizer)
     end = lax.fori_loop(0, steps, lambda _, carry: learn(carry), start)
     return {**variables, "params": end.params}
 
