@@ -22,6 +22,7 @@ from hyperforget_jax.metrics.relearning import (
     Relearning,
     first_reached,
     relearn,
+    relearned,
     relearning_curve,
     relearning_target,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "pairwise_distances",
     "predict",
     "relearn",
+    "relearned",
     "relearning_curve",
     "relearning_target",
     "score_logits",
