@@ -13,6 +13,7 @@ from pathlib import Path
 import tyro
 from tables import (
     audit_torch,
+    audits,
     benchmarks,
     classes,
     hypernetworks,
@@ -38,6 +39,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 
 BLOCKS = {
     "methods": methods.access,
+    "audits": audits.results,
     "systems-mnist": systems.overview,
     "classes-digits": lambda: classes.methods("digits"),
     "audit-torch": audit_torch.judgement,

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend.core import subjaxprs
 
-__all__ = ["chunk_size", "shapes_of_one"]
+__all__ = ["chunk_size", "map_members", "shapes_of_one"]
 
 # What members at work may occupy, by an estimate from above. It bounds the memory, and
 # keeps large intermediates of many members from chasing each other out of the caches;
@@ -40,6 +41,22 @@ def chunk_size(
     most = max(devices * budget // (held + scratch + 1), devices)
     balanced = -(-members // -(-members // most))
     return -(-balanced // devices) * devices
+
+
+def map_members(program: Callable[..., Any], stacked: Any, *shared: Any) -> Any:
+    """Compute a program for every member, as many at once as the memory budget fits.
+
+    Args:
+        program: ``(member, *shared) -> result``.
+        stacked: a tree of what the members have of their own, leaves ``[P, ...]``.
+        *shared: arrays that are the same for all.
+
+    Returns:
+        The results, stacked.
+    """
+    members = jax.tree.leaves(stacked)[0].shape[0]
+    at_once = chunk_size(members, program, shapes_of_one(stacked), *shared)
+    return lax.map(lambda one: program(one, *shared), stacked, batch_size=at_once)
 
 
 def shapes_of_one(stacked: Any) -> Any:

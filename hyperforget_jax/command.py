@@ -60,14 +60,17 @@ def _print(found) -> None:
     table = Table("audit", "value", "floor", "original", "p", "note")
     for each in found.audits:
         numbers = (each.value, each.floor, each.original, each.p)
-        cells = ("" if number is None else f"{number:.3f}" for number in numbers)
+        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+        if each.interval is not None:
+            cells[0] += f" ± {(each.interval[1] - each.interval[0]) / 2:.3f}"
         table.add_row(each.audit, *cells, each.note)
     console = Console()
     console.print(table)
     counts = ", ".join(f"{number} {kind}" for kind, number in found.models.items())
     console.print(
         f"{counts} models, {found.a_side} a side; {found.examples} examples. Floor: "
-        "retrained models posed as unlearned; original: the original ones. p: share of "
+        "retrained models posed as unlearned; original: the original ones; ±: 1.96 "
+        "standard errors over models. p: share of "
         "exchanges of unlearned and retrained models that look as bad."
     )
     console.print(f"Verdict: {found.verdict}.")

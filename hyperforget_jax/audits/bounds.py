@@ -88,7 +88,7 @@ def held_out_bound(
         level: of the bound.
 
     Raises:
-        ValueError: less than four scores a side.
+        ValueError: less than four scores a side, or scores that are not finite.
     """
     draw = np.random.default_rng(seed)
     halves = []
@@ -98,6 +98,9 @@ def held_out_bound(
             raise ValueError(
                 f"{name} must be [P], at least 4 scores, got shape {side.shape}."
             )
+        if not np.isfinite(side).all():
+            # No comparison with NaN is an error, and would count for the bound.
+            raise ValueError(f"{name} must be finite.")
         order = draw.permutation(side)
         halves.append((order[: side.size // 2], order[side.size // 2 :]))
     (chosen_p, held_p), (chosen_n, held_n) = halves

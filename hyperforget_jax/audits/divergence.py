@@ -22,20 +22,34 @@ def klom(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Returns:
         ``KL(first || second)``, float64, ``[M]``.
 
+    Raises:
+        ValueError: not the same examples, less than two models a side, or NaN.
+
     References:
         Georgiev et al., Attribute-to-delete: machine unlearning via datamodel matching,
         arXiv 2410.23232, 2024.
     """
-    first, second = (np.clip(side, -_LIMIT, _LIMIT) for side in (first, second))
+    first, second = (
+        np.clip(np.asarray(side, np.float64), -_LIMIT, _LIMIT)
+        for side in (first, second)
+    )
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(
             "Both sides must be [models, examples] of the same examples, got shapes "
             f"{first.shape} and {second.shape}."
         )
 
+    if min(len(first), len(second)) < 2:
+        raise ValueError(
+            f"KLoM needs at least 2 models a side, got {len(first)} and {len(second)}."
+        )
+    if np.isnan(first).any() or np.isnan(second).any():
+        raise ValueError("Confidences must not be NaN: leave out models that diverged.")
+
     def divergence(a, b):
         low, high = min(a.min(), b.min()), max(a.max(), b.max())
-        if low == high:
+        # Less is rounding, of which bins cannot be made.
+        if high - low < 1e-9:
             return 0.0
         # The last bin is closed on the right, so that the maximum is counted.
         p, q = (

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import load_file
 
-__all__ = ["Folder", "load_folder"]
+from hyperforget_jax import atomic_write
+
+__all__ = ["Folder", "load_folder", "save_folder"]
 
 
 class Folder(NamedTuple):
@@ -53,6 +55,25 @@ def load_folder(path: str | os.PathLike) -> Folder:
         ) from error
     arrays = _arrays(folder)
     return Folder(arrays["logits"], arrays["labels"], tuple(map(str, kinds)))
+
+
+def save_folder(
+    path: str | os.PathLike, logits: np.ndarray, labels: np.ndarray, kinds: Any
+) -> None:
+    """Write what :func:`load_folder` reads, each file whole or not at all.
+
+    Args:
+        path: the folder, made if need be.
+        logits: ``[K, M, C]``.
+        labels: ``[M]``.
+        kinds: one word a model.
+    """
+    folder = atomic_write.local_path("path", path)
+    for name, array in (("logits", logits), ("labels", labels)):
+        with atomic_write.replace_file(folder / f"{name}.npy", "wb") as file:
+            np.save(file, np.asarray(array), allow_pickle=False)
+    with atomic_write.replace_file(folder / "audit.json") as file:
+        json.dump({"models": list(kinds)}, file)
 
 
 def _arrays(folder: pathlib.Path) -> dict[str, Any]:

@@ -104,8 +104,14 @@ def _ordered(first, second, size):
 
 def _by_threshold(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """False negatives and false positives of every threshold, ``[2, T]``."""
-    low, high = min(above[0], below[0]), max(above[-1], below[-1])
-    at = np.linspace(low, high, int(np.ceil((high - low) * _PER_UNIT)))
+    values = np.unique(np.concatenate([above, below]))
+    number = int(np.ceil((values[-1] - values[0]) * _PER_UNIT))
+    # Of the thresholds between two values one is enough: a masked logit's grid has
+    # millions. The next above a value, and the one before it, whatever rounding says.
+    step = (values[-1] - values[0]) / max(number - 1, 1)
+    place = np.floor((values - values[0]) / step)[:, None] + np.arange(-1, 3)
+    at = values[0] + step * np.unique(np.clip(place, 0, number - 1))
+    at[-1] = values[-1] if number > 1 else values[0]
     missed = np.searchsorted(above, at)
     return np.stack([missed, below.size - np.searchsorted(below, at)])
 

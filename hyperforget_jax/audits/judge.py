@@ -4,15 +4,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jax import dtypes
 from scipy.special import logsumexp
 
 from hyperforget_jax.audits.bounds import epsilon_ceiling, held_out_bound
 from hyperforget_jax.audits.divergence import klom
 from hyperforget_jax.audits.forgetting import forgetting_score
 from hyperforget_jax.audits.likelihood import ulira
-from hyperforget_jax.audits.mistakes import check_logits, check_no_copies
-from hyperforget_jax.audits.pool import OUT, UNLEARNED, Pool
+from hyperforget_jax.audits.mistakes import checked_claim
+from hyperforget_jax.audits.pool import LARGEST, OUT, UNLEARNED, Pool
 from hyperforget_jax.audits.rates import rates
 from hyperforget_jax.audits.ruli import ruli
 
@@ -30,6 +29,9 @@ class Audited:
         audit: its name.
         value: of the unlearned models against retrained ones; None if there are too few
             models.
+        interval: 1.96 standard errors around it over models, by the jackknife of ten
+            groups. (Drawing models with replacement would put one and the same model
+            among those that are fitted and those that are held out.)
         floor: of retrained models posed as unlearned, at the same number a side; what a
             perfect method has.
         original: of the original models posed as unlearned, what doing nothing has;
@@ -42,6 +44,7 @@ class Audited:
 
     audit: str
     value: float | None
+    interval: tuple[float, float] | None = None
     floor: float | None = None
     original: float | None = None
     p: float | None = None
@@ -101,9 +104,9 @@ def scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         ``[..., M]``.
     """
-    logits = np.asarray(logits, np.float64)
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     own = np.broadcast_to(labels[:, None], (*logits.shape[:-1], 1))
-    others = np.arange(logits.shape[-1]) != np.asarray(labels)[:, None]
+    others = np.arange(logits.shape[-1]) != labels[:, None]
     rest = logsumexp(np.where(others, logits, -np.inf), axis=-1)
     return np.take_along_axis(logits, own, -1)[..., 0] - rest
 
@@ -141,9 +144,8 @@ def judge(
             probabilities in place of logits, copies of one model, or a level that
             cannot be shown.
     """
-    logits, labels, words = _checked(logits, labels, kinds)
-    # Model by model: a large file stays on disk, and is not copied in float64.
-    phi = np.stack([scaled_confidence(each, labels) for each in logits])
+    logits, labels, words = checked_claim(logits, labels, kinds, KINDS)
+    phi = _confidences(logits, labels)
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}.")
     draw = np.random.default_rng(seed)
@@ -166,7 +168,7 @@ def judge(
         for name, each in _AUDITS.items()
     ]
     found.append(_bound(unlearned, reference, level))
-    return Judgement(counts, side, labels.size, tuple(found), level)
+    return Judgement(counts, side, phi.shape[1], tuple(found), level)
 
 
 def _audit(
@@ -191,18 +193,28 @@ def _audit(
     return Audited(
         name,
         value,
+        _interval(statistic, value, unlearned, reference),
         statistic(floor, reference),
         None if original is None else statistic(original, reference),
         (1 + as_bad) / (1 + count),
     )
 
 
+def _interval(statistic, value, first, second) -> tuple[float, float]:
+    groups = min(10, len(first))
+    group = np.arange(len(first)) % groups
+    kept = [group != left_out for left_out in range(groups)]
+    values = np.array([statistic(first[rows], second[rows]) for rows in kept])
+    squares = np.sum((values - values.mean()) ** 2) * (groups - 1) / groups
+    half = 1.96 * float(np.sqrt(squares))
+    return value - half, value + half
+
+
 def _pool(first: np.ndarray, second: np.ndarray) -> Pool:
     world = np.repeat([UNLEARNED, OUT], [len(first), len(second)])
     phi = np.concatenate([first, second])
-    # In turn, so that every group of models that is left out has both.
-    order = np.argsort(np.r_[np.arange(len(first)), np.arange(len(second)) + 0.5])
-    return Pool(phi[order], np.broadcast_to(world[order][:, None], phi.shape))
+    # One side after the other: a group that is left out has as many of both.
+    return Pool(phi, np.broadcast_to(world[:, None], phi.shape))
 
 
 def _ratio(attack: Callable[[Pool], np.ndarray]):
@@ -249,48 +261,16 @@ def _bound(unlearned, reference, level) -> Audited:
     return Audited(name, value, note=f"so many models show {most:.2f} at the most")
 
 
-def _checked(logits, labels, kinds):
-    logits, labels = np.asarray(logits), np.asarray(labels)
-    kinds = np.asarray(kinds, dtype=object)
-    # By JAX, to which bfloat16 is a number.
-    if (
-        not dtypes.issubdtype(logits.dtype, np.floating)
-        or labels.dtype.kind not in "iu"
-    ):
-        raise TypeError(
-            "logits must be floating-point and labels whole numbers, got "
-            f"{logits.dtype} and {labels.dtype}: convert them to float32 and int32."
-        )
-    if logits.ndim != 3 or logits.shape[2] < 2 or not logits.size:
+def _confidences(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    # Model by model: a large file stays on disk, and is not copied in float64. An
+    # infinite logit alone is a confidence, which differences must survive.
+    with np.errstate(invalid="ignore"):
+        phi = np.stack([scaled_confidence(each, labels) for each in logits])
+    phi = np.clip(phi, -LARGEST, LARGEST)
+    bad = np.isnan(phi).any(axis=1)
+    if bad.any():
         raise ValueError(
-            "logits must be [models, examples, classes] with at least two classes, got "
-            f"shape {logits.shape}."
+            f"logits hold NaN in the models {np.flatnonzero(bad).tolist()}, or "
+            "infinities that cancel: leave out those that diverged."
         )
-    if labels.shape != logits.shape[1:2]:
-        raise ValueError(
-            f"labels must be [{logits.shape[1]}], one an example, got {labels.shape}."
-        )
-    if labels.min() < 0 or labels.max() >= logits.shape[2]:
-        raise ValueError(
-            f"labels must be in [0, {logits.shape[2]}), got {labels.min()} to "
-            f"{labels.max()}: they do not match the logits."
-        )
-    if kinds.shape != logits.shape[:1]:
-        raise ValueError(
-            f"kinds must say of each of the {logits.shape[0]} models what it is, got "
-            f"{kinds.size} words (of a folder: those in audit.json)."
-        )
-    unknown = sorted({str(kind) for kind in kinds} - set(KINDS))
-    if unknown:
-        raise ValueError(f"kinds must be among {KINDS}, got {', '.join(unknown)}.")
-    check_logits(logits)
-    check_no_copies(logits, kinds)
-    for kind in ("retrained", "unlearned"):
-        if kind not in kinds:
-            raise ValueError(f"There is no {kind} model to judge by.")
-    bad = [number for number, each in enumerate(logits) if np.isnan(each).any()]
-    if bad:
-        raise ValueError(
-            f"logits hold NaN in the models {bad}: leave out those that diverged."
-        )
-    return logits, labels, kinds
+    return phi

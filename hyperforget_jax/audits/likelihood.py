@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hyperforget_jax.audits.held_out import held_out
 from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
 
 __all__ = ["lira", "offline_lira", "ulira"]
@@ -42,20 +43,21 @@ def lira(
         negative: the world of small ones.
         variance: ``"example"``, or ``"global"`` for one variance a world, better with
             less than about 64 models a world.
-        folds: the models are left out in so many groups; None for one at a time.
+        folds: the models are left out in so many groups, model ``k`` in group
+            ``k % folds``; None for one at a time. Complementary models that are left
+            out together make the score of equal populations exactly one half.
 
     Returns:
         ``log N(phi; positive) - log N(phi; negative)``, float64, ``[K, M]``; NaN where
         an example is neither to a model.
 
     Raises:
-        ValueError: unknown variance, or too few models of a world.
+        ValueError: unknown variance, or too few models of a world, also beside a group.
 
     References:
         Carlini et al., Membership inference attacks from first principles, arXiv
         2112.03570, 2022.
     """
-    pool.check_enough(3, positive, negative)
 
     def score(phi, seen):
         first, second = (
@@ -64,13 +66,14 @@ def lira(
         )
         return first.log_density(phi) - second.log_density(phi)
 
-    return _held_out(pool, score, folds, (positive, negative))
+    scores = held_out(pool, score, folds, positive, negative)
+    return np.where(np.isin(pool.world, (positive, negative)), scores, np.nan)
 
 
 def offline_lira(
     pool: Pool, *, variance: str = "example", folds: int | None = None
 ) -> np.ndarray:
-    """Score by how much of the never-trained models' normal lies below (offline).
+    """Score by how far above the never-trained models' normal (offline).
 
     Args:
         pool: K models, M examples.
@@ -78,22 +81,20 @@ def offline_lira(
         folds: as for :func:`lira`.
 
     Returns:
-        ``P[Z < phi]`` for ``Z`` of the OUT models, ``[K, M]``; it ranks all examples
-        alike, and sees large confidences only. The released script of the paper takes
-        the density, which is two-sided and weaker.
+        Standard scores ``(phi - mean) / deviation`` by the OUT models, ``[K, M]``. The
+        paper's ``P[Z < phi]`` is their normal distribution function, which ranks alike
+        but is one from eight deviations on. It sees large confidences only. The
+        released script of the paper takes the density, which is two-sided and weaker.
 
     Raises:
-        ValueError: unknown variance, or too few models.
+        ValueError: unknown variance, or too few models, also beside a group.
     """
-    pool.check_enough(3, OUT)
 
     def score(phi, seen):
         normal = _fit(pool, seen & pool.is_(OUT), variance)
-        # The standard score: its distribution function, which is monotone, is one
-        # from eight deviations on.
         return (phi - normal.mean) / normal.deviation
 
-    return _held_out(pool, score, folds, (IN, OUT, UNLEARNED))
+    return held_out(pool, score, folds, OUT)
 
 
 def ulira(
@@ -115,20 +116,6 @@ def ulira(
         sense of privacy, arXiv 2403.01218, 2025.
     """
     return lira(pool, positive=UNLEARNED, negative=OUT, variance=variance, folds=folds)
-
-
-def _held_out(pool: Pool, score, folds: int | None, worlds) -> np.ndarray:
-    """Scores of every group of models by fits to the others."""
-    count = pool.phi.shape[0]
-    folds = count if folds is None else folds
-    if not 2 <= folds <= count:
-        raise ValueError(f"folds must be in [2, {count}], got {folds}.")
-    group = np.arange(count) % folds
-    scores = np.full(pool.phi.shape, np.nan)
-    for fold in range(folds):
-        held = group == fold
-        scores[held] = score(pool.phi[held], ~held[:, None])
-    return np.where(np.isin(pool.world, worlds), scores, np.nan)
 
 
 def _fit(pool: Pool, seen: np.ndarray, variance: str) -> _Normal:

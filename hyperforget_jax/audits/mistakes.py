@@ -1,13 +1,70 @@
-"""Arrays that are well formed and yet not what a claim of forgetting needs."""
+"""What can be wrong with the arrays of a claim, well formed or not."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+from jax import dtypes
 
-__all__ = ["check_logits", "check_no_copies"]
+__all__ = ["checked_claim"]
 
 
-def check_logits(logits: np.ndarray) -> None:
+def checked_claim(
+    logits: np.ndarray, labels: np.ndarray, kinds: Sequence[str], known: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a claim's arrays, or raise what is wrong with them.
+
+    Args:
+        logits: floating-point, bfloat16 too, ``[K, M, C]``.
+        labels: whole numbers in ``[0, C)``, ``[M]``.
+        kinds: what each model is, ``[K]``.
+        known: what it may be.
+
+    Raises:
+        TypeError, ValueError: the name of the argument, what was given, and the remedy.
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    kinds = np.asarray(kinds, dtype=object)
+    # By JAX, to which bfloat16 is a number.
+    if (
+        not dtypes.issubdtype(logits.dtype, np.floating)
+        or labels.dtype.kind not in "iu"
+    ):
+        raise TypeError(
+            "logits must be floating-point and labels whole numbers, got "
+            f"{logits.dtype} and {labels.dtype}: convert them to float32 and int32."
+        )
+    if logits.ndim != 3 or logits.shape[2] < 2 or not logits.size:
+        raise ValueError(
+            "logits must be [models, examples, classes] with at least two classes, got "
+            f"shape {logits.shape}."
+        )
+    if labels.shape != logits.shape[1:2]:
+        raise ValueError(
+            f"labels must be [{logits.shape[1]}], one an example, got {labels.shape}."
+        )
+    if labels.min() < 0 or labels.max() >= logits.shape[2]:
+        raise ValueError(
+            f"labels must be in [0, {logits.shape[2]}), got {labels.min()} to "
+            f"{labels.max()}: they do not match the logits."
+        )
+    if kinds.shape != logits.shape[:1]:
+        raise ValueError(
+            f"kinds must say of each of the {logits.shape[0]} models what it is, got "
+            f"{kinds.size} words (of a folder: those in audit.json)."
+        )
+    unknown = sorted({str(kind) for kind in kinds} - set(known))
+    if unknown:
+        raise ValueError(f"kinds must be among {known}, got {', '.join(unknown)}.")
+    _check_no_probabilities(logits)
+    _check_no_copies(logits, kinds)
+    for kind in ("retrained", "unlearned"):
+        if kind not in kinds:
+            raise ValueError(f"There is no {kind} model to judge by.")
+    return logits, labels, kinds
+
+
+def _check_no_probabilities(logits: np.ndarray) -> None:
     """Raise if logits are softmax probabilities.
 
     Confidences of those would lie in a narrow band, and every audit would be weak.
@@ -29,7 +86,7 @@ def check_logits(logits: np.ndarray) -> None:
         )
 
 
-def check_no_copies(logits: np.ndarray, kinds: np.ndarray) -> None:
+def _check_no_copies(logits: np.ndarray, kinds: np.ndarray) -> None:
     """Raise if two retrained or two unlearned models are one model.
 
     A test by exchanges takes models for independent: copies of one would be told from

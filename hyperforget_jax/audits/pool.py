@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 from scipy.special import expit
 
-__all__ = ["IN", "OUT", "UNLEARNED", "Pool"]
+__all__ = ["IN", "LARGEST", "OUT", "UNLEARNED", "Pool"]
 
 OUT, IN, UNLEARNED = 0, 1, 2
 """What an example is to a model: never seen, trained with, or unlearned."""
+
+LARGEST = 1e6
+"""The size of a confidence of infinite logits, which no finite one exceeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +57,7 @@ class Pool:
                 f"phi must not be NaN, got {int(bad.sum())} of them, the first in "
                 f"model {model} at example {example}: leave out models that diverged."
             )
-        # An infinite logit is a confidence that no finite one exceeds.
-        phi = np.clip(phi.astype(np.float64), -1e6, 1e6)
+        phi = np.clip(phi.astype(np.float64), -LARGEST, LARGEST)
         object.__setattr__(self, "phi", phi)
         object.__setattr__(self, "world", world.astype(np.int8))
 

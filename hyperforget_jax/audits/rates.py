@@ -98,6 +98,8 @@ def bootstrap(
     """Compute an interval of a statistic by drawing models with replacement.
 
     Examples of one model are not independent, so models are drawn and not scores.
+    Attack first, and draw among the rows of the scores that came out: a fit to drawn
+    models would judge one that was drawn twice by its own copy.
 
     Args:
         statistic: ``rows -> value`` for model numbers ``[models]``, each drawn any

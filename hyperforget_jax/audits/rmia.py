@@ -7,6 +7,8 @@ from hyperforget_jax.audits.pool import IN, OUT, Pool
 
 __all__ = ["rmia"]
 
+_LEAST = 1e-300
+
 
 def rmia(
     pool: Pool,
@@ -36,7 +38,7 @@ def rmia(
         Scores in [0, 1], ``[K, M]``; large speaks for members.
 
     Raises:
-        ValueError: a population of other models, or too few models.
+        ValueError: a population of other models or with NaN, or too few models.
 
     References:
         Zarifzadeh et al., Low-cost high-power membership inference attacks, arXiv
@@ -49,10 +51,13 @@ def rmia(
             f"population must be [{count}, Z], of the pool's models, got shape "
             f"{population.shape}."
         )
+    if np.isnan(population).any():
+        raise ValueError("population must not be NaN: leave out models that diverged.")
     if not 0 <= offset <= 1:
         raise ValueError(f"offset must be in [0, 1], got {offset}.")
     pool.check_enough(2, OUT, *((IN,) if online else ()))
-    own, of_z = pool.probability, expit(population)
+    # A masked logit has a probability of zero everywhere, and zero is no divisor.
+    own, of_z = (np.maximum(p, _LEAST) for p in (pool.probability, expit(population)))
     out = _mean_of_others(own, pool.is_(OUT))
     z_out = _mean_of_others(of_z, np.ones(of_z.shape, bool))
 

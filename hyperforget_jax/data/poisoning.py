@@ -10,11 +10,11 @@ import numpy as np
 from hyperforget_jax.base import Array, Examples
 from hyperforget_jax.checks import check_examples, check_key, check_sizes
 
-__all__ = ["Poisoned", "flip_labels"]
+__all__ = ["Poisoned", "draw_rows", "flip_labels"]
 
 
 class Poisoned(NamedTuple):
-    """Examples of which some have a wrong label.
+    """Examples of which some have a wrong label, or a trigger too.
 
     Attributes:
         data: the examples, poisoned ones among them, ``[N]``.
@@ -105,6 +105,22 @@ def flip_labels(
         jnp.array(rows.astype(np.int32)),
         jnp.array(y),
     )
+
+
+def draw_rows(key: Array, mask: np.ndarray, count: int, which: str) -> np.ndarray:
+    """Draw row numbers of a mask ``[N]`` without replacement, int32, ascending.
+
+    A larger ``count`` draws the same rows and more.
+
+    Raises:
+        ValueError: more than the mask holds, which ``which`` describes.
+    """
+    rows = np.flatnonzero(mask)
+    if count > rows.size:
+        raise ValueError(f"count={count} is more than the {rows.size} rows {which}.")
+    # Bits for all rows, so that JAX compiles once for data of one length.
+    queue = np.asarray(jax.random.bits(key, mask.shape))[rows]
+    return np.sort(rows[np.argsort(queue, kind="stable")[:count]]).astype(np.int32)
 
 
 def _random_pairs(key: Array, num_classes: int) -> np.ndarray:

@@ -6,6 +6,7 @@ All can be jitted, and vmapped over models.
 from hyperforget_jax.metrics.accuracy import (
     ClassScores,
     accuracy,
+    attack_success,
     class_scores,
     mean_loss,
 )
@@ -21,6 +22,7 @@ from hyperforget_jax.metrics.relearning import (
     Relearning,
     first_reached,
     relearn,
+    relearned,
     relearning_curve,
     relearning_target,
 )
@@ -45,6 +47,7 @@ __all__ = [
     "Relearning",
     "Scores",
     "accuracy",
+    "attack_success",
     "auc",
     "class_scores",
     "confidence",
@@ -58,6 +61,7 @@ __all__ = [
     "pairwise_distances",
     "predict",
     "relearn",
+    "relearned",
     "relearning_curve",
     "relearning_target",
     "score_logits",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from hyperforget_jax.base import Array
 from hyperforget_jax.losses import cross_entropy, weighted_mean
 
-__all__ = ["ClassScores", "accuracy", "class_scores", "mean_loss"]
+__all__ = ["ClassScores", "accuracy", "attack_success", "class_scores", "mean_loss"]
 
 
 class ClassScores(NamedTuple):
@@ -43,6 +43,24 @@ def accuracy(logits: Array, y: Array, weight: Array) -> Array:
 def mean_loss(logits: Array, y: Array, weight: Array) -> Array:
     """Compute the weighted mean cross-entropy in nats, zero for weights of zero."""
     return weighted_mean(cross_entropy(logits, y), weight)
+
+
+def attack_success(logits: Array, y: Array, weight: Array, target: int) -> Array:
+    """Compute how often a trigger calls up its class, where that is the wrong one.
+
+    A model without the backdoor has about the rate of this mistake on clean inputs.
+
+    Args:
+        logits: for inputs with the trigger on them, floats, ``[N, C]``.
+        y: right labels, ``[N]``; examples of the target class are left out.
+        weight: non-negative, ``[N]``.
+        target: the label that the trigger is to call up.
+
+    Returns:
+        A fraction, float32; zero where no example of another class counts.
+    """
+    called_up = jnp.argmax(logits, axis=-1) == target
+    return weighted_mean(called_up, weight * (y != target))
 
 
 def class_scores(logits: Array, y: Array, weight: Array) -> ClassScores:

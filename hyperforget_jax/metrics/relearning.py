@@ -12,21 +12,17 @@ import optax
 from jax import lax
 
 from hyperforget_jax import checks
-from hyperforget_jax.base import (
-    OUTPUT_MASK,
-    Array,
-    Classifier,
-    Examples,
-    Variables,
-)
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.metrics.accuracy import accuracy, mean_loss
+from hyperforget_jax.models.classifier import unmasked
 from hyperforget_jax.models.predictions import logits
 
 __all__ = [
     "Relearning",
     "first_reached",
     "relearn",
+    "relearned",
     "relearning_curve",
     "relearning_target",
 ]
@@ -85,7 +81,7 @@ def relearn(
         batch_size: rows a step, cyclic over one permutation of the rows that count.
         optimizer: one that reads gradients and parameters alone.
     """
-    start, learn = _attack(
+    start, learn = _watched(
         classifier, variables, forget, key, batch_size, cap, optimizer
     )
 
@@ -111,7 +107,7 @@ def relearning_curve(
     Fractions, ``[cap + 1]``, that serve any target: what is learned does not depend on
     it. The arguments are :func:`relearn`'s.
     """
-    start, learn = _attack(
+    start, learn = _watched(
         classifier, variables, forget, key, batch_size, cap, optimizer
     )
 
@@ -121,6 +117,34 @@ def relearning_curve(
 
     _, later = lax.scan(body, start, length=cap)
     return jnp.concatenate([start.accuracy[None], later])
+
+
+def relearned(
+    classifier: Classifier,
+    variables: Variables,
+    examples: Examples,
+    *,
+    key: Array,
+    steps: int,
+    batch_size: int = 128,
+    optimizer: optax.GradientTransformation = _OPTIMIZER,
+) -> Variables:
+    """Return the variables after so many steps of :func:`relearn`, without a mask.
+
+    Args:
+        classifier: the model.
+        variables: its variables, after unlearning.
+        examples: what is learned from, ``[F]``; weightless rows are absent.
+        key: as for :func:`relearn`.
+        steps: optimiser steps.
+        batch_size: likewise.
+        optimizer: likewise.
+    """
+    checks.check_sizes(steps=steps)
+    variables = unmasked(variables)
+    start, learn = _attack(classifier, variables, examples, key, batch_size, optimizer)
+    end = lax.fori_loop(0, steps, lambda _, carry: learn(carry), start)
+    return {**variables, "params": end.params}
 
 
 def first_reached(curve: Array, target_accuracy: float | Array) -> Relearning:
@@ -139,20 +163,38 @@ def relearning_target(
     return _RELEARNED * accuracy(outputs, forget.y, forget.weight)
 
 
-class _Carry(NamedTuple):
+class _Tuned(NamedTuple):
     step: Array
     params: Any
     opt_state: optax.OptState
+
+
+class _Watched(NamedTuple):
+    tuned: _Tuned
     accuracy: Array
 
+    @property
+    def step(self) -> Array:
+        return self.tuned.step
 
-def _attack(classifier, variables, forget, key, batch_size, cap, optimizer):
+
+def _watched(classifier, variables, forget, key, batch_size, cap, optimizer):
+    """Return the initial carry, and the function that takes a step and measures."""
+    checks.check_sizes(cap=cap)
+    variables = unmasked(variables)
+    start, learn = _attack(classifier, variables, forget, key, batch_size, optimizer)
+
+    def watch(tuned):
+        outputs = logits(classifier, {**variables, "params": tuned.params}, forget.x)
+        return _Watched(tuned, accuracy(outputs, forget.y, forget.weight))
+
+    return watch(start), lambda carry: watch(learn(carry.tuned))
+
+
+def _attack(classifier, variables, forget, key, batch_size, optimizer):
     """Return the initial carry, and the function that takes a step."""
-    checks.check_sizes(cap=cap, batch_size=batch_size)
+    checks.check_sizes(batch_size=batch_size)
     key = as_threefry(key)
-    if OUTPUT_MASK in variables:  # A mask is undone, not unlearned.
-        allowed = jnp.zeros_like(variables[OUTPUT_MASK])
-        variables = {**variables, OUTPUT_MASK: allowed}
     # By id, not by position: padding, or another place in the table, changes nothing.
     places = jax.vmap(lambda id: jax.random.uniform(jax.random.fold_in(key, id)))(
         forget.id
@@ -161,22 +203,16 @@ def _attack(classifier, variables, forget, key, batch_size, cap, optimizer):
     order = jnp.argsort(jnp.where(is_active, places, jnp.inf))
     num_active = jnp.maximum(jnp.sum(is_active), 1)
 
-    def accuracy_of(params):
-        outputs = logits(classifier, {**variables, "params": params}, forget.x)
-        return accuracy(outputs, forget.y, forget.weight)
-
     def loss(params, batch):
         outputs = classifier.apply({**variables, "params": params}, batch.x)
         return mean_loss(outputs, batch.y, batch.weight)
 
     def learn(carry):
-        step, params, opt_state, _ = carry
+        step, params, opt_state = carry
         rows = order[(step * batch_size + jnp.arange(batch_size)) % num_active]
         grads = jax.grad(loss)(params, forget.take(rows))
         updates, opt_state = optimizer.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
-        return _Carry(step + 1, params, opt_state, accuracy_of(params))
+        return _Tuned(step + 1, optax.apply_updates(params, updates), opt_state)
 
     params = variables["params"]
-    start = _Carry(jnp.int32(0), params, optimizer.init(params), accuracy_of(params))
-    return start, learn
+    return _Tuned(jnp.int32(0), params, optimizer.init(params)), learn

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
 from hyperforget_jax.models.taps import Marked, tap
 
-__all__ = ["make_classifier"]
+__all__ = ["make_classifier", "unmasked"]
 
 # Far below any logit a trained model gives, and finite: an infinite loss has no mean.
 _MASKED_LOGIT = -1e4
@@ -54,17 +54,17 @@ def make_classifier(
         key = object()
 
     def apply_masked(variables: Variables, x: Array) -> Array:
-        return _masked(apply(_unmasked(variables), x), variables)
+        return _masked(apply(unmasked(variables), x), variables)
 
     def apply_train_masked(key: Array, variables: Variables, x: Array):
-        logits, updated = apply_train(key, _unmasked(variables), x)
+        logits, updated = apply_train(key, unmasked(variables), x)
         return _masked(logits, variables), {**variables, **updated}
 
     def taps(variables: Variables, x: Array):
-        return tap(marked, _unmasked(variables), x, {}, every=True)[1]
+        return tap(marked, unmasked(variables), x, {}, every=True)[1]
 
     def tapped(variables: Variables, x: Array, shifts):
-        logits, calls = tap(tappable, _unmasked(variables), x, shifts)
+        logits, calls = tap(tappable, unmasked(variables), x, shifts)
         return _masked(logits, variables), calls
 
     def keyed(function: Callable) -> Any:
@@ -80,7 +80,8 @@ def make_classifier(
     )
 
 
-def _unmasked(variables: Variables) -> Variables:
+def unmasked(variables: Variables) -> Variables:
+    """Return the variables without a mask: who holds the model undoes it."""
     return {name: value for name, value in variables.items() if name != OUTPUT_MASK}
 
 

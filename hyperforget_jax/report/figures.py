@@ -15,27 +15,35 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
+    "FIRST",
+    "INK",
+    "LINE",
+    "MARKERS",
+    "MUTED",
+    "SECOND",
     "Point",
     "canvas",
     "draw_points",
     "losses",
     "per_class",
+    "printable",
+    "svg",
     "trade_off",
     "trade_off_size",
 ]
 
 # What matplotlib draws with, and the variable of the page's style that stands for it.
-_INK, _MUTED, _LINE, _SHADE = "#101112", "#707172", "#d0d1d2", "#f0f1f2"
-_FIRST, _SECOND = "#d55e00", "#0072b2"
+INK, MUTED, LINE, SHADE = "#101112", "#707172", "#d0d1d2", "#f0f1f2"
+FIRST, SECOND = "#d55e00", "#0072b2"
 _VARIABLES = {
-    _INK: "ink",
-    _MUTED: "muted",
-    _LINE: "line",
-    _SHADE: "shade",
-    _FIRST: "first",
-    _SECOND: "second",
+    INK: "ink",
+    MUTED: "muted",
+    LINE: "line",
+    SHADE: "shade",
+    FIRST: "first",
+    SECOND: "second",
 }
-_MARKERS = "osv^Pp<>*XhdH8"
+MARKERS = "osv^Pp<>*XhdH8"
 _LOSS_BINS = np.arange(-6, 2.01, 0.25)  # Powers of ten, in nats.
 
 
@@ -66,14 +74,14 @@ def trade_off(
     with canvas(id, *trade_off_size(points)) as (figure, axes):
         axes.set(xlabel=x_label, ylabel=y_label)
         draw_points(axes, points)
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def trade_off_size(
     points: Sequence[Point],
 ) -> tuple[float, float, tuple[float, float, float, float]]:
     """Return a trade-off's width, height and margins, with room for its legend."""
-    longest = max(len(_printable(point.label)) for point in points)
+    longest = max(len(printable(point.label)) for point in points)
     right = 0.5 + 0.08 * longest
     return 3.6 + right, max(3.2, 0.21 * len(points) + 0.8), (0.75, 0.45, right, 0.15)
 
@@ -84,13 +92,13 @@ def draw_points(axes: Any, points: Sequence[Point]) -> Any:
     Dashed lines go through the point called ``retrain``.
     """
     for point in points:
-        colour, marker, size = _INK, "D", 9.0
+        colour, marker, size = INK, "D", 9.0
         if point.number is not None:
-            colour = (_SECOND, _FIRST)[point.number % 2]
-            marker, size = _MARKERS[point.number % len(_MARKERS)], 6.5
+            colour = (SECOND, FIRST)[point.number % 2]
+            marker, size = MARKERS[point.number % len(MARKERS)], 6.5
         if point.label == "retrain":
-            axes.axvline(point.x[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
-            axes.axhline(point.y[0], color=_MUTED, linewidth=0.8, dashes=(4, 3))
+            axes.axvline(point.x[0], color=MUTED, linewidth=0.8, dashes=(4, 3))
+            axes.axhline(point.y[0], color=MUTED, linewidth=0.8, dashes=(4, 3))
         (x, x_spread), (y, y_spread) = point.x, point.y
         error = {"color": colour, "elinewidth": 0.8, "capsize": 2.5}
         axes.errorbar(x, y, xerr=x_spread, yerr=y_spread, linestyle="none", **error)
@@ -98,14 +106,14 @@ def draw_points(axes: Any, points: Sequence[Point]) -> Any:
             x,
             y,
             linestyle="none",
-            label=_printable(point.label),
+            label=printable(point.label),
             color=colour,
             marker=marker,
             markersize=size,
             # Open, so that another point on the very spot is seen through it.
-            markerfacecolor=_MUTED if point.label == "original" else "none",
+            markerfacecolor=MUTED if point.label == "original" else "none",
         )
-    axes.grid(color=_LINE, linewidth=0.5)
+    axes.grid(color=LINE, linewidth=0.5)
     for axis in ("x", "y"):  # Noise is not blown up to the full size of the figure.
         low, high = getattr(axes, f"get_{axis}lim")()
         missing = max(0.02 - (high - low), 0) / 2
@@ -128,12 +136,12 @@ def per_class(
     """
     with canvas(id, 3.1, 1.75, (0.3, 0.26, 0.1, 0.28)) as (figure, axes):
         for label in forgotten:
-            axes.axvspan(label - 0.5, label + 0.5, color=_SHADE, linewidth=0)
+            axes.axvspan(label - 0.5, label + 0.5, color=SHADE, linewidth=0)
         classes = np.arange(after.shape[1])
         has_room = len(classes) <= 30
         for values, place, face, edge in (
-            (before, -0.21, "none", _MUTED),
-            (after, 0.21, _SECOND, _SECOND),
+            (before, -0.21, "none", MUTED),
+            (after, 0.21, SECOND, SECOND),
         ):
             if values is not None:
                 spread = values.std(axis=0, ddof=1) if len(values) > 1 else None
@@ -145,14 +153,14 @@ def per_class(
                     facecolor=face,
                     edgecolor=edge,
                     linewidth=0.8 if has_room else 0.25,
-                    error_kw={"ecolor": _INK, "elinewidth": 0.7},
+                    error_kw={"ecolor": INK, "elinewidth": 0.7},
                 )
         axes.set_xticks(classes[:: 1 if has_room else 10])
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set(
-            xlim=(-0.6, len(classes) - 0.4), ylim=(0, 1.05), title=_printable(title)
+            xlim=(-0.6, len(classes) - 0.4), ylim=(0, 1.05), title=printable(title)
         )
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def losses(
@@ -161,20 +169,20 @@ def losses(
     """Draw histograms of losses in nats: forgotten rows (filled) and test rows."""
     with canvas(id, 3.1, 1.6, (0.25, 0.26, 0.28, 0.28)) as (figure, axes):
         for values, style in (
-            (forget, {"facecolor": _FIRST, "alpha": 0.55, "fill": True}),
-            (test, {"edgecolor": _SECOND, "linewidth": 1.5, "fill": False}),
+            (forget, {"facecolor": FIRST, "alpha": 0.55, "fill": True}),
+            (test, {"edgecolor": SECOND, "linewidth": 1.5, "fill": False}),
         ):
             # The outer bars hold what lies beyond: a masked class has losses of 1e9.
             places = np.log10(np.clip(values, 1.01e-6, 99))
             counts, _ = np.histogram(places, _LOSS_BINS)
             axes.stairs(counts / len(values), _LOSS_BINS, **style)
-        axes.set(xlim=(-6.2, 2.2), yticks=[], title=_printable(title))
+        axes.set(xlim=(-6.2, 2.2), yticks=[], title=printable(title))
         axes.set_ylim(bottom=0)
         axes.set_xticks([-6, -4, -2, 0, 2], ["< 10⁻⁶", "10⁻⁴", "0.01", "1", "> 100"])
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
-def _printable(text: str, longest: int = 26) -> str:
+def printable(text: str, longest: int = 26) -> str:
     """Make a label of a text: on one line, without controls, and cut to length."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     # Matplotlib leaves labels that begin with an underscore out of legends.
@@ -205,7 +213,7 @@ def canvas(
         "axes.unicode_minus": False,
     }
     inks = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color")
-    style |= dict.fromkeys((*inks, "ytick.color"), _INK)
+    style |= dict.fromkeys((*inks, "ytick.color"), INK)
     # From the defaults, so that nobody's matplotlibrc changes the page.
     with matplotlib.style.context(["default", style]):
         figure = matplotlib.figure.Figure(figsize=(width, height))
@@ -217,7 +225,7 @@ def canvas(
         yield figure, axes
 
 
-def _svg(figure: Any, description: str) -> str:
+def svg(figure: Any, description: str) -> str:
     """Make an ``svg`` element: no prolog, no metadata, the page's colours and fonts."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})

@@ -2,21 +2,18 @@
 
 import base64
 import collections
-import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from hyperforget_jax import atomic_write
 from hyperforget_jax.base import Array
 from hyperforget_jax.report import columns, figures, verdicts
 from hyperforget_jax.report.columns import Row
+from hyperforget_jax.report.rendering import access_of, write_page
 from hyperforget_jax.report.schema import (
-    PHASES,
     REFERENCES,
     by_subject,
     check_references,
@@ -88,20 +85,10 @@ def write_report(
         }
         for name, both in sorted((losses or {}).items(), key=_by_rank)
     }
-    reads = {  # As a dict, to keep their order.
-        (row["method"], *(", ".join(row["access"][p]) or "nothing" for p in PHASES)): 0
-        for row in sorted(rows, key=lambda row: _by_rank((row["method"], row)))
-        if row["access"]
-    }
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    source = importlib.resources.files("hyperforget_jax.report")
-    template = source.joinpath("template.html.j2").read_text(encoding="utf-8")
-    text = environment.from_string(template).render(
+    in_order = sorted(rows, key=lambda row: _by_rank((row["method"], row)))
+    write_page(
+        path,
+        "report.html.j2",
         title=title,
         document=document,
         subjects=subjects,
@@ -113,8 +100,7 @@ def write_report(
         seeds=min((r["n"] for r in rows if r["method"] == "retrain"), default=0),
         datasets=sorted({row["dataset"] for row in rows}),
         models=sorted({row["model"] for row in rows}),
-        reads=list(reads),
-        unstated=sorted({row["method"] for row in rows if not row["access"]}),
+        **access_of(in_order),
         settings=columns.flat(document["config"]),
         whose=f" of {request or 'one of the requests'}" if len(groups) > 1 else "",
         class_figures=_class_figures(accuracies, forgotten),
@@ -127,9 +113,6 @@ def write_report(
         factors=columns.factors,
         is_cut_short=columns.is_cut_short,
     )
-    # A file name typed in another encoding must not cost the whole page.
-    with atomic_write.replace_file(path, errors="replace") as file:
-        file.write(text)
 
 
 def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The record of an experiment: built, written and read."""
 
 import datetime
+import functools
 import json
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +20,16 @@ from hyperforget_jax.base import Access
 from hyperforget_jax.manifests import package_versions
 from hyperforget_jax.report.schema import PHASES, metric_summary, validate
 
-__all__ = ["read", "results_document", "results_row", "write"]
+__all__ = [
+    "plain",
+    "read",
+    "read_json",
+    "reads",
+    "results_document",
+    "results_row",
+    "write",
+    "write_json",
+]
 
 
 def results_row(
@@ -71,8 +81,8 @@ def results_row(
         "model": model,
         "scenario": scenario,
         "request": request,
-        "factors": _plain(factors or {}),
-        "access": access and {name: sorted(getattr(access, name)) for name in PHASES},
+        "factors": plain(factors or {}),
+        "access": reads(access),
         "seconds": seconds and {name: float(each) for name, each in seconds.items()},
         "over": over,
         "n": len(metrics),
@@ -122,7 +132,7 @@ def results_document(
         "dirty": "unknown" if changes is None or commit is None else bool(changes),
         "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
         "versions": package_versions(),
-        "config": _plain(config),
+        "config": plain(config),
         "seconds": float(seconds),
         "rows": [dict(row) for row in rows],
     }
@@ -139,8 +149,7 @@ def write(
         references: as for :func:`validate`.
     """
     validate(document, references=references)
-    with atomic_write.replace_file(path) as file:
-        file.write(_text(document) + "\n")
+    write_json(path, document)
 
 
 def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:
@@ -153,13 +162,49 @@ def read(path: str | os.PathLike, *, references: bool = True) -> dict[str, Any]:
     Raises:
         ValueError: not JSON, or not this schema; the message names the file.
     """
+    return read_json(path, functools.partial(validate, references=references))
+
+
+def write_json(path: str | os.PathLike, document: Mapping[str, Any]) -> None:
+    """Write a document as JSON: whole, or not at all."""
+    with atomic_write.replace_file(path) as file:
+        file.write(_text(document) + "\n")
+
+
+def read_json(path: str | os.PathLike, check: Callable[[Any], None]) -> dict[str, Any]:
+    """Read a document that passes a check.
+
+    Raises:
+        ValueError: not JSON, or what the check raises; the message names the file.
+    """
     file = atomic_write.local_path("path", path)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        validate(document, references=references)
+        check(document)
     except ValueError as error:
         raise ValueError(f"{path} is not a results file: {error}") from error
     return document
+
+
+def reads(access: Access | None) -> dict[str, list[str]] | None:
+    """Write down what a method reads, phase by phase; None if that is not known."""
+    if access is None:
+        return None
+    return {name: sorted(getattr(access, name)) for name in PHASES}
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, tuples, paths and arrays into JSON's own values."""
+
+    def hook(leaf):
+        if isinstance(leaf, os.PathLike):
+            return os.fspath(leaf)
+        if isinstance(leaf, np.generic | np.ndarray | jax.Array):
+            return np.asarray(leaf).tolist()
+        raise TypeError(f"{leaf!r} is a {type(leaf).__name__}, which JSON cannot hold.")
+
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=hook)
+    return json.loads(json.dumps(plain))  # Makes lists of tuples.
 
 
 def _text(value: Any, indent: str = "\n") -> str:
@@ -179,20 +224,6 @@ def _text(value: Any, indent: str = "\n") -> str:
         names = (json.dumps(name) for name in value)
         texts = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
     return begin + inner + ("," + inner).join(texts) + indent + end
-
-
-def _plain(value: Any) -> Any:
-    """Turn dataclasses, tuples, paths and arrays into JSON's own values."""
-
-    def hook(leaf):
-        if isinstance(leaf, os.PathLike):
-            return os.fspath(leaf)
-        if isinstance(leaf, np.generic | np.ndarray | jax.Array):
-            return np.asarray(leaf).tolist()
-        raise TypeError(f"{leaf!r} is a {type(leaf).__name__}, which JSON cannot hold.")
-
-    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=hook)
-    return json.loads(json.dumps(plain))  # Makes lists of tuples.
 
 
 def _command() -> str:

@@ -11,8 +11,15 @@ __all__ = [
     "PHASES",
     "REFERENCES",
     "SUBJECT",
+    "Access",
+    "Count",
+    "Duration",
+    "Head",
+    "Positive",
     "by_subject",
+    "check_finite",
     "check_references",
+    "convert",
     "metric_summary",
     "validate",
 ]
@@ -26,17 +33,17 @@ SUBJECT = ("dataset", "model", "scenario", "request")
 PHASES = ("before", "init", "unlearn")
 _FRACTIONS = {"mia_auc", "mia_tpr_at_1_fpr", "tow"}
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
-_Duration = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Duration = Annotated[float, msgspec.Meta(ge=0)]
 _Reads = list[Literal["retain", "forget", "classes", "probe"]]
 _SUMMARY = ("mean", "std", "min", "max")
 _Metric = msgspec.defstruct(
     "Metric", [*((name, float) for name in _SUMMARY), ("values", list[float])]
 )
-_Access = msgspec.defstruct("Access", [(phase, _Reads) for phase in PHASES])
+Access = msgspec.defstruct("Access", [(phase, _Reads) for phase in PHASES])
 _Seconds = msgspec.defstruct(
-    "Seconds", [(name, _Duration) for name in ("init", "unlearn", "compile")]
+    "Seconds", [(name, Duration) for name in ("init", "unlearn", "compile")]
 )
 
 
@@ -47,16 +54,18 @@ class _Row(msgspec.Struct):  # One method on one request.
     scenario: str
     request: str
     factors: dict[str, Any]
-    access: _Access | None
+    access: Access | None
     seconds: _Seconds | None
     over: str
-    n: _Positive
+    n: Positive
     metrics: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
-    num_forgotten: _Count | None = None
-    num_train: _Positive | None = None
+    num_forgotten: Count | None = None
+    num_train: Positive | None = None
 
 
-class _Document(msgspec.Struct):
+class Head(msgspec.Struct, kw_only=True):
+    """What every record begins with: when, where and by what it was made."""
+
     schema: Literal[1]
     command: str
     preset: str
@@ -65,9 +74,12 @@ class _Document(msgspec.Struct):
     device: str
     versions: dict[str, str]
     config: dict[str, Any]
-    seconds: _Duration
-    rows: Annotated[list[_Row], msgspec.Meta(min_length=1)]
+    seconds: Duration
     date: str | None = None
+
+
+class _Document(Head, kw_only=True):
+    rows: Annotated[list[_Row], msgspec.Meta(min_length=1)]
 
 
 def metric_summary(values: Sequence[float]) -> dict[str, Any]:
@@ -108,15 +120,12 @@ def validate(document: Any, *, references: bool = True) -> None:
         ValueError: the message begins with the place, such as
             ``rows[2].metrics.forget_accuracy_test.values[0]``.
     """
-    for place, leaf in _leaves(document):
-        is_finite = isinstance(leaf, float) and math.isfinite(leaf)
-        if not is_finite and not isinstance(leaf, str | int | None):
-            raise ValueError(f"{place}: must be finite JSON, got {leaf!r}.")
-    _convert(document, _Document, "")
+    check_finite(document)
+    convert(document, _Document)
     for index, row in enumerate(document["rows"]):
         for name, metric in row["metrics"].items():
             place = f"rows[{index}].metrics.{name}"
-            _convert(metric, _Metric, place)
+            convert(metric, _Metric, place)
             values = metric["values"]
             if len(values) != row["n"]:
                 raise ValueError(
@@ -174,12 +183,29 @@ def check_references(rows: Sequence[Mapping[str, Any]], min_seeds: int = 1) -> N
             )
 
 
-def _convert(value: Any, kind: Any, place: str) -> None:
+def check_finite(document: Any) -> None:
+    """Raise ValueError at the first value that is no JSON, or no finite number."""
+    for place, leaf in _leaves(document):
+        is_finite = isinstance(leaf, float) and math.isfinite(leaf)
+        if not is_finite and not isinstance(leaf, str | int | None):
+            raise ValueError(f"{place}: must be finite JSON, got {leaf!r}.")
+
+
+def convert(value: Any, kind: Any, place: str = "") -> None:
+    """Raise ValueError at the first place that is not of a kind.
+
+    Args:
+        value: of a document, or the whole of it.
+        kind: as msgspec reads it.
+        place: of the value, which the message begins with.
+    """
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        message, _, inner = str(error).partition(" - at `$")
-        place = (place + inner.rstrip("`")).lstrip(".") or "document"
+        # A wrong key is "at `key` in" what holds it.
+        message, _, inner = str(error).partition(" - at `")
+        inner = inner.removeprefix("key` in `").strip("$`")
+        place = (place + inner).lstrip(".") or "document"
         raise ValueError(f"{place}: {message}.") from error
 
 

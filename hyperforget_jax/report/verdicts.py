@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hyperforget_jax.report.columns import Row, is_cut_short
 from hyperforget_jax.report.schema import metric_summary
 
-__all__ = ["RULES", "Verdict", "verdict"]
+__all__ = ["RULES", "Verdict", "difference", "verdict"]
 
 _ERRORS = 2.0
 _FORGET, _RETAIN, _AUC, _JS, _STEPS, _SHARE = 0.02, 0.01, 0.05, 0.002, 2.0, 0.2
@@ -100,6 +100,30 @@ def verdict(row: Row, references: Mapping[str, Row]) -> Verdict:
     return Verdict(headline, tuple(said))
 
 
+def difference(
+    ours: Mapping, theirs: Mapping, margin: float, counts: tuple[int, int]
+) -> str:
+    """Return ``same``, ``more``, ``less``, or ``unclear`` for what may be noise.
+
+    Args:
+        ours: ``{"mean", "std", ...}`` of a metric.
+        theirs: likewise.
+        margin: a difference that does not matter.
+        counts: how many values either is over.
+    """
+    apart = ours["mean"] - theirs["mean"]
+    if abs(apart) <= margin:
+        return "same"
+    if min(counts) > 1:
+        variances = [
+            metric["std"] ** 2 / count
+            for metric, count in zip((ours, theirs), counts, strict=True)
+        ]
+        if abs(apart) <= _ERRORS * math.sqrt(sum(variances)):
+            return "unclear"
+    return "more" if apart > 0 else "less"
+
+
 def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> str:
     of_traces = [finding.status for finding in traces]
     statuses = {forgetting.status, *of_traces}
@@ -119,15 +143,8 @@ def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> s
 
 
 def _difference(ours: Mapping, theirs: Mapping, margin: float) -> str:
-    """Return ``same``, ``more``, ``less``, or ``unclear`` for what may be noise."""
-    difference = ours["mean"] - theirs["mean"]
-    if abs(difference) <= margin:
-        return "same"
-    if min(len(ours["values"]), len(theirs["values"])) > 1:
-        variances = [m["std"] ** 2 / len(m["values"]) for m in (ours, theirs)]
-        if abs(difference) <= _ERRORS * math.sqrt(sum(variances)):
-            return "unclear"
-    return "more" if difference > 0 else "less"
+    counts = len(ours["values"]), len(theirs["values"])
+    return difference(ours, theirs, margin, counts)
 
 
 def _forgetting(ours: Mapping, retrain: Mapping, original: Mapping) -> _Finding:
@@ -144,12 +161,12 @@ def _forgetting(ours: Mapping, retrain: Mapping, original: Mapping) -> _Finding:
         target = retrain.get(name) or metric_summary([0.0] * len(own["values"]))
         who = "retrained models" if name in retrain else "who never saw them"
         said = f"right on {own['mean']:.1%} of {rows} ({who}: {target['mean']:.1%})"
-        difference = _difference(own, target, _FORGET)
-        if difference == "same":
+        apart = _difference(own, target, _FORGET)
+        if apart == "same":
             found = found or _Finding("good", "forgotten by accuracy")
-        elif difference == "unclear":
+        elif apart == "unclear":
             found = _Finding("unclear", f"{said}, which may be noise")
-        elif difference == "less":
+        elif apart == "less":
             return _Finding("too much", f"only {said}")
         else:
             before = original.get(name)
@@ -179,12 +196,12 @@ def _relearning(row: Row, retrain: Row | None) -> _Finding:
     if not retrain or name not in row["metrics"] or name not in retrain["metrics"]:
         return _Finding("missing", "relearning")
     own, target = row["metrics"][name], retrain["metrics"][name]
-    difference = _difference(own, target, max(_STEPS, _SHARE * target["mean"]))
+    apart = _difference(own, target, max(_STEPS, _SHARE * target["mean"]))
     # Where a count was cut short, the truth is larger.
     low, high = is_cut_short(row), is_cut_short(retrain)
-    if (low and difference != "more") or (high and difference != "less"):
+    if (low and apart != "more") or (high and apart != "less"):
         return _Finding("unclear", "relearning was cut short before it could tell")
-    match difference:
+    match apart:
         case "less" if own["mean"] < 0.5:
             return _Finding("left", "knows the forgotten again at once")
         case "less":

@@ -1,11 +1,12 @@
 """Accuracy and loss against scikit-learn."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import sklearn.metrics
 
-from hyperforget_jax.metrics import accuracy, class_scores, mean_loss
+from hyperforget_jax.metrics import accuracy, attack_success, class_scores, mean_loss
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(200, 5)).astype(np.float32)
@@ -70,3 +71,14 @@ class AccuracyTest(chex.TestCase):
             copied = self.variant(metric)(LOGITS[repeated], Y[repeated], ones)
             # Float32 sums of the same terms, grouped otherwise.
             np.testing.assert_allclose(weighted, copied, rtol=1e-6)
+
+
+def test_attack_success_counts_the_rows_of_other_classes():
+    # Called up: rows 0, 1 and 3; row 0 is of the class, and row 3 weighs twice.
+    logits = jnp.eye(3)[jnp.array([2, 2, 0, 2])]
+    y, weight = jnp.array([2, 0, 0, 1]), jnp.array([1, 1, 1, 2])
+    found = jax.jit(jax.vmap(attack_success, (None, None, None, 0)))(
+        logits, y, weight, jnp.array([2, 1])
+    )
+    np.testing.assert_allclose(found, [3 / 4, 0])
+    assert attack_success(logits, y, jnp.zeros(4, int), 2) == 0

@@ -123,8 +123,8 @@ class Page(html.parser.HTMLParser):
     def all(self, *tags):
         return [element for element in self.elements if element["tag"] in tags]
 
-    def table(self, heading):
-        """The cells of the first table whose first heading is the given one."""
+    def table(self, heading, number=0):
+        """The cells of a table whose first heading is the given one."""
         tables, cells = [], []
         for element in self.all("table", "tr", "th", "td"):
             if element["tag"] == "table":
@@ -134,7 +134,7 @@ class Page(html.parser.HTMLParser):
                 cells.append([])
             else:
                 cells[-1].append(element["text"])
-        return next(cells for cells in tables if cells[0][0] == heading)
+        return [cells for cells in tables if cells[0][0] == heading][number]
 
 
 @pytest.fixture(scope="module")

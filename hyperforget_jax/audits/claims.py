@@ -1,0 +1,120 @@
+"""What shadow models say, as audits take it: claims to judge, and pools to attack."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperforget_jax.audits.judge import KINDS, scaled_confidence
+from hyperforget_jax.audits.pool import IN, OUT, Pool
+from hyperforget_jax.audits.shadow import Shadows, rows_there
+from hyperforget_jax.base import Classifier, Examples, ForgetRequest, Variables
+from hyperforget_jax.models.predictions import population_logits
+
+__all__ = ["Claim", "pose", "shadow_claim"]
+
+
+class Claim(NamedTuple):
+    """What :func:`hyperforget_jax.audits.judge` takes: ``judge(*claim)``.
+
+    Attributes:
+        logits: on the forgotten examples, ``[models, M, C]``.
+        labels: theirs, ``[M]``.
+        kinds: what each model is.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    kinds: tuple[str, ...]
+
+
+def shadow_claim(
+    classifier: Classifier,
+    shadows: Shadows,
+    unlearned: Variables,
+    request: ForgetRequest,
+    *,
+    most: int | None = None,
+) -> Claim:
+    """Collect the logits of all models on what was to be forgotten.
+
+    Of halves, two models that follow each other are one: for every example the one
+    that was trained with it; retrained models are paired alike.
+
+    Args:
+        classifier: the model.
+        shadows: made for ``request``.
+        unlearned: what :func:`unlearn_shadows` gave, leaves ``[K, ...]``.
+        request: likewise.
+        most: examples at the most, the first ones; None for all.
+    """
+    there = np.flatnonzero(rows_there(request))[:most]
+    forget = request.forget.take(jnp.asarray(there))
+    included = shadows.included[:, there]
+    models = {
+        "original": shadows.original,
+        "retrained": shadows.retrained,
+        "unlearned": unlearned,
+    }
+    logits, kinds = [], []
+    for kind in KINDS:
+        found = np.asarray(population_logits(classifier, models[kind], forget.x))
+        if not included.all():
+            mask = included[np.arange(0, found.shape[0], 2) % included.shape[0]]
+            found = np.where(mask[..., None], found[::2], found[1::2])
+        logits.append(found)
+        kinds += [kind] * found.shape[0]
+    return Claim(np.concatenate(logits), np.asarray(forget.y), tuple(kinds))
+
+
+def pose(
+    classifier: Classifier,
+    shadows: Shadows,
+    posed: Variables,
+    request: ForgetRequest,
+    population: Examples,
+    *,
+    most: int | None = None,
+) -> tuple[Pool, np.ndarray]:
+    """Pose models as trained with their rows, against retrained ones.
+
+    Whoever tells them apart by :func:`hyperforget_jax.audits.lira`,
+    :func:`hyperforget_jax.audits.rmia` and the like sees what the rows left behind.
+
+    Args:
+        classifier: the model.
+        shadows: made for ``request``.
+        posed: K models, such as the unlearned ones, the originals, or for the floor
+            the second half of the retrained ones.
+        request: likewise.
+        population: examples that no model was trained with, for RMIA.
+        most: examples at the most, the first ones; None for all.
+
+    Returns:
+        The pool of the posed models, of complementary ones the first halves before
+        the second ones, and then the first K retrained models: :data:`IN` where a row
+        is the posed model's own and else :data:`OUT`; and the confidences on
+        ``population``, ``[2 K, Z]``.
+    """
+    count = shadows.included.shape[0]
+    there = np.flatnonzero(rows_there(request))[:most]
+    forget = request.forget.take(jnp.asarray(there))
+    members = jax.tree.map(
+        lambda first, second: np.concatenate([first, second[:count]]),
+        posed,
+        shadows.retrained,
+    )
+
+    def phi(examples):
+        logits = population_logits(classifier, members, examples.x)
+        return scaled_confidence(np.asarray(logits), np.asarray(examples.y))
+
+    world = np.full((2 * count, there.size), OUT, np.int8)
+    world[:count][shadows.included[:, there]] = IN
+    # Complementary models one stretch apart: groups of models that are left out have
+    # as many of either world then (audits.held_out).
+    step = 2 if not shadows.included[:, there].all() else 1
+    posed_first = np.concatenate([np.arange(i, count, step) for i in range(step)])
+    order = np.concatenate([posed_first, np.arange(count, 2 * count)])
+    return Pool(phi(forget)[order], world[order]), phi(population)[order]
