@@ -7,29 +7,15 @@ from hyperforget_jax.audits.bounds import (
     held_out_bound,
     one_run_bound,
 )
-from hyperforget_jax.audits.claims import (
-    Claim,
-    pose,
-    shadow_claim,
-)
-from hyperforget_jax.audits.divergence import (
-    klom,
-    klom_floor,
-)
-from hyperforget_jax.audits.folder import (
-    Folder,
-    load_folder,
-    save_folder,
-)
+from hyperforget_jax.audits.claims import Claim, pose, shadow_claim
+from hyperforget_jax.audits.divergence import klom, klom_floor
+from hyperforget_jax.audits.folder import Folder, load_folder, save_folder
 from hyperforget_jax.audits.forgetting import (
     ForgettingScore,
     example_epsilons,
     forgetting_score,
 )
-from hyperforget_jax.audits.inversion import (
-    invert,
-    recognised,
-)
+from hyperforget_jax.audits.inversion import invert, recognised
 from hyperforget_jax.audits.judge import (
     KINDS,
     Audited,
@@ -37,62 +23,32 @@ from hyperforget_jax.audits.judge import (
     judge,
     scaled_confidence,
 )
-from hyperforget_jax.audits.likelihood import (
-    lira,
-    offline_lira,
-    ulira,
-)
+from hyperforget_jax.audits.likelihood import lira, offline_lira, ulira
 from hyperforget_jax.audits.memorisation import (
     Memorisation,
     memorisation,
     most_memorised,
 )
-from hyperforget_jax.audits.neighbours import (
-    neighbour_auc,
-)
-from hyperforget_jax.audits.one_run import (
-    OneRun,
-    one_run,
-)
-from hyperforget_jax.audits.pool import (
-    IN,
-    OUT,
-    UNLEARNED,
-    Pool,
-)
-from hyperforget_jax.audits.probe import (
-    linear_probe,
-)
+from hyperforget_jax.audits.neighbours import neighbour_auc
+from hyperforget_jax.audits.one_run import OneRun, one_run
+from hyperforget_jax.audits.pool import IN, OUT, UNLEARNED, Pool
+from hyperforget_jax.audits.probe import linear_probe
 from hyperforget_jax.audits.quantisation import (
     QuantisedScores,
     quantise,
     quantised_scores,
 )
-from hyperforget_jax.audits.rates import (
-    Rates,
-    bootstrap,
-    rates,
-    tpr_at,
-)
-from hyperforget_jax.audits.relearning import (
-    draw_by_class,
-    few_shot_relearning,
-)
-from hyperforget_jax.audits.rmia import (
-    rmia,
-)
-from hyperforget_jax.audits.ruli import (
-    ruli,
-)
+from hyperforget_jax.audits.rates import Rates, bootstrap, rates, tpr_at
+from hyperforget_jax.audits.relearning import draw_by_class, few_shot_relearning
+from hyperforget_jax.audits.rmia import rmia
+from hyperforget_jax.audits.ruli import ruli
 from hyperforget_jax.audits.shadow import (
     Shadows,
     complementary_halves,
     train_shadows,
     unlearn_shadows,
 )
-from hyperforget_jax.audits.weights import (
-    weight_audits,
-)
+from hyperforget_jax.audits.weights import weight_audits
 
 __all__ = [
     "Audited",

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperforget_jax import trees
 from hyperforget_jax.audits.judge import KINDS, scaled_confidence
 from hyperforget_jax.audits.pool import IN, OUT, Pool
 from hyperforget_jax.audits.shadow import Shadows, rows_there
@@ -100,15 +100,15 @@ def pose(
     count = shadows.included.shape[0]
     there = np.flatnonzero(rows_there(request))[:most]
     forget = request.forget.take(jnp.asarray(there))
-    members = jax.tree.map(
-        lambda first, second: np.concatenate([first, second[:count]]),
-        posed,
-        shadows.retrained,
-    )
+    reference = trees.take(shadows.retrained, slice(count))
 
     def phi(examples):
-        logits = population_logits(classifier, members, examples.x)
-        return scaled_confidence(np.asarray(logits), np.asarray(examples.y))
+        # Apart: a mask of classes is in the variables of some.
+        logits = [
+            np.asarray(population_logits(classifier, models, examples.x))
+            for models in (posed, reference)
+        ]
+        return scaled_confidence(np.concatenate(logits), np.asarray(examples.y))
 
     world = np.full((2 * count, there.size), OUT, np.int8)
     world[:count][shadows.included[:, there]] = IN
