@@ -24,7 +24,7 @@ def checked_claim(
         TypeError, ValueError: the name of the argument, what was given, and the remedy.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
-    kinds = np.asarray(kinds, dtype=object)
+    words = np.asarray(kinds, dtype=object)
     # By JAX, to which bfloat16 is a number.
     if (
         not dtypes.issubdtype(logits.dtype, np.floating)
@@ -48,20 +48,20 @@ def checked_claim(
             f"labels must be in [0, {logits.shape[2]}), got {labels.min()} to "
             f"{labels.max()}: they do not match the logits."
         )
-    if kinds.shape != logits.shape[:1]:
+    if words.shape != logits.shape[:1]:
         raise ValueError(
             f"kinds must say of each of the {logits.shape[0]} models what it is, got "
-            f"{kinds.size} words (of a folder: those in audit.json)."
+            f"{words.size} words (of a folder: those in audit.json)."
         )
-    unknown = sorted({str(kind) for kind in kinds} - set(known))
+    unknown = sorted({str(kind) for kind in words} - set(known))
     if unknown:
         raise ValueError(f"kinds must be among {known}, got {', '.join(unknown)}.")
     _check_no_probabilities(logits)
-    _check_no_copies(logits, kinds)
+    _check_no_copies(logits, words)
     for kind in ("retrained", "unlearned"):
-        if kind not in kinds:
+        if kind not in words:
             raise ValueError(f"There is no {kind} model to judge by.")
-    return logits, labels, kinds
+    return logits, labels, words
 
 
 def _check_no_probabilities(logits: np.ndarray) -> None:
