@@ -157,6 +157,14 @@ def _audit_accuses(names, printed):
     assert printed.startswith("told from retrained models by")
 
 
+def _weights_give_a_mask_away(names, printed):
+    found = names["found"]
+    assert max(found["logit_mask"]["forget_accuracy"]) == 0
+    assert np.mean(found["logit_mask"]["few_shot_1"]) > 0.9
+    assert np.mean(found["retrained"]["few_shot_1"]) < 0.1
+    assert "neighbours" in printed
+
+
 AFTERWARDS = {
     "twenty_lines": _forgets_in_the_readme,
     "protocol": _remembers_both_classes,
@@ -170,6 +178,7 @@ AFTERWARDS = {
     "evaluate": _evaluation_is_beside_retraining,
     "population": _population_is_scored,
     "audit": _audit_accuses,
+    "weights": _weights_give_a_mask_away,
     "compare": _report_is_left,
     "linen": _model_has_learnt,
     "nnx": _model_has_learnt,

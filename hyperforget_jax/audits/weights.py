@@ -151,7 +151,7 @@ def _neighbours(logits: Mapping[str, np.ndarray], classes: np.ndarray):
 
 def _there(examples: Examples) -> Examples:
     """The rows that weigh: what is absent is not to be computed for every model."""
-    return examples.take(np.flatnonzero(np.asarray(examples.weight)))
+    return examples.take(jnp.flatnonzero(examples.weight))
 
 
 def _checked(classifier, models, request, held_out) -> dict[str, int]:
