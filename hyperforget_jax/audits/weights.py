@@ -21,7 +21,7 @@ __all__ = ["weight_audits"]
 
 _SHOTS = (1, 5, 10)
 _INVERSIONS = 8
-# Labelled rows of each class that a probe is fitted to.
+# Rows of each class that a probe is fitted to, and of which few shots are drawn.
 _LABELLED = 100
 # Forgotten rows of each class that models are measured on: means of so many are known
 # better than models differ.
@@ -78,8 +78,8 @@ def weight_audits(
     num_classes = request.classes.shape[0]
     keys = dict(
         zip(
-            ("forget", "held_out", "labelled", "shots", "inversion"),
-            jax.random.split(key, 5),
+            ("forget", "held_out", "labelled", "pool", "shots", "inversion"),
+            jax.random.split(key, 6),
             strict=True,
         )
     )
@@ -101,14 +101,17 @@ def weight_audits(
     if held_out is not None:
         held_out = some("held_out", held_out, _MEASURED)
         labelled = some("labelled", request.data, _LABELLED)
+        # To sort a large table for every model would take longer than the attack.
+        pools = [
+            some("pool", half, _LABELLED) for half in (request.forget, request.retain)
+        ]
         for name, stacked in bare.items():
             for shots in _SHOTS:
                 found[name][f"few_shot_{shots}"] = few_shot_relearning(
                     keys["shots"],
                     classifier,
                     stacked,
-                    request.forget,
-                    request.retain,
+                    *pools,
                     held_out,
                     shots=shots,
                 )

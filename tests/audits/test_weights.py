@@ -196,6 +196,18 @@ def test_rows_without_a_kind_are_audited_by_rounding_alone(world):
 
 
 @pytest.mark.slow
+def test_rows_of_a_kind_are_relearned_and_probed_too(world):
+    models, request, held_out = world
+    rows = jnp.flatnonzero(request.classes[request.data.y])[:5]
+    some = hf.forget_rows(request.data, rows, num_classes=toys.NUM_CLASSES)
+    found = weight_audits(KEY, CLASSIFIER, models, some, held_out)
+    for each in found.values():
+        assert {"few_shot_1", "few_shot_10", "probe"} <= set(each)
+        assert not {"inversion", "neighbours"} & set(each)
+    assert min(found["masked"]["few_shot_1"]) > 0.9
+
+
+@pytest.mark.slow
 def test_a_masked_class_of_digits_is_found_by_all_but_rounding():
     splits = hf.data.load("digits")
     classifier = hf.from_linen(hf.models.MLP((32,)))
