@@ -70,8 +70,9 @@ def weight_audits(
 
     Raises:
         TypeError: no classifier, key, request or dictionaries of variables.
-        ValueError: no original or retrained models, variables that do not fit, or
-            held-out examples that were trained with.
+        ValueError: no original or retrained models, variables that do not fit, models
+            that diverged, or held-out examples that were trained with; with held-out
+            examples, a classifier whose last layer is not one dense layer.
     """
     key = as_threefry(key)
     counts = _checked(classifier, models, request, held_out)
@@ -95,6 +96,12 @@ def weight_audits(
             scores = quantised_scores(classifier, stacked, forget, form)
             found[name][f"forget_accuracy{suffix}"] = scores.accuracy
             found[name][f"forget_phi{suffix}"] = scores.phi
+        bad = ~np.isfinite(found[name]["forget_phi"])
+        if bad.any():
+            raise ValueError(
+                f"models[{name!r}] have no finite logits at {np.flatnonzero(bad)}: "
+                "leave out models that diverged."
+            )
     # From here on the attacker holds the weights. Undone here, so that models with a
     # mask and without share compilations.
     bare = {name: unmasked(stacked) for name, stacked in models.items()}
@@ -117,7 +124,8 @@ def weight_audits(
                 )
             found[name]["probe"] = linear_probe(classifier, stacked, labelled, held_out)
     classes = np.asarray(request.classes)
-    if classes.any() and counts["original"] > 1:
+    floating = jnp.issubdtype(forget.x.dtype, jnp.floating)
+    if classes.any() and counts["original"] > 1 and floating:
         labels = jnp.asarray(np.resize(np.flatnonzero(classes), _INVERSIONS), jnp.int32)
         for name, stacked in bare.items():
             images = invert(

@@ -180,6 +180,11 @@ def test_what_does_not_fit_is_refused(world):
         weight_audits(KEY, CLASSIFIER, {**models, "retrained": one}, request)
     with pytest.raises(ValueError, match="held_out must be held out of training"):
         weight_audits(KEY, CLASSIFIER, models, request, request.data)
+    spoilt = jax.tree.map(lambda leaf: leaf, models["retrained"])
+    bias = spoilt["params"]["Dense_1"]["bias"]
+    spoilt["params"]["Dense_1"]["bias"] = bias.at[1, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match=r"models\['retrained'\] .* at \[1\]"):
+        weight_audits(KEY, CLASSIFIER, {**models, "retrained": spoilt}, request)
     alone = hf.forget_examples(request.forget, num_classes=4)
     with pytest.raises(ValueError, match="those that stay"):
         weight_audits(KEY, CLASSIFIER, models, alone, held_out)
