@@ -147,7 +147,8 @@ class Cells:
         self.recipe = RECIPES[preset]
         self.classifier = self.recipe.classifier
         self.key = jax.random.key(7)
-        self._shadows, self._references = None, None
+        self._shadows: audits.Shadows | None = None
+        self._references: dict[str, Any] | None = None
 
     def row(self, method: str) -> dict[str, Any]:
         """Return a cell's row, made now or in a run before."""
@@ -285,7 +286,8 @@ class Cells:
             mean, half = np.mean(values), 1.96 * np.std(values) / np.sqrt(len(values))
             beside = (float(np.mean(found[k][name])) for k in ("retrained", "original"))
             interval = (float(mean - half), float(mean + half))
-            listed.append(audits.Audited(name, float(mean), interval, *beside))
+            floor, original = beside
+            listed.append(audits.Audited(name, float(mean), interval, floor, original))
         return listed
 
     def _metrics(self, models) -> dict[str, dict[str, float]]:

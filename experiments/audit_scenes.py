@@ -106,7 +106,7 @@ def _memorised(key, recipe, train, count: int, directory: Path) -> np.ndarray:
         recipe.optimizer(recipe.steps),
         recipe.steps,
         members=HALVES,
-        weights=weights,
+        weights=jnp.asarray(weights),
         batch_size=recipe.batch_size,
         directory=directory,
     ).variables

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hyperforget_jax.chunking import chunk_size
+from hyperforget_jax.chunking import chunk_size, map_members
 
 BUDGET = 256 * 2**20  # Of CPUs.
 
@@ -53,3 +53,17 @@ def test_groups_are_shared_out_to_devices():
     large = jax.lax.sin, shape(2**27)
     assert chunk_size(13, *large) == 1
     assert chunk_size(13, *large, devices=8) == 8
+
+
+def test_members_are_mapped_in_order_and_with_what_they_share():
+    keys = jax.random.split(jax.random.key(0), 5)
+    stacked = {"scale": jnp.arange(5.0), "key": keys}
+
+    def program(member, x):
+        return member["scale"] * x + jax.random.uniform(member["key"])
+
+    x = jnp.ones(BUDGET // 40)  # Two members fit, so that the last is by itself.
+    found = map_members(program, stacked, x)
+    expected = jnp.arange(5.0) + jax.vmap(jax.random.uniform)(keys)
+    assert found.shape == (5, x.size)
+    assert jnp.allclose(found[:, 0], expected, rtol=1e-6)

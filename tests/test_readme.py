@@ -167,6 +167,14 @@ def _a_claim_of_pytorch_is_judged(names, printed):
     assert command.main(["audit", str(names["folder"])]) == 1
 
 
+def _weights_give_a_mask_away(names, printed):
+    found = names["found"]
+    assert max(found["logit_mask"]["forget_accuracy"]) == 0
+    assert np.mean(found["logit_mask"]["few_shot_1"]) > 0.9
+    assert np.mean(found["retrained"]["few_shot_1"]) < 0.1
+    assert "neighbours" in printed
+
+
 AFTERWARDS = {
     "twenty_lines": _forgets_in_the_readme,
     "protocol": _remembers_both_classes,
@@ -181,6 +189,7 @@ AFTERWARDS = {
     "population": _population_is_scored,
     "audit": _audit_accuses,
     "audit_torch": _a_claim_of_pytorch_is_judged,
+    "weights": _weights_give_a_mask_away,
     "compare": _report_is_left,
     "linen": _model_has_learnt,
     "nnx": _model_has_learnt,

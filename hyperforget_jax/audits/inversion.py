@@ -84,7 +84,7 @@ def invert(
         def step(_, carry):
             x, opt_state = carry
             updates, opt_state = optimizer.update(jax.grad(loss)(x), opt_state)
-            return jnp.clip(optax.apply_updates(x, updates), low, high), opt_state
+            return jnp.clip(x + updates, low, high), opt_state
 
         return lax.fori_loop(0, steps, step, (start, optimizer.init(start)))[0]
 

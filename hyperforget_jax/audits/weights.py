@@ -21,7 +21,7 @@ __all__ = ["weight_audits"]
 
 _SHOTS = (1, 5, 10)
 _INVERSIONS = 8
-# Labelled rows of each class that a probe is fitted to.
+# Rows of each class that a probe is fitted to, and of which few shots are drawn.
 _LABELLED = 100
 # Forgotten rows of each class that models are measured on: means of so many are known
 # better than models differ.
@@ -70,16 +70,17 @@ def weight_audits(
 
     Raises:
         TypeError: no classifier, key, request or dictionaries of variables.
-        ValueError: no original or retrained models, variables that do not fit, or
-            held-out examples that were trained with.
+        ValueError: no original or retrained models, variables that do not fit, models
+            that diverged, or held-out examples that were trained with; with held-out
+            examples, a classifier whose last layer is not one dense layer.
     """
     key = as_threefry(key)
     counts = _checked(classifier, models, request, held_out)
     num_classes = request.classes.shape[0]
     keys = dict(
         zip(
-            ("forget", "held_out", "labelled", "shots", "inversion"),
-            jax.random.split(key, 5),
+            ("forget", "held_out", "labelled", "pool", "shots", "inversion"),
+            jax.random.split(key, 6),
             strict=True,
         )
     )
@@ -95,26 +96,36 @@ def weight_audits(
             scores = quantised_scores(classifier, stacked, forget, form)
             found[name][f"forget_accuracy{suffix}"] = scores.accuracy
             found[name][f"forget_phi{suffix}"] = scores.phi
+        bad = ~np.isfinite(found[name]["forget_phi"])
+        if bad.any():
+            raise ValueError(
+                f"models[{name!r}] have no finite logits at {np.flatnonzero(bad)}: "
+                "leave out models that diverged."
+            )
     # From here on the attacker holds the weights. Undone here, so that models with a
     # mask and without share compilations.
     bare = {name: unmasked(stacked) for name, stacked in models.items()}
     if held_out is not None:
         held_out = some("held_out", held_out, _MEASURED)
         labelled = some("labelled", request.data, _LABELLED)
+        # To sort a large table for every model would take longer than the attack.
+        pools = [
+            some("pool", half, _LABELLED) for half in (request.forget, request.retain)
+        ]
         for name, stacked in bare.items():
             for shots in _SHOTS:
                 found[name][f"few_shot_{shots}"] = few_shot_relearning(
                     keys["shots"],
                     classifier,
                     stacked,
-                    request.forget,
-                    request.retain,
+                    *pools,
                     held_out,
                     shots=shots,
                 )
             found[name]["probe"] = linear_probe(classifier, stacked, labelled, held_out)
     classes = np.asarray(request.classes)
-    if classes.any() and counts["original"] > 1:
+    floating = jnp.issubdtype(forget.x.dtype, jnp.floating)
+    if classes.any() and counts["original"] > 1 and floating:
         labels = jnp.asarray(np.resize(np.flatnonzero(classes), _INVERSIONS), jnp.int32)
         for name, stacked in bare.items():
             images = invert(
@@ -151,7 +162,7 @@ def _neighbours(logits: Mapping[str, np.ndarray], classes: np.ndarray):
 
 def _there(examples: Examples) -> Examples:
     """The rows that weigh: what is absent is not to be computed for every model."""
-    return examples.take(np.flatnonzero(np.asarray(examples.weight)))
+    return examples.take(jnp.flatnonzero(examples.weight))
 
 
 def _checked(classifier, models, request, held_out) -> dict[str, int]:

@@ -180,6 +180,11 @@ def test_what_does_not_fit_is_refused(world):
         weight_audits(KEY, CLASSIFIER, {**models, "retrained": one}, request)
     with pytest.raises(ValueError, match="held_out must be held out of training"):
         weight_audits(KEY, CLASSIFIER, models, request, request.data)
+    spoilt = jax.tree.map(lambda leaf: leaf, models["retrained"])
+    bias = spoilt["params"]["Dense_1"]["bias"]
+    spoilt["params"]["Dense_1"]["bias"] = bias.at[1, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match=r"models\['retrained'\] .* at \[1\]"):
+        weight_audits(KEY, CLASSIFIER, {**models, "retrained": spoilt}, request)
     alone = hf.forget_examples(request.forget, num_classes=4)
     with pytest.raises(ValueError, match="those that stay"):
         weight_audits(KEY, CLASSIFIER, models, alone, held_out)
@@ -193,6 +198,18 @@ def test_rows_without_a_kind_are_audited_by_rounding_alone(world):
     names = {f"forget_{what}{form}" for what in ("accuracy", "phi") for form in forms}
     for each in found.values():
         assert set(each) == names and {len(values) for values in each.values()} == {3}
+
+
+@pytest.mark.slow
+def test_rows_of_a_kind_are_relearned_and_probed_too(world):
+    models, request, held_out = world
+    rows = jnp.flatnonzero(request.classes[request.data.y])[:5]
+    some = hf.forget_rows(request.data, rows, num_classes=toys.NUM_CLASSES)
+    found = weight_audits(KEY, CLASSIFIER, models, some, held_out)
+    for each in found.values():
+        assert {"few_shot_1", "few_shot_10", "probe"} <= set(each)
+        assert not {"inversion", "neighbours"} & set(each)
+    assert min(found["masked"]["few_shot_1"]) > 0.9
 
 
 @pytest.mark.slow
