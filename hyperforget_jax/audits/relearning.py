@@ -101,8 +101,8 @@ def few_shot_relearning(
             jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts),
             key=key_order,
             steps=steps,
-            # All of them at every step.
-            batch_size=sum(part.y.shape[0] for part in parts),
+            # Every step sees all of them; of requests for rows most of them, in turn.
+            batch_size=num_classes * shots,
         )
         outputs = logits(classifier, learned, held_out.x)
         return accuracy(outputs, held_out.y, held_out.weight)
