@@ -36,7 +36,7 @@ def one_run(
     delta: float = 0.0,
     level: float = 0.95,
 ) -> OneRun:
-    """Guess the coins of canaries from one model, and bound epsilon by the right ones.
+    """Bound epsilon by guesses of canaries' coins from one model.
 
     The largest scores are guessed to be included, the smallest not. How many are
     guessed must be fixed before looking, and so must the direction: to see forgetting

@@ -14,6 +14,7 @@ def population(draw, models, base, towards=0.0):
     return base + own + towards * np.eye(5)[1]
 
 
+@pytest.mark.slow
 def test_equal_populations_are_not_told_apart():
     found = []
     for seed in range(30):

@@ -54,7 +54,7 @@ def test_halves_are_complementary_and_padding_is_in_none():
     assert len({row.tobytes() for row in included}) > 60
 
 
-@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("halves", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_models_depend_on_the_rows_that_they_were_trained_with_alone(halves):
     before = shadows_of(ROWS, halves=halves)
     assert before.included.shape == (2 * (1 + halves), ROWS.rows.size)
