@@ -9,6 +9,7 @@ a folder that ``hyperforget audit`` reads. A run that was stopped goes on cell b
 """
 
 import dataclasses
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -96,37 +97,41 @@ def main(config: Audit) -> None:
     committed = Path(__file__).parent / "results" / f"audit-{config.preset}.json"
     record: dict[str, Any] = {}
     if config.check:
+        if config.resume:
+            raise SystemExit("--check makes a cell anew: leave out --resume.")
         if not committed.exists():
             raise SystemExit(f"--check: there is no record {committed.name}.")
         record = hf.report.read_audit(committed)
         config = dataclasses.replace(config, models=record["config"]["models"])
     models = config.models or TIERS[config.tier]
+    if models < 5:
+        raise SystemExit(f"--models must be at least 5, got {models}.")
+    if not cells_of(config):
+        raise SystemExit("logit_mask and dihyfo answer for classes alone.")
     settings = {
         "preset": config.preset,
         "models": models,
         "recipe": recipe.record(),
+        "hyper": {name: dict(method.hyper) for name, method in studies.METHODS.items()},
         "examples": MOST,
+        "sources": sources(),
     }
     settings = json.loads(json.dumps(settings))  # As it is read again.
     runs.open_folder(config.out, settings, config.resume)
     rows = []
-    for scenario in config.scenarios:
+    wanted = cells_of(config)
+    for scenario in dict.fromkeys(scenario for scenario, _ in wanted):
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
         cells = Cells(config.preset, scene, models, config.out / scenario, console)
-        for method in config.methods:
-            if method in CLASS_ONLY and scenario != "class":
-                continue
-            if method == "dihyfo" and config.preset not in ZOOS:
-                console.log(f"{scenario}: no hypernetwork is made for {config.preset}")
-                continue
+        for method in (method for of, method in wanted if of == scenario):
             row = cells.row(method)
             console.log(f"{scenario}, {method}: {row['verdict']}")
             rows.append(row)
     document = hf.report.audit_document(
         rows,
         preset=config.preset,
-        tier=config.tier,
+        tier="smoke" if models < 32 else "standard" if models < 128 else "full",
         config=settings,
         seconds=time.perf_counter() - begin,
         repository=Path(__file__).parent,
@@ -138,6 +143,25 @@ def main(config: Audit) -> None:
         raise SystemExit("\n".join(differences))
 
 
+def cells_of(config: Audit) -> list[tuple[str, str]]:
+    """List scenarios with the methods that answer for them."""
+    return [
+        (scenario, method)
+        for scenario in config.scenarios
+        for method in config.methods
+        if scenario == "class" or method not in CLASS_ONLY
+        if method != "dihyfo" or config.preset in ZOOS
+    ]
+
+
+def sources() -> str:
+    """Compute a digest of the code: rows of other code are not gone on with."""
+    here = Path(__file__).parent
+    files = [*Path(hf.__file__).parent.rglob("*.py"), *here.glob("*.py")]
+    text = b"".join(path.read_bytes() for path in sorted(files))
+    return hashlib.sha256(text).hexdigest()
+
+
 class Cells:
     """The cells of one scenario, which share their shadow models."""
 
@@ -146,7 +170,9 @@ class Cells:
         self.console, self.models = console, models
         self.recipe = RECIPES[preset]
         self.classifier = self.recipe.classifier
-        self.key = jax.random.key(7)
+        # Apart: a fold of a key may be one of its splits.
+        keys = jax.random.split(jax.random.key(7), 3)
+        self.key_train, self.key_unlearn, self.key_weights = keys
         self._shadows: audits.Shadows | None = None
         self._references: dict[str, Any] | None = None
 
@@ -163,7 +189,7 @@ class Cells:
         if self._shadows is None:
             recipe = self.recipe
             self._shadows = audits.train_shadows(
-                self.key,
+                self.key_train,
                 self.classifier,
                 self.scene.request,
                 recipe.optimizer(recipe.steps),
@@ -178,15 +204,15 @@ class Cells:
     def _row(self, method: str) -> dict[str, Any]:
         shadows, request = self._shadow_models(), self.scene.request
         unlearner = self._unlearner(method)
-        begin = time.perf_counter()
+        directory = self.out / method / "models"
+        begin, is_fresh = time.perf_counter(), not directory.exists()
         unlearned = audits.unlearn_shadows(
-            jax.random.fold_in(self.key, METHODS.index(method)),
+            jax.random.fold_in(self.key_unlearn, METHODS.index(method)),
             unlearner,
             shadows,
             request,
-            directory=self.out / method / "models",
+            directory=directory,
         )
-        # Of the call that finished the cell: less than all where it was stopped before.
         seconds = time.perf_counter() - begin
         claim = audits.shadow_claim(
             self.classifier, shadows, unlearned, request, most=MOST
@@ -209,8 +235,9 @@ class Cells:
             metrics=self._metrics(unlearned),
             reference_metrics=references["metrics"],
             roc=curves(posed),
-            histograms=histograms(claim),
-            seconds={"unlearn": seconds / len(shadows.included)},
+            histograms=audits.histograms(claim),
+            # With compilation and preparation, spread over all models.
+            seconds={"unlearn": seconds / len(shadows.included)} if is_fresh else None,
         )
 
     def _unlearner(self, method: str) -> hf.Unlearner:
@@ -256,10 +283,13 @@ class Cells:
             most=MOST,
         )
         # One variance for all examples where there are few models to each.
-        variance = "example" if self.models >= 64 else "global"
+        options: Any = {
+            "variance": "example" if self.models >= 64 else "global",
+            "folds": min(8, self.models),
+        }
         scores = {
-            "lira": audits.lira(pool, variance=variance, folds=8),
-            "offline lira": audits.offline_lira(pool, variance=variance, folds=8),
+            "u-lira": audits.lira(pool, **options),
+            "offline lira": audits.offline_lira(pool, **options),
             "rmia": audits.rmia(pool, population),
         }
         return Posed(scores, pool.is_(audits.IN))
@@ -275,7 +305,7 @@ class Cells:
         }
         some = {name: trees.take(each, slice(WEIGHED)) for name, each in models.items()}
         found = audits.weight_audits(
-            jax.random.fold_in(self.key, 99),
+            self.key_weights,
             self.classifier,
             some,
             self.scene.request,
@@ -283,9 +313,14 @@ class Cells:
         )
         listed = []
         for name, values in found["unlearned"].items():
-            mean, half = np.mean(values), 1.96 * np.std(values) / np.sqrt(len(values))
+            mean = np.mean(values)
+            half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
             beside = (float(np.mean(found[k][name])) for k in ("retrained", "original"))
-            interval = (float(mean - half), float(mean + half))
+            # Neighbours are told apart beside a few retrained models, of whose own
+            # spread these values know nothing.
+            interval = None
+            if name != "neighbours":
+                interval = (float(mean - half), float(mean + half))
             floor, original = beside
             listed.append(audits.Audited(name, float(mean), interval, floor, original))
         return listed
@@ -360,32 +395,21 @@ def curves(posed: Posed) -> list[dict[str, Any]]:
     """Thin ROC curves out to a logarithmic grid; nothing is interpolated."""
     found = []
     for attack, scores in posed.scores.items():
-        false, true, _ = roc_curve(posed.own.ravel(), scores.ravel())
+        false, true, _ = roc_curve(
+            posed.own.ravel(), scores.ravel(), drop_intermediate=False
+        )
         grid = np.geomspace(1 / np.sum(~posed.own), 1, POINTS)
         best = [float(true[false <= level].max()) for level in grid]
         found.append({"attack": attack, "fpr": grid.tolist(), "tpr": best})
     return found
 
 
-def histograms(claim: audits.Claim) -> list[dict[str, Any]]:
-    """Count confidences on the four examples that training tells most about."""
-    phi = np.clip(audits.scaled_confidence(claim.logits, claim.labels), -30, 30)
-    kinds = np.array(claim.kinds)
-    parts = {kind: phi[kinds == kind] for kind in audits.KINDS}
-    gap = np.abs(parts["original"].mean(axis=0) - parts["retrained"].mean(axis=0))
-    found = []
-    for example in np.argsort(-gap)[:4].tolist():
-        edges = np.linspace(phi[:, example].min(), phi[:, example].max() + 1e-6, 25)
-        counts = {
-            kind: np.histogram(part[:, example], edges)[0].tolist()
-            for kind, part in parts.items()
-        }
-        found.append({"example": example, "edges": edges.tolist(), **counts})
-    return found
-
-
 def compared(rows, recorded) -> list[str]:
-    """Say where rows leave the intervals of recorded ones."""
+    """Say where rows are farther from recorded ones than their intervals explain.
+
+    Four standard errors of the difference, since there are many audits; and a fiftieth,
+    for values whose spread is nought.
+    """
     before = {(row["scenario"], row["method"]): row for row in recorded}
     found = []
     for row in rows:
@@ -393,13 +417,25 @@ def compared(rows, recorded) -> list[str]:
         if place not in before:
             found.append(f"{place}: is not in the record.")
             continue
-        old = {each["audit"]: each for each in before[place]["audits"]}
-        for each in row["audits"]:
-            value, interval = each["value"], old[each["audit"]]["interval"]
-            if interval is None or value is None:
+        own, old = (
+            {each["audit"]: each for each in of["audits"]}
+            for of in (row, before[place])
+        )
+        if own.keys() != old.keys():
+            found.append(
+                f"{place}: has other audits, {sorted(own.keys() ^ old.keys())}."
+            )
+        for name in own.keys() & old.keys():
+            pair = own[name], old[name]
+            if any(each["interval"] is None for each in pair):
                 continue
-            if not interval[0] - 1e-6 <= value <= interval[1] + 1e-6:
-                found.append(f"{place}: {each['audit']} is {value}, not in {interval}.")
+            halves = [(high - low) / 2 for low, high in (e["interval"] for e in pair)]
+            most = max(0.02, 4 * np.hypot(*halves) / 1.96)
+            gap = abs(pair[0]["value"] - pair[1]["value"])
+            if gap > most:
+                found.append(
+                    f"{place}: {name} is {gap} from the record, beyond {most}."
+                )
         if row["accused_by"] != before[place]["accused_by"]:
             found.append(
                 f"{place}: told by {row['accused_by']}, and in the record by "

@@ -114,4 +114,5 @@ def _memorised(key, recipe, train, count: int, directory: Path) -> np.ndarray:
     logits = hf.models.population_logits(recipe.classifier, models, examples.x)
     phi = audits.scaled_confidence(np.asarray(logits), np.asarray(examples.y))
     pool = audits.Pool(phi, included.astype(np.int8))
-    return rows[audits.most_memorised(pool, count)]
+    # In the order of the table, or the first ones would be the most memorised.
+    return np.sort(rows[audits.most_memorised(pool, count)])

@@ -40,6 +40,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 BLOCKS = {
     "methods": methods.access,
     "audits": audits.results,
+    "audits-digits": audits.overview,
     "systems-mnist": systems.overview,
     "classes-digits": lambda: classes.methods("digits"),
     "audit-torch": audit_torch.judgement,

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     audit.add_argument("--seed", type=int, default=0, help="of splits and exchanges")
     audit.add_argument("--level", type=float, default=0.05, help="of false accusations")
     audit.add_argument("--json", action="store_true", help="print one JSON object")
+    audit.add_argument("--report", metavar="FILE", help="write a page, report.html")
     return _audit(parser.parse_args(arguments))
 
 
@@ -39,9 +41,10 @@ def _audit(options: argparse.Namespace) -> int:
     from hyperforget_jax.audits import judge, load_folder
 
     try:
-        found = judge(
-            *load_folder(options.folder), seed=options.seed, level=options.level
-        )
+        claim = load_folder(options.folder)
+        found = judge(*claim, seed=options.seed, level=options.level)
+        if options.report:
+            _write(options, claim, found)
     except (OSError, TypeError, ValueError) as error:
         sys.stderr.write(f"hyperforget audit: {error}\n")
         return 2
@@ -54,6 +57,27 @@ def _audit(options: argparse.Namespace) -> int:
     if all(each.p is None for each in found.audits):
         return 2
     return 1 if found.accused_by else 0
+
+
+def _write(options: argparse.Namespace, claim, found) -> None:
+    from hyperforget_jax import report
+    from hyperforget_jax.audits import histograms
+
+    row = report.audit_row(
+        found,
+        method=pathlib.Path(options.folder).absolute().name,
+        scenario="claim",
+        request="the examples in the folder",
+        dataset="logits",
+        model=f"{claim.logits.shape[2]} classes",
+        histograms=histograms(claim),
+    )
+    tier = "smoke" if found.a_side < 32 else "standard"
+    settings = {"seed": options.seed, "level": options.level}
+    document = report.audit_document(
+        [row], preset="claim", tier=tier, config=settings, seconds=0.0
+    )
+    report.write_audit_page(options.report, document)
 
 
 def _print(found) -> None:
@@ -70,7 +94,7 @@ def _print(found) -> None:
     console.print(
         f"{counts} models, {found.a_side} a side; {found.examples} examples. Floor: "
         "retrained models posed as unlearned; original: the original ones; ±: 1.96 "
-        "standard errors over models. p: share of "
-        "exchanges of unlearned and retrained models that look as bad."
+        "standard errors over models. p: share of exchanges of unlearned and retrained "
+        "models that look as bad."
     )
     console.print(f"Verdict: {found.verdict}.")

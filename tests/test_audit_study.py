@@ -11,36 +11,35 @@ from hyperforget_jax import audits
 from tests import scripts
 
 (audit,) = scripts.load("audit")
-RECORD = scripts.EXPERIMENTS / "results/audit-digits.json"
 
 
 def posed(shift, models=40, examples=30):
     draw = np.random.default_rng(0)
     own = draw.random((models, examples)) < 0.5
     scores = draw.normal(size=own.shape) + shift * own
-    return audit.Posed({"lira": scores}, own)
+    return audit.Posed({"u-lira": scores}, own)
 
 
 def test_attacks_stand_beside_floor_and_original():
     found = audit.attacks(posed(1), posed(0), posed(3))
     names = [each.audit for each in found]
-    assert names == ["lira, auc", "lira, true positives at 1 %"]
+    assert names == ["u-lira, auc", "u-lira, true positives at 1 %"]
     given = posed(1)
-    auc = roc_auc_score(given.own.ravel(), given.scores["lira"].ravel())
+    auc = roc_auc_score(given.own.ravel(), given.scores["u-lira"].ravel())
     assert found[0].value == pytest.approx(auc)
     low, high = found[0].interval
     assert low < auc < high < low + 0.15
     assert found[0].floor < auc < found[0].original
     assert found[1].value == audits.tpr_at(
-        0.01, given.scores["lira"][given.own], given.scores["lira"][~given.own]
+        0.01, given.scores["u-lira"][given.own], given.scores["u-lira"][~given.own]
     )
 
 
 def test_curves_never_exceed_the_attack_and_end_at_one():
     given = posed(1)
     (curve,) = audit.curves(given)
-    negatives = np.sort(given.scores["lira"][~given.own])
-    positives = given.scores["lira"][given.own]
+    negatives = np.sort(given.scores["u-lira"][~given.own])
+    positives = given.scores["u-lira"][given.own]
     assert curve["fpr"][0] == pytest.approx(1 / negatives.size)
     for level, true in zip(curve["fpr"], curve["tpr"], strict=True):
         # As many negatives as the level allows lie above the threshold.
@@ -55,15 +54,16 @@ def test_histograms_count_every_model_once():
     draw = np.random.default_rng(0)
     kinds = ("original",) * 5 + ("retrained",) * 6 + ("unlearned",) * 7
     claim = audits.Claim(draw.normal(size=(18, 9, 3)), draw.integers(3, size=9), kinds)
-    found = audit.histograms(claim)
+    found = audits.histograms(claim)
     assert len({each["example"] for each in found}) == 4
     for each in found:
         counts = [sum(each[kind]) for kind in audits.KINDS]
         assert counts == [5, 6, 7] and len(each["edges"]) == 25
 
 
-def row(value, told=()):
-    found = {"audit": "klom", "value": value, "interval": [1.0, 2.0]}
+def row(value, told=(), half=0.5):
+    interval = [value - half, value + half]
+    found = {"audit": "klom", "value": value, "interval": interval}
     return {
         "scenario": "class",
         "method": "fiun",
@@ -72,15 +72,21 @@ def row(value, told=()):
     }
 
 
-def test_a_check_finds_values_outside_and_other_verdicts():
+def test_a_check_finds_values_far_off_and_other_verdicts():
     record = [row(1.5)]
-    assert audit.compared([row(2.0)], record) == []
-    (outside,) = audit.compared([row(2.1)], record)
-    assert "klom is 2.1, not in [1.0, 2.0]" in outside
+    # Four standard errors of a difference are 4 sqrt(2) 0.5 / 1.96 = 1.44.
+    assert audit.compared([row(2.9)], record) == []
+    (outside,) = audit.compared([row(3.0)], record)
+    assert "klom is 1.5 from the record" in outside
+    assert audit.compared([row(1.51, half=0)], [row(1.5, half=0)]) == []
     (told,) = audit.compared([row(1.5, ["klom"])], record)
     assert "told by ['klom']" in told
     (absent,) = audit.compared([row(1.5) | {"method": "pgu"}], record)
     assert "not in the record" in absent
+    more = row(1.5)
+    more["audits"] = more["audits"][:1]
+    (fewer,) = audit.compared([more], record)
+    assert "other audits, ['x']" in fewer
 
 
 def study(out, *options):
@@ -102,7 +108,7 @@ def test_a_small_study_leaves_a_record_a_page_and_a_folder_for_the_command(finis
     (found,) = document["rows"]
     assert found["models"] == {"original": 5, "retrained": 10, "unlearned": 5}
     values = {each["audit"]: each for each in found["audits"]}
-    assert values["lira, auc"]["value"] > 0.9
+    assert values["u-lira, auc"]["value"] > 0.9
     assert found["metrics"]["forget_accuracy_test"]["mean"] == 0
     assert "logit_mask" in (finished / "report.html").read_text()
     claim = audits.load_folder(finished / "class/logit_mask")
@@ -133,4 +139,11 @@ def test_unknown_scenarios_and_methods_are_refused_before_anything_is_made(tmp_p
     for option in ("--scenarios", "--methods"):
         run = scripts.run("audit", option, "nothing", "--out", str(tmp_path / "audit"))
         assert run.returncode == 1 and "nothing" in run.stderr
+    for options in (
+        ("--models", "3"),
+        ("--scenarios", "random", "--methods", "logit_mask"),
+        ("--check", "--resume"),
+    ):
+        run = scripts.run("audit", *options, "--out", str(tmp_path / "audit"))
+        assert run.returncode == 1 and run.stderr.strip()
     assert not (tmp_path / "audit").exists()

@@ -13,9 +13,10 @@ Three parts, of which ``--parts`` chooses:
   which must give the same epsilon.
 - ``judge``: the whole verdict on a claim, in seconds.
 
-Entrants take turns in one run, in alternating order, so that a machine whose speed
-drifts slows all. The figure to quote is the ratio, its median over repeats. Compilation
-is left out: all are run once before the clock starts. Do nothing else on the machine.
+Entrants take turns in one run, so that a machine whose speed drifts slows all; of
+shadow models in alternating order. The figure to quote is the ratio, its median over
+repeats. Compilation is left out: all are run once before the clock starts. Do nothing
+else on the machine.
 """
 
 import dataclasses

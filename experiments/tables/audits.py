@@ -8,6 +8,7 @@ import hyperforget_jax as hf
 from tables.writing import RESULTS, table
 
 _PRESETS = ("digits", "mnist", "mnist_cnn")
+_SHOWN = ("retrain", "logit_mask", "neggrad_plus", "fiun", "pgu", "dihyfo")
 
 
 def results(folder: Path = RESULTS) -> str:
@@ -17,14 +18,34 @@ def results(folder: Path = RESULTS) -> str:
     return "\n".join(sections) or "There is no record of audits yet.\n"
 
 
+def overview(folder: Path = RESULTS) -> str:
+    """Show the class request of digits for README: a few audits, a line a method."""
+    document = hf.report.read_audit(folder / "audit-digits.json")
+    shown = ("u-lira", "klom", "u-lira, true positives at 1 %", "few_shot_5")
+    titles = (
+        "U-LiRA, accuracy",
+        "KLoM, nats",
+        "true positives at 1 %",
+        "right after five shots",
+    )
+    lines = []
+    for row in document["rows"]:
+        if row["scenario"] == "class" and row["method"] in _SHOWN:
+            of = {found["audit"]: found for found in row["audits"]}
+            count = sum(found["p"] is not None for found in row["audits"])
+            told = f"{len(row['accused_by'])} of {count}"
+            cells = [_cell(of[name], name in row["accused_by"]) for name in shown]
+            lines.append([f"`{row['method']}`", told, *cells])
+    return table(["method", "told by", *titles], lines)
+
+
 def section(file: Path) -> str:
     """Show a record: how it was made, and a table a scenario."""
     document = hf.report.read_audit(file)
     record = f"[`{file.name}`](../experiments/results/{file.name})"
     text = (
         f"## {document['preset']}\n\nMade by `{document['command']}` (tier "
-        f"{document['tier']}, {document['seconds'] / 60:.0f} minutes), recorded in "
-        f"{record}.\n"
+        f"{document['tier']}), recorded in {record}.\n"
     )
     groups = hf.report.by_subject(document["rows"])
     return text + "".join(map(scenario, groups.values()))

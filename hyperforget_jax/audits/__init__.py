@@ -7,9 +7,9 @@ from hyperforget_jax.audits.bounds import (
     held_out_bound,
     one_run_bound,
 )
-from hyperforget_jax.audits.claims import Claim, pose, shadow_claim
+from hyperforget_jax.audits.claims import histograms, pose, shadow_claim
 from hyperforget_jax.audits.divergence import klom, klom_floor
-from hyperforget_jax.audits.folder import Folder, load_folder, save_folder
+from hyperforget_jax.audits.folder import Claim, load_folder, save_folder
 from hyperforget_jax.audits.forgetting import (
     ForgettingScore,
     example_epsilons,
@@ -53,7 +53,6 @@ from hyperforget_jax.audits.weights import weight_audits
 __all__ = [
     "Audited",
     "Claim",
-    "Folder",
     "ForgettingScore",
     "IN",
     "Judgement",
@@ -76,6 +75,7 @@ __all__ = [
     "few_shot_relearning",
     "forgetting_score",
     "held_out_bound",
+    "histograms",
     "invert",
     "judge",
     "klom",

@@ -1,32 +1,19 @@
 """What shadow models say, as audits take it: claims to judge, and pools to attack."""
 
-from typing import NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax import trees
+from hyperforget_jax.audits.folder import Claim
 from hyperforget_jax.audits.judge import KINDS, scaled_confidence
 from hyperforget_jax.audits.pool import IN, OUT, Pool
 from hyperforget_jax.audits.shadow import Shadows, rows_there
 from hyperforget_jax.base import Classifier, Examples, ForgetRequest, Variables
 from hyperforget_jax.models.predictions import population_logits
 
-__all__ = ["Claim", "pose", "shadow_claim"]
-
-
-class Claim(NamedTuple):
-    """What :func:`hyperforget_jax.audits.judge` takes: ``judge(*claim)``.
-
-    Attributes:
-        logits: on the forgotten examples, ``[models, M, C]``.
-        labels: theirs, ``[M]``.
-        kinds: what each model is.
-    """
-
-    logits: np.ndarray
-    labels: np.ndarray
-    kinds: tuple[str, ...]
+__all__ = ["histograms", "pose", "shadow_claim"]
 
 
 def shadow_claim(
@@ -88,7 +75,8 @@ def pose(
         posed: K models, such as the unlearned ones, the originals, or for the floor
             the second half of the retrained ones.
         request: likewise.
-        population: examples that no model was trained with, for RMIA.
+        population: examples that no model was trained with, for RMIA; those of weight
+            zero are left out.
         most: examples at the most, the first ones; None for all.
 
     Returns:
@@ -101,6 +89,7 @@ def pose(
     there = np.flatnonzero(rows_there(request))[:most]
     forget = request.forget.take(jnp.asarray(there))
     reference = trees.take(shadows.retrained, slice(count))
+    population = population.take(np.flatnonzero(np.asarray(population.weight)))
 
     def phi(examples):
         # Apart: a mask of classes is in the variables of some.
@@ -118,3 +107,33 @@ def pose(
     posed_first = np.concatenate([np.arange(i, count, step) for i in range(step)])
     order = np.concatenate([posed_first, np.arange(count, 2 * count)])
     return Pool(phi(forget)[order], world[order]), phi(population)[order]
+
+
+def histograms(claim: Claim, count: int = 4) -> list[dict[str, Any]]:
+    """Count models by their confidence on the examples that training tells most about.
+
+    Args:
+        claim: with original models, or the first examples are taken.
+        count: examples at the most.
+
+    Returns:
+        ``{"example", "edges", "original", "retrained", "unlearned"}`` each: the
+        example's place, 25 edges, and how many models of a kind lie between two.
+        Confidences are clipped to [-30, 30].
+    """
+    phi = np.clip(scaled_confidence(claim.logits, claim.labels), -30, 30)
+    kinds = np.array(claim.kinds)
+    parts = {kind: phi[kinds == kind] for kind in KINDS}
+    gap = np.zeros(phi.shape[1])
+    if parts["original"].size:
+        gap = np.abs(parts["original"].mean(axis=0) - parts["retrained"].mean(axis=0))
+    found = []
+    for example in np.argsort(-gap, kind="stable")[:count].tolist():
+        own = phi[:, example]
+        edges = np.linspace(own.min(), own.max() + 1e-6, 25)
+        counts = {
+            kind: np.histogram(part[:, example], edges)[0].tolist()
+            for kind, part in parts.items()
+        }
+        found.append({"example": example, "edges": edges.tolist(), **counts})
+    return found

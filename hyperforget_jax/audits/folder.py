@@ -10,18 +10,24 @@ from safetensors.numpy import load_file
 
 from hyperforget_jax import atomic_write
 
-__all__ = ["Folder", "load_folder", "save_folder"]
+__all__ = ["Claim", "load_folder", "save_folder"]
 
 
-class Folder(NamedTuple):
-    """What a folder holds: see :func:`load_folder`."""
+class Claim(NamedTuple):
+    """What :func:`hyperforget_jax.audits.judge` takes: ``judge(*claim)``.
+
+    Attributes:
+        logits: on the examples to be forgotten, ``[models, M, C]``.
+        labels: theirs, ``[M]``.
+        kinds: what each model is.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
     kinds: tuple[str, ...]
 
 
-def load_folder(path: str | os.PathLike) -> Folder:
+def load_folder(path: str | os.PathLike) -> Claim:
     """Read the logits of a claim of forgetting.
 
     The folder holds ``audit.json``, ``{"models": ["original", "retrained",
@@ -54,7 +60,7 @@ def load_folder(path: str | os.PathLike) -> Folder:
             f'{described} must be {{"models": ["retrained", ...]}}: {error}.'
         ) from error
     arrays = _arrays(folder)
-    return Folder(arrays["logits"], arrays["labels"], tuple(map(str, kinds)))
+    return Claim(arrays["logits"], arrays["labels"], tuple(map(str, kinds)))
 
 
 def save_folder(

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -165,7 +166,8 @@ def unlearn_shadows(
         progress: whether to show a progress bar.
 
     Returns:
-        Variables, leaves ``[K, ...]``.
+        Variables, leaves ``[K, ...]``. Models whose unlearning was not finite keep
+        their last finite ones, and are named in a warning.
 
     Raises:
         TypeError, ValueError: malformed arguments, or a ``directory`` that holds
@@ -173,6 +175,8 @@ def unlearn_shadows(
         BlockingIOError: another run is at work in ``directory``.
     """
     checks.check_key(key)
+    if chunk_size is not None:
+        checks.check_sizes(chunk_size=chunk_size)
     checks.check_is(
         Unlearner, "a hf.Unlearner, such as hf.pgu gives", unlearner=unlearner
     )
@@ -192,7 +196,8 @@ def unlearn_shadows(
         asked = ForgetRequest(own, jnp.where(included, rows, absent), classes)
         key_init, key_unlearn = jax.random.split(key)
         state = unlearner.init(key_init, variables, own)
-        return unlearner.unlearn(key_unlearn, state, asked)[0].variables
+        state, info = unlearner.unlearn(key_unlearn, state, asked)
+        return state.variables, getattr(info, "failed_at", jnp.full((), -1))
 
     keys = jax.lax.map(functools.partial(jax.random.fold_in, key), jnp.arange(count))
     stacked = (keys, shadows.original, jnp.asarray(shadows.included))
@@ -236,7 +241,18 @@ def unlearn_shadows(
         chunks = [
             chunk(index) for index in track(numbers, "unlearning", disable=not progress)
         ]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *chunks)
+    variables, failed_at = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves)[:count], *chunks
+    )
+    failed = np.flatnonzero(failed_at >= 0)
+    if failed.size:
+        warnings.warn(
+            f"Unlearning of {failed.size} of {count} models is not finite; they keep "
+            f"their last finite variables: {failed[:10].tolist()}.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return variables
 
 
 def complementary_halves(key: Array, there: np.ndarray, pairs: int) -> np.ndarray:

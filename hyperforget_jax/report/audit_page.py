@@ -21,19 +21,22 @@ _MEANINGS = {  # Of audits whose name begins so.
     "its own label, is from retrained models’, averaged over examples.",
     "u-lira": "How often U-LiRA is right that a model unlearned an example, by two "
     "normals fitted to other models. 0.5 is guessing.",
-    "ruli": "The same by kernel densities, the privacy game of RULI.",
+    "ruli": "The same by kernel densities, the efficacy game of RULI.",
     "klom": "Divergence of unlearned models’ margins from retrained ones’, in nats, of "
     "the example at the 95th percentile. 11.5 is the most there is.",
-    "klom, reverse": "The same from retrained models to unlearned ones.",
+    "reverse klom": "The same from retrained models to unlearned ones.",
     "1 - forgetting score": "One less the score of the NeurIPS 2023 challenge. Its "
     "floor is not 0, for any number of models.",
     "epsilon, lower bound": "The least epsilon that fits the errors of a threshold "
     "chosen on other models.",
-    "lira": "Whether a model was trained with an example, by original and retrained "
-    "models: LiRA, online. AUC 0.5 is guessing; true positives are the share found "
-    "where so many others are accused.",
-    "offline lira": "The same by retrained models alone.",
-    "rmia": "The same by comparison with other examples: RMIA.",
+    "u-lira, auc": "How well U-LiRA ranks examples by whether the model unlearned "
+    "them. 0.5 is guessing.",
+    "u-lira, true positives": "The share of them that it finds where so many others "
+    "are accused.",
+    "offline lira": "The same by retrained models alone, who look for examples that "
+    "the model is too sure of. Far below the floor tells as well: it is too unsure.",
+    "rmia": "The same by comparison with other examples: RMIA. It looks for examples "
+    "that the model is too sure of, as offline LiRA does.",
     "few_shot": "Accuracy on unseen examples of the forgotten class after a few steps "
     "on so many of it.",
     "probe": "Accuracy of a linear probe of the last hidden layer on them.",

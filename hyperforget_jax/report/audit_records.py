@@ -98,7 +98,7 @@ class _Row(msgspec.Struct):  # One method on one request.
     reference_metrics: dict[Literal["original", "retrained"], dict[str, _Metric]]
     roc: list[_Roc]
     histograms: list[_Histogram]
-    seconds: _Seconds
+    seconds: _Seconds | None
 
 
 class _Document(Head, kw_only=True):
@@ -114,10 +114,10 @@ def audit_row(
     request: str,
     dataset: str,
     model: str,
-    access: Reads | None,
-    seconds: Mapping[str, float],
-    metrics: Mapping[str, Mapping[str, float]],
-    reference_metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    access: Reads | None = None,
+    seconds: Mapping[str, float] | None = None,
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+    reference_metrics: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     more: Sequence[Audited] = (),
     roc: Sequence[Mapping[str, Any]] = (),
     histograms: Sequence[Mapping[str, Any]] = (),
@@ -132,10 +132,10 @@ def audit_row(
         dataset: its name.
         model: what the classifier is.
         access: what the method reads when; None where it is not known.
-        seconds: ``{"unlearn"}`` and perhaps ``{"init"}``, per model.
+        seconds: ``{"unlearn"}`` and perhaps ``{"init"}``, per model; None if unknown.
         metrics: what the unlearned models can do, by name, such as
             ``retain_accuracy_test``: ``{"mean", "std", "min", "max"}`` over models.
-            Accuracies and ``attack_success`` are fractions.
+            Accuracies and ``attack_success`` are fractions. None if nothing is known.
         reference_metrics: the same of ``original`` and ``retrained`` models.
         more: other audits, which have no ``p``.
         roc: ``{"attack", "fpr", "tpr"}`` each. Rates of false positives rise from the
@@ -158,8 +158,8 @@ def audit_row(
         "audits": [dataclasses.asdict(each) for each in (*judgement.audits, *more)],
         "accused_by": judgement.accused_by,
         "verdict": judgement.verdict,
-        "metrics": metrics,
-        "reference_metrics": reference_metrics,
+        "metrics": metrics or {},
+        "reference_metrics": reference_metrics or {},
         "roc": roc,
         "histograms": histograms,
         "seconds": seconds,

@@ -1,6 +1,5 @@
 """What the audits of a method say, in one line of plain language, by stated rules."""
 
-import re
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -69,10 +68,7 @@ def audit_verdict(row: Row) -> Verdict:
 
 
 def _listed(names: list[str]) -> str:
-    # "klom, reverse" would be two in a list.
-    *most, last = (
-        re.sub(", (.*)", r" (\1)", name.removeprefix("1 - ")) for name in names
-    )
+    *most, last = (name.removeprefix("1 - ") for name in names)
     return f"{', '.join(most)} and {last}" if most else last
 
 

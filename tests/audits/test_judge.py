@@ -9,7 +9,13 @@ from jax.numpy import bfloat16
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from hyperforget_jax.audits import judge, load_folder, scaled_confidence
+from hyperforget_jax.audits import (
+    Claim,
+    judge,
+    load_folder,
+    save_folder,
+    scaled_confidence,
+)
 from hyperforget_jax.command import main
 
 CLASSES = 4
@@ -211,3 +217,15 @@ def test_the_command_judges_a_folder(tmp_path, capsys):
     assert "nothing can be said" in capsys.readouterr().out
     assert main(["audit", str(tmp_path / "nowhere")]) == 2
     assert "audit.json is not there" in capsys.readouterr().err
+
+
+def test_the_command_leaves_a_page_too(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(30, 6, 3))
+    kinds = ("original",) * 10 + ("retrained",) * 12 + ("unlearned",) * 8
+    claim = Claim(logits, draw.integers(3, size=6), kinds)
+    save_folder(tmp_path / "mine", *claim)
+    page = tmp_path / "pages/mine.html"
+    assert main(["audit", str(tmp_path / "mine"), "--report", str(page)]) == 0
+    text = page.read_text()
+    assert "mine" in text and "u-lira" in text and "smoke" in text

@@ -8,7 +8,7 @@ from hyperforget_jax.base import Access
 from hyperforget_jax.report import audit_document, audit_row
 
 SIDE, EXAMPLES = 128, 24
-NAMES = ("accuracy", "mean confidence", "u-lira", "ruli", "klom", "klom, reverse")
+NAMES = ("accuracy", "mean confidence", "u-lira", "ruli", "klom", "reverse klom")
 LEAST = 1 / 200  # The least p of 199 exchanges.
 
 

@@ -25,9 +25,9 @@ def utility(deviation=0.0, **means):
 
 
 def test_telling_names_the_audits_and_how_much():
-    found = judged(0.4, ("u-lira", "klom, reverse"))
+    found = judged(0.4, ("u-lira", "reverse klom"))
     assert str(found) == (
-        "Told from retrained models: by u-lira and klom (reverse); about 40% of what "
+        "Told from retrained models: by u-lira and reverse klom; about 40% of what "
         "the original shows; keeps retained accuracy (+0.0 points); too few models for "
         "forgetting score."
     )
