@@ -89,7 +89,8 @@ def pose(
     there = np.flatnonzero(rows_there(request))[:most]
     forget = request.forget.take(jnp.asarray(there))
     reference = trees.take(shadows.retrained, slice(count))
-    population = population.take(np.flatnonzero(np.asarray(population.weight)))
+    present = np.flatnonzero(np.asarray(population.weight))
+    population = population.take(jnp.asarray(present))
 
     def phi(examples):
         # Apart: a mask of classes is in the variables of some.

@@ -137,15 +137,16 @@ def test_a_claim_pairs_models_and_a_class_needs_no_pairs():
 
 def test_models_are_posed_beside_retrained_ones():
     shadows = shadows_of(ROWS, halves=True)
+    others = toys.points(seed=4, first_id=90)
     pool, population = audits.pose(
-        CLASSIFIER, shadows, shadows.original, ROWS, toys.points(seed=4, first_id=90)
+        CLASSIFIER, shadows, shadows.original, ROWS, others.without(jnp.arange(3))
     )
     there = np.asarray(ROWS.forget.weight) > 0
     # First halves, second halves, retrained models.
     order = [0, 2, 1, 3]
     assert np.array_equal(pool.is_(audits.IN)[:4], shadows.included[order][:, there])
     assert not pool.is_(audits.IN)[4:].any()
-    assert population.shape == (8, DATA.y.size)
+    assert population.shape == (8, others.y.size - 3)
     x, y = ROWS.forget.x[there], np.asarray(ROWS.forget.y)[there]
     for rows, models, chosen in (
         (slice(4), shadows.original, order),
