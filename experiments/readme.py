@@ -39,6 +39,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 
 BLOCKS = {
     "methods": methods.access,
+    "rivals": methods.rivals,
     "audits": audits.results,
     "audits-digits": audits.overview,
     "systems-mnist": systems.overview,

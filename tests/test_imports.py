@@ -28,7 +28,7 @@ FLOORS = (
     {"training", "metrics", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},
     {"methods", "evaluation", "audits"},
-    {"report"},
+    {"report", "rivals"},
     {"command"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}

@@ -31,9 +31,18 @@ def public() -> dict[str, Callable[..., hf.Unlearner]]:
 
 def access() -> str:
     """Show what each method reads and when, and what remains, by its access record."""
+    return _table(public())
+
+
+def rivals() -> str:
+    """Show the same of the methods of others, ``hf.rivals``."""
+    return _table({f"rivals.{n}": getattr(hf.rivals, n) for n in hf.rivals.__all__})
+
+
+def _table(methods: dict[str, Callable[..., hf.Unlearner]]) -> str:
     classifier = hf.from_linen(hf.models.MLP(()))
     unlearners = {}
-    for name, method in public().items():
+    for name, method in methods.items():
         arguments = _arguments(name, method, classifier)
         unlearners[name] = method(**arguments)
         for label, config in _CONFIGS.get(name, {}).items():

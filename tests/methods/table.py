@@ -54,6 +54,14 @@ PUBLISHED = dataclasses.replace(fisher.FIUnConfig.published(), batch_size=16)
 HEAD_REASSIGN = dataclasses.replace(fisher.FIUnConfig.head_reassign(), batch_size=16)
 
 
+# Methods of hf.rivals: their rows are for .ci/run, since each of them compiles for long
+# and shares loop, memory and checks with those above.
+RIVALS = {
+    "random_labels": lambda c: hf.rivals.random_labels(c, steps=4, batch_size=8),
+}
+SHOWN_BY_OTHERS += tuple(RIVALS)
+
+
 def _graph(classifier, config):
     """FIUn on three models, of whom the first is asked and the second inherits.
 
@@ -118,6 +126,7 @@ METHODS = {
         c, dataclasses.replace(hf.PGUConfig.published(), rounds=3, batch_size=16)
     ),
     "dihyfo": lambda c: hf.dihyfo(c, *_hypernetwork(c)),
+    **RIVALS,
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

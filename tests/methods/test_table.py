@@ -1,7 +1,7 @@
 """The conformance table holds every public method."""
 
 import hyperforget_jax as hf
-from tests.methods.table import METHODS
+from tests.methods.table import METHODS, RIVALS
 
 
 def test_every_public_method_stands_in_the_table():
@@ -14,3 +14,7 @@ def test_every_public_method_stands_in_the_table():
         and not isinstance(getattr(hf, name), type)  # A state is no method.
     }
     assert public and public <= set(METHODS)
+
+
+def test_every_rival_stands_in_the_table_too():
+    assert set(hf.rivals.__all__) == set(RIVALS)

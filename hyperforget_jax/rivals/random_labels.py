@@ -1,0 +1,88 @@
+"""Random labels: train on, the forgotten examples with labels that are wrong."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hyperforget_jax import checks, losses
+from hyperforget_jax.base import Access, Array, Classifier, Unlearner
+from hyperforget_jax.methods.stateless import stateless
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.optimizers import check_optimizer
+
+__all__ = ["random_labels", "wrong_labels"]
+
+
+def random_labels(
+    classifier: Classifier,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 100,
+    batch_size: int = 128,
+) -> Unlearner:
+    """Minimise cross-entropy on retained labels and on wrong ones of the forgotten.
+
+    Each forgotten example is given one label, drawn once from all others; a step takes
+    a minibatch of either half, and each half has the same weight. Amnesiac unlearning
+    as it is usually run, and the label game of SalUn without its mask (which draws anew
+    every epoch, the right label included: that teaches what is to be forgotten).
+
+    It reads both halves of the data when a request comes.
+
+    Args:
+        classifier: the model.
+        optimizer: any optax optimiser; by default ``optax.adam(1e-3)``.
+        steps: minibatches of each half.
+        batch_size: rows a minibatch, of each half.
+
+    References:
+        Graves, Nagisetty and Ganesh, Amnesiac machine learning, arXiv 2010.10981, 2021.
+    """
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    check_optimizer(optimizer)
+
+    def loss_fn(key, variables, batches):
+        del key  # Evaluation mode draws nothing.
+        means = []
+        for batch in batches:
+            x, y, weight, _ = batch.examples
+            outputs = classifier.apply(variables, x)
+            means.append(losses.weighted_mean(losses.cross_entropy(outputs, y), weight))
+        return sum(means) / 2, variables
+
+    def forget_fn(key, variables, request):
+        key_labels, key_loop = jax.random.split(key)
+        forget = request.forget
+        wrong = wrong_labels(key_labels, forget.y, request.classes.size)
+        return loop.run(
+            key_loop,
+            loss_fn,
+            variables,
+            (request.retain, forget._replace(y=wrong)),
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            padded=(False, True),
+        )
+
+    access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
+    return stateless(classifier, forget_fn, access)
+
+
+def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:
+    """Draw a label for each example from all but its own.
+
+    Args:
+        key: a typed key, consumed.
+        y: labels, int32, ``[N]``.
+        num_classes: C, at least two.
+
+    Returns:
+        Labels, int32, ``[N]``.
+    """
+    # One draw a row by its place: padding behind the rows changes no label.
+    keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(y.size))
+    shift = jax.vmap(lambda one: jax.random.randint(one, (), 1, num_classes))(keys)
+    return ((y + shift) % num_classes).astype(y.dtype)
