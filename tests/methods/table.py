@@ -42,6 +42,7 @@ VARIANTS = (
     "graph_head_reassign",
     "graph_published",
     "pgu_published",
+    "scrub_rewind",
     "ssd_batch",
 )
 
@@ -138,6 +139,9 @@ METHODS = {
     ),
     "dihyfo": lambda c: hf.dihyfo(c, *_hypernetwork(c)),
     **RIVALS,
+    "scrub_rewind": lambda c: hf.rivals.scrub(
+        c, epochs=3, max_epochs=1, batch_size=16, probe=PROBE
+    ),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

@@ -1,6 +1,13 @@
 """A perceptron with one hidden layer in NumPy: losses and gradients by hand."""
 
+import functools
+from typing import NamedTuple
+
+import jax
 import numpy as np
+
+import hyperforget_jax as hf
+from tests import toys
 
 HIDDEN, HEAD = "Dense_0", "Dense_1"
 
@@ -66,3 +73,34 @@ def assert_close(variables, params, atol=2e-5):
             np.testing.assert_allclose(
                 found, leaf, atol=atol, err_msg=f"{layer} {name}"
             )
+
+
+def step(params, gradients, rate):
+    """One step of plain descent."""
+    return combine(lambda at, by: at - rate * by, params, gradients)
+
+
+class World(NamedTuple):
+    """Forty points of four classes, a perceptron, and the request to forget class 1."""
+
+    data: hf.Examples
+    classifier: hf.Classifier
+    variables: dict
+    request: hf.ForgetRequest
+    x: np.ndarray
+    y: np.ndarray
+    gone: np.ndarray
+
+    def unlearn(self, unlearner, key):
+        """Answer the request by a fresh state."""
+        state = unlearner.init(jax.random.key(1), self.variables, self.data)
+        return unlearner.unlearn(key, state, self.request)[0].variables
+
+
+@functools.cache
+def world():
+    data, classifier = toys.points(), toys.perceptron()
+    variables = classifier.init(jax.random.key(0), data.x)
+    x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
+    request = hf.forget_classes(data, [1])
+    return World(data, classifier, variables, request, x, y, y == 1)
