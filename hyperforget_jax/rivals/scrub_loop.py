@@ -112,8 +112,9 @@ def alternate(
     def both(state, epoch):
         return minimise(maximise(state, epoch), epoch)
 
+    numbers = jnp.arange(epochs, dtype=jnp.int32)
     state = loop.init(variables, optimizer)
-    state, first = lax.scan(both, state, jnp.arange(max_epochs))
-    state, rest = lax.scan(minimise, state, jnp.arange(max_epochs, epochs))
+    state, first = lax.scan(both, state, numbers[:max_epochs])
+    state, rest = lax.scan(minimise, state, numbers[max_epochs:])
     loss, kept = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), first, rest)
     return state.variables, loop.LoopInfo(loss.ravel(), state.failed_at), kept

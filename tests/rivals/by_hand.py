@@ -94,7 +94,7 @@ class World(NamedTuple):
     def unlearn(self, unlearner, key):
         """Answer the request by a fresh state."""
         state = unlearner.init(jax.random.key(1), self.variables, self.data)
-        return unlearner.unlearn(key, state, self.request)[0].variables
+        return jax.jit(unlearner.unlearn)(key, state, self.request)[0].variables
 
 
 @functools.cache

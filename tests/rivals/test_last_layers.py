@@ -41,6 +41,7 @@ def test_cf_k_moves_the_head_alone_even_under_momentum_and_weight_decay():
     )
 
 
+@pytest.mark.slow
 def test_eu_k_starts_its_layers_anew():
     data, classifier, variables, request, x, y, gone = by_hand.world()
     unlearner = hf.rivals.eu_k(

@@ -22,6 +22,7 @@ def _mask(params, x, y, share):
     return by_hand.combine(lambda size: (size >= least) & (size > 0), sizes)
 
 
+@pytest.mark.slow
 def test_one_step_is_the_masked_gradient_by_hand_and_the_rest_stays():
     data, classifier, variables, request, x, y, gone = by_hand.world()
     unlearner = hf.rivals.salun(
@@ -78,11 +79,10 @@ def test_what_is_masked_out_never_moves_and_a_full_share_is_random_labels():
         np.testing.assert_array_equal(one[chosen], other[chosen])
 
 
-@pytest.mark.slow
-def test_the_mask_does_not_depend_on_microbatches():
+def test_the_mask_is_that_by_hand_whatever_the_microbatches_are():
     data, classifier, variables, request, x, y, gone = by_hand.world()
     expected = _mask(by_hand.double(variables), x[gone], y[gone], 0.4)
-    for batch_size in (3, 10, 64):
+    for batch_size in (3, 64):
         found = salient(classifier, variables, request.forget, 0.4, batch_size)
         for layer, leaves in expected.items():
             for name, leaf in leaves.items():

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax.rivals.distillation import divergence
 from hyperforget_jax.rivals.rewinding import nearest_epoch, rewind
 from tests import toys
 from tests.rivals import by_hand
@@ -23,6 +24,7 @@ def _distance(params, x, teacher, temperature):
     return by_hand.backward(params, x, temperature * (ours - theirs) / len(x))
 
 
+@pytest.mark.slow
 def test_epochs_are_those_by_hand():
     data, classifier, variables, request, x, y, gone = by_hand.world()
     unlearner = hf.rivals.scrub(
@@ -52,6 +54,27 @@ def test_epochs_are_those_by_hand():
         )
         params = by_hand.step(params, momentum, 0.1)
     by_hand.assert_close(found, params)
+
+
+def test_the_gradient_of_the_distance_from_the_teacher_by_hand():
+    """Of another student than the teacher, where it is not zero."""
+    data, classifier, variables, request, x, y, gone = by_hand.world()
+    other = classifier.init(jax.random.key(5), data.x)
+    students, teacher = by_hand.double(other), by_hand.double(variables)
+    by_student = jax.jit(
+        jax.grad(
+            lambda params: jnp.mean(
+                divergence(
+                    classifier.apply(variables, request.forget.x),
+                    classifier.apply({"params": params}, request.forget.x),
+                    2.0,
+                )
+            )
+        )
+    )(other["params"])
+    by_hand.assert_close(
+        {"params": by_student}, _distance(students, x[gone], teacher, 2.0)
+    )
 
 
 def test_the_last_of_the_nearest_epochs_is_found():

@@ -13,18 +13,21 @@ from tests.rivals import by_hand
 KEY = jax.random.key(2)
 
 
-def _noise(classes, steps=2, penalty=0.1):
+def _noise(classes, steps=2):
     world = by_hand.world()
-    return error_maximising_noise(
-        KEY,
-        world.classifier,
-        world.variables,
-        world.data.x,
-        jnp.asarray(classes),
-        penalty=penalty,
-        steps=steps,
-        rows=8,
+    make = jax.jit(
+        lambda variables, classes: error_maximising_noise(
+            KEY,
+            world.classifier,
+            variables,
+            world.data.x,
+            classes,
+            penalty=0.1,
+            steps=steps,
+            rows=8,
+        )
     )
+    return make(world.variables, jnp.asarray(classes))
 
 
 def test_noise_is_adams_by_hand():
@@ -50,6 +53,7 @@ def test_noise_is_adams_by_hand():
     np.testing.assert_allclose(found.x, noise, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_step_of_either_kind_is_the_gradient_by_hand():
     data, classifier, variables, request, x, y, gone = by_hand.world()
     unlearner = hf.rivals.unsir(
@@ -101,7 +105,7 @@ def test_noise_is_taken_for_anything_but_its_class():
 def test_rows_are_refused_where_that_can_be_seen():
     world = by_hand.world()
     unlearner = hf.rivals.unsir(world.classifier)
-    state = unlearner.init(KEY, world.variables, world.data)
+    state = jax.jit(unlearner.init)(KEY, world.variables, world.data)
     with pytest.raises(ValueError, match="request must be for classes"):
         unlearner.unlearn(KEY, state, hf.forget_rows(world.data, [3, 4]))
 
