@@ -22,9 +22,9 @@ def cf_k(
     """Minimise cross-entropy on the retained examples over the last ``k`` layers.
 
     Catastrophic forgetting of k layers: what comes before them stays as it is, by a
-    bit, and so does whatever it remembers. A layer is a dense or convolutional one.
-    Some implementations count blocks of a network and let weight decay shrink frozen
-    weights: not so here. Normalisation parameters and statistics are frozen too.
+    bit, and so does whatever it remembers. A layer is a dense or convolutional one,
+    where some implementations count blocks of a network. Momentum and weight decay do
+    not reach what is frozen, and normalisation parameters and statistics are, too.
 
     It reads the retained data when a request comes. The defaults are not tuned: those
     of ``hf.finetune``.

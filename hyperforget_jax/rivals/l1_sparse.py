@@ -23,9 +23,9 @@ def l1_sparse(
     """Minimise cross-entropy on the retained examples plus the parameters' l1 norm.
 
     The penalty's weight falls from ``penalty`` to zero in a straight line, step by
-    step. As in the authors' code it is taken of all parameters, biases and
-    normalisation scales included, and by its gradient: parameters become small, and
-    none becomes zero for good. Optimisers that look at the loss see the cross-entropy
+    step, where published code does so by epochs. As there it is taken of all
+    parameters, biases and normalisation scales included, and by its gradient:
+    parameters become small, and none becomes zero for good. Optimisers that look at the loss see the cross-entropy
     alone, which is also what ``info.loss`` shows. Normalisation statistics stay.
 
     It reads the retained data when a request comes. The defaults are not tuned.
@@ -68,16 +68,16 @@ def _add_penalty(penalty: float, steps: int) -> optax.GradientTransformation:
     """Add the gradient of the penalty to gradients."""
 
     def init(params):
-        del params
+        del params  # Its state is the number of the step.
         return jnp.zeros((), jnp.int32)
 
-    def update(updates, step, params):
-        rate = penalty * (1 - step / steps)
+    def update(updates, state, params):
+        rate = penalty * (1 - state / steps)
         added = jax.tree.map(
             lambda leaf, at: leaf + (rate * jnp.sign(at)).astype(leaf.dtype),
             updates,
             params,
         )
-        return added, step + 1
+        return added, state + 1
 
     return optax.GradientTransformation(init, update)

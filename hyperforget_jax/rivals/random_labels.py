@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks, losses
+from hyperforget_jax import checks
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -13,7 +13,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.methods.stateless import stateless
+from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.optimizers import check_optimizer
 
@@ -82,12 +82,8 @@ def learn_wrong_labels(
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
-        means = []
-        for batch in batches:
-            x, y, weight, _ = batch.examples
-            outputs = classifier.apply(variables, x)
-            means.append(losses.weighted_mean(losses.cross_entropy(outputs, y), weight))
-        return sum(means) / 2, variables
+        kept, gone = (loss_on(classifier, variables, each.examples) for each in batches)
+        return (kept + gone) / 2, variables
 
     return loop.run(
         key_loop,

@@ -62,13 +62,13 @@ def holding_probe(
         state = answering(probe).init(key, variables, data)
         checks.check_classifier(classifier, variables, probe.x)
         checks.check_held_out(data, probe)
-        return ProbedState(*state, probe)
+        return ProbedState(state.variables, state.forgotten, probe)
 
     def unlearn(key: Array, state: ProbedState, request: ForgetRequest):
         checks.check_is(ProbedState, "what init gave", state=state)
-        *held, probe = state
-        held, info = answering(probe).unlearn(key, ModelState(*held), request)
-        return ProbedState(*held, probe), info
+        held = ModelState(state.variables, state.forgotten)
+        held, info = answering(state.probe).unlearn(key, held, request)
+        return state._replace(variables=held.variables, forgotten=held.forgotten), info
 
     return Unlearner(init, unlearn, access)
 

@@ -10,7 +10,6 @@ from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.rivals.noise import error_maximising_noise
 from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["unsir"]
 
@@ -70,13 +69,13 @@ def unsir(
     )
     impair = optax.adam(0.02) if impair is None else impair
     repair = optax.adam(0.01) if repair is None else repair
-    check_optimizer(impair)
-    check_optimizer(repair)
+    kind = "an optax.GradientTransformation, such as optax.adam(0.01)"
+    checks.check_is(optax.GradientTransformation, kind, impair=impair, repair=repair)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
         means = [loss_on(classifier, variables, batch.examples) for batch in batches]
-        return sum(means) / len(means), variables
+        return jnp.mean(jnp.stack(means)), variables
 
     def forget_fn(key, variables, request):
         if checks.is_concrete(request.classes) and not np.any(request.classes):

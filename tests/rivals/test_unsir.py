@@ -110,7 +110,9 @@ def test_rows_are_refused_where_that_can_be_seen():
         unlearner.unlearn(KEY, state, hf.forget_rows(world.data, [3, 4]))
 
 
-def test_a_penalty_that_is_none_is_refused():
+def test_what_cannot_be_meant_is_refused():
+    with pytest.raises(TypeError, match="repair must be an optax.Gradient"):
+        hf.rivals.unsir(by_hand.world().classifier, repair=0.01)
     with pytest.raises(ValueError, match="penalty must be finite and not negative"):
         hf.rivals.unsir(by_hand.world().classifier, penalty=-0.1)
 
