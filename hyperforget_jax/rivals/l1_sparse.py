@@ -25,8 +25,9 @@ def l1_sparse(
     The penalty's weight falls from ``penalty`` to zero in a straight line, step by
     step, where published code does so by epochs. As there it is taken of all
     parameters, biases and normalisation scales included, and by its gradient:
-    parameters become small, and none becomes zero for good. Optimisers that look at the loss see the cross-entropy
-    alone, which is also what ``info.loss`` shows. Normalisation statistics stay.
+    parameters become small, and none becomes zero for good. Optimisers that look at the
+    loss see the cross-entropy alone, which is also what ``info.loss`` shows.
+    Normalisation statistics stay.
 
     It reads the retained data when a request comes. The defaults are not tuned.
     Descent is plain, since Adam, which divides by the size of gradients, would follow
