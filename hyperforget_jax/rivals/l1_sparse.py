@@ -72,7 +72,7 @@ def _add_penalty(penalty: float, steps: int) -> optax.GradientTransformation:
         del params  # Its state is the number of the step.
         return jnp.zeros((), jnp.int32)
 
-    def update(updates, state, params):
+    def update(updates, state, params=None):
         rate = penalty * (1 - state / steps)
         added = jax.tree.map(
             lambda leaf, at: leaf + (rate * jnp.sign(at)).astype(leaf.dtype),
