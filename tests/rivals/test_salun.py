@@ -76,7 +76,8 @@ def test_what_is_masked_out_never_moves_and_a_full_share_is_random_labels():
     for chosen, one, other in zip(
         *map(jax.tree.leaves, (every, whole["params"], labels["params"])), strict=True
     ):
-        np.testing.assert_array_equal(one[chosen], other[chosen])
+        # Two programs round in their own ways.
+        np.testing.assert_allclose(one[chosen], other[chosen], atol=1e-6)
 
 
 def test_the_mask_is_that_by_hand_whatever_the_microbatches_are():
