@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperforget_jax.base import Array
+from hyperforget_jax.base import Array, Examples
 
-__all__ = ["batch_rows", "compensated_sum"]
+__all__ = ["batch_rows", "compensated_sum", "filled"]
 
 
 def batch_rows(num_rows: int, batch_size: int) -> Array:
@@ -44,3 +44,15 @@ def compensated_sum(term: Callable[[Any], Any], steps: Any) -> Any:
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, first)
     )
     return lax.scan(add, (zeros, zeros), steps)[0][0]
+
+
+def filled(batch: Examples) -> tuple[Examples, Array]:
+    """Fill rows of weight zero by a row that counts, and tell whether there is one.
+
+    What they hold would reach the gradients if it is not finite: the loss may be chosen
+    by weight, but backward through a model zero times NaN is NaN.
+    """
+    counts = batch.weight > 0
+    wide = counts.reshape(-1, *[1] * (batch.x.ndim - 1))
+    x = jnp.where(wide, batch.x, batch.x[jnp.argmax(counts)][None])
+    return batch._replace(x=x), jnp.any(counts)

@@ -1,5 +1,21 @@
 """Rivals: methods of others, under the same protocol, to compare with."""
 
+from hyperforget_jax.rivals.bad_teaching import bad_teaching
+from hyperforget_jax.rivals.cf_k import cf_k
+from hyperforget_jax.rivals.eu_k import eu_k
+from hyperforget_jax.rivals.l1_sparse import l1_sparse
 from hyperforget_jax.rivals.random_labels import random_labels
+from hyperforget_jax.rivals.salun import salun
+from hyperforget_jax.rivals.scrub import scrub
+from hyperforget_jax.rivals.unsir import unsir
 
-__all__ = ["random_labels"]
+__all__ = [
+    "bad_teaching",
+    "cf_k",
+    "eu_k",
+    "l1_sparse",
+    "random_labels",
+    "salun",
+    "scrub",
+    "unsir",
+]

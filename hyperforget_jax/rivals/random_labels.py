@@ -4,13 +4,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks, losses
-from hyperforget_jax.base import Access, Array, Classifier, Unlearner
-from hyperforget_jax.methods.stateless import stateless
+from hyperforget_jax import checks
+from hyperforget_jax.base import (
+    Access,
+    Array,
+    Classifier,
+    ForgetRequest,
+    Unlearner,
+    Variables,
+)
+from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.optimizers import check_optimizer
 
-__all__ = ["random_labels", "wrong_labels"]
+__all__ = ["learn_wrong_labels", "random_labels", "wrong_labels"]
 
 
 def random_labels(
@@ -43,32 +50,51 @@ def random_labels(
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     check_optimizer(optimizer)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        means = []
-        for batch in batches:
-            x, y, weight, _ = batch.examples
-            outputs = classifier.apply(variables, x)
-            means.append(losses.weighted_mean(losses.cross_entropy(outputs, y), weight))
-        return sum(means) / 2, variables
-
     def forget_fn(key, variables, request):
-        key_labels, key_loop = jax.random.split(key)
-        forget = request.forget
-        wrong = wrong_labels(key_labels, forget.y, request.classes.size)
-        return loop.run(
-            key_loop,
-            loss_fn,
+        return learn_wrong_labels(
+            key,
+            classifier,
             variables,
-            (request.retain, forget._replace(y=wrong)),
+            request,
             optimizer,
             steps=steps,
             batch_size=batch_size,
-            padded=(False, True),
         )
 
     access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)
+
+
+def learn_wrong_labels(
+    key: Array,
+    classifier: Classifier,
+    variables: Variables,
+    request: ForgetRequest,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: int,
+    batch_size: int,
+) -> tuple[Variables, loop.LoopInfo]:
+    """Train as :func:`random_labels` does, by any optimiser."""
+    key_labels, key_loop = jax.random.split(key)
+    forget = request.forget
+    wrong = wrong_labels(key_labels, forget.y, request.classes.size)
+
+    def loss_fn(key, variables, batches):
+        del key  # Evaluation mode draws nothing.
+        kept, gone = (loss_on(classifier, variables, each.examples) for each in batches)
+        return (kept + gone) / 2, variables
+
+    return loop.run(
+        key_loop,
+        loss_fn,
+        variables,
+        (request.retain, forget._replace(y=wrong)),
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        padded=(False, True),
+    )
 
 
 def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:

@@ -42,6 +42,7 @@ VARIANTS = (
     "graph_head_reassign",
     "graph_published",
     "pgu_published",
+    "scrub_rewind",
     "ssd_batch",
 )
 
@@ -57,7 +58,18 @@ HEAD_REASSIGN = dataclasses.replace(fisher.FIUnConfig.head_reassign(), batch_siz
 # Methods of hf.rivals: their rows are for .ci/run, since each of them compiles for long
 # and shares loop, memory and checks with those above.
 RIVALS = {
+    "bad_teaching": lambda c: hf.rivals.bad_teaching(c, steps=4, batch_size=16),
+    "cf_k": lambda c: hf.rivals.cf_k(c, steps=4, batch_size=16),
+    "eu_k": lambda c: hf.rivals.eu_k(
+        c, optimizer=optax.sgd(0.05), steps=4, batch_size=16
+    ),
+    "l1_sparse": lambda c: hf.rivals.l1_sparse(c, steps=4, batch_size=16),
     "random_labels": lambda c: hf.rivals.random_labels(c, steps=4, batch_size=8),
+    "salun": lambda c: hf.rivals.salun(c, steps=4, batch_size=8),
+    "scrub": lambda c: hf.rivals.scrub(c, epochs=2, max_epochs=1, batch_size=16),
+    "unsir": lambda c: hf.rivals.unsir(
+        c, noise_steps=3, impair_steps=2, repair_steps=2, batch_size=16
+    ),
 }
 SHOWN_BY_OTHERS += tuple(RIVALS)
 
@@ -127,6 +139,9 @@ METHODS = {
     ),
     "dihyfo": lambda c: hf.dihyfo(c, *_hypernetwork(c)),
     **RIVALS,
+    "scrub_rewind": lambda c: hf.rivals.scrub(
+        c, epochs=3, max_epochs=1, batch_size=16, probe=PROBE
+    ),
     "ssd": lambda c: hf.ssd(c, alpha=1.5, batch_size=16),
     "ssd_batch": lambda c: hf.ssd(
         c, alpha=1.5, batch_size=16, estimator="batch_gradient"

@@ -1,0 +1,67 @@
+"""CF-k: train on, without the forgotten, the last k layers alone."""
+
+import optax
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import Access, Classifier, Unlearner
+from hyperforget_jax.methods.stateless import stateless
+from hyperforget_jax.rivals.last_layers import in_last_layers, train_part
+from hyperforget_jax.training.optimizers import check_optimizer
+
+__all__ = ["cf_k"]
+
+
+def cf_k(
+    classifier: Classifier,
+    *,
+    k: int = 1,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 100,
+    batch_size: int = 128,
+) -> Unlearner:
+    """Minimise cross-entropy on the retained examples over the last ``k`` layers.
+
+    Catastrophic forgetting of k layers: what comes before them stays as it is, by a
+    bit, and so does whatever it remembers. A layer is a dense or convolutional one,
+    where some implementations count blocks of a network. Momentum and weight decay do
+    not reach what is frozen, and normalisation parameters and statistics are, too.
+
+    It reads the retained data when a request comes. The defaults are not tuned: those
+    of ``hf.finetune``.
+
+    Args:
+        classifier: the model, with taps.
+        k: how many layers are trained.
+        optimizer: any optax optimiser; ``optax.adam(1e-2)`` by default.
+        steps: minibatches.
+        batch_size: rows a minibatch.
+
+    Raises:
+        ValueError: at a request, a model without taps or with fewer than ``k`` layers.
+
+    References:
+        Goel et al., Towards adversarial evaluations for inexact machine unlearning,
+        arXiv 2201.06640, 2022.
+    """
+    checks.check_sizes(k=k, steps=steps, batch_size=batch_size)
+    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    check_optimizer(optimizer)
+
+    def forget_fn(key, variables, request):
+        retain = request.retain
+        mask = in_last_layers(classifier, variables, retain.x, k)
+        return train_part(
+            key,
+            classifier,
+            variables,
+            retain,
+            mask,
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+        )
+
+    access = Access(
+        unlearn={"retain"}, remains="all layers but k; normalisation statistics"
+    )
+    return stateless(classifier, forget_fn, access)
