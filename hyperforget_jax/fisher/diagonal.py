@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from hyperforget_jax import checks, losses
-from hyperforget_jax.base import Array, Classifier, Examples, Variables
+from hyperforget_jax.base import Classifier, Examples, Variables
 from hyperforget_jax.fisher.gradients import sum_of_squares
 from hyperforget_jax.fisher.information import Fisher
-from hyperforget_jax.microbatch import batch_rows, compensated_sum
+from hyperforget_jax.microbatch import batch_rows, sum_over
 from hyperforget_jax.trees import overlay, restrict
 
 __all__ = ["ESTIMATORS", "diagonal"]
@@ -82,22 +82,7 @@ def diagonal(
         counts = (data.weight[jnp.minimum(rows, num_rows - 1)] > 0) & (rows < num_rows)
         total_weight = jnp.sum(jnp.any(counts, axis=1), dtype=jnp.float32)
 
-    def of_batch(rows):
-        batch, there = _filled(data.take(rows))
-        return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), squares(batch))
-
     scale = jnp.where(total_weight > 0, total_weight, 1)
-    values = jax.tree.map(lambda leaf: leaf / scale, compensated_sum(of_batch, rows))
+    sums = sum_over(squares, data, batch_size)
+    values = jax.tree.map(lambda leaf: leaf / scale, sums)
     return Fisher(values, total_weight, estimator, recorded)
-
-
-def _filled(batch: Examples) -> tuple[Examples, Array]:
-    """Rows of weight zero as copies of one that counts, and whether there is one.
-
-    What they hold would reach the gradients if it is not finite: the loss may be chosen
-    by weight, but backward through a model zero times NaN is NaN.
-    """
-    counts = batch.weight > 0
-    wide = counts.reshape(-1, *[1] * (batch.x.ndim - 1))
-    x = jnp.where(wide, batch.x, batch.x[jnp.argmax(counts)][None])
-    return batch._replace(x=x), jnp.any(counts)
