@@ -1,5 +1,7 @@
 """Boundary expand: move the forgotten into a class that is dropped afterwards."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -53,6 +55,7 @@ def boundary_expand(
         key_output, key_loop = jax.random.split(key)
         forget, params = request.forget, variables["params"]
         head = _head(classifier, variables, forget.x)
+        tapped: Any = classifier.tapped  # Not None, or there were no head.
         kernel = trees.get(params, head)["kernel"]
         output = {
             "kernel": new_output(key_output, kernel),
@@ -63,7 +66,7 @@ def boundary_expand(
             del key  # Evaluation mode draws nothing.
             batch, trained = batches[0].examples, variables["params"]
             laid = {**variables, "params": trained["model"]}
-            logits, taps = classifier.tapped(laid, batch.x, {})
+            logits, taps = tapped(laid, batch.x, {})
             features = taps[head][0].input
             added = features @ trained["output"]["kernel"] + trained["output"]["bias"]
             values = losses.cross_entropy(
