@@ -5,7 +5,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperforget_jax.microbatch import batch_rows, compensated_sum
+from hyperforget_jax.base import Examples
+from hyperforget_jax.microbatch import batch_rows, compensated_sum, sum_over
 
 
 @settings(max_examples=25, deadline=None)
@@ -27,3 +28,18 @@ def test_a_long_sum_does_not_drift():
     )
     np.testing.assert_allclose(total["a"], exact, rtol=1e-7)
     np.testing.assert_allclose(total["b"], -exact, rtol=1e-7)
+
+
+def test_what_absent_rows_hold_is_not_summed_nor_seen():
+    x = np.arange(10, dtype=np.float32)
+    weight = np.array([0, 1, 2, 1, 0, 0, 0, 0, 3, 1], np.int32)
+    ids = np.arange(10, dtype=np.int32)
+    x[weight == 0] = np.nan  # The second minibatch of four has nothing else.
+    data = Examples(*map(jnp.asarray, (x, ids, weight, ids)))
+
+    def term(batch):
+        # By weight, as a loss is, but with a product that NaN would go through.
+        return {"sum": jnp.sum(batch.weight * batch.x)}
+
+    found = sum_over(term, data, 4)["sum"]
+    assert found == np.sum((weight * x)[weight > 0])

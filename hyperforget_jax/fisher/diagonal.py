@@ -9,7 +9,7 @@ from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Classifier, Examples, Variables
 from hyperforget_jax.fisher.gradients import sum_of_squares
 from hyperforget_jax.fisher.information import Fisher
-from hyperforget_jax.microbatch import batch_rows, compensated_sum, filled
+from hyperforget_jax.microbatch import batch_rows, filled, sum_over
 from hyperforget_jax.trees import overlay, restrict
 
 __all__ = ["ESTIMATORS", "diagonal"]
@@ -87,5 +87,6 @@ def diagonal(
         return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), squares(batch))
 
     scale = jnp.where(total_weight > 0, total_weight, 1)
-    values = jax.tree.map(lambda leaf: leaf / scale, compensated_sum(of_batch, rows))
+    sums = sum_over(squares, data, batch_size)
+    values = jax.tree.map(lambda leaf: leaf / scale, sums)
     return Fisher(values, total_weight, estimator, recorded)

@@ -1,9 +1,16 @@
 """Rivals: methods of others, under the same protocol, to compare with."""
 
+from hyperforget_jax.rivals.assd import assd
 from hyperforget_jax.rivals.bad_teaching import bad_teaching
+from hyperforget_jax.rivals.boundary_expand import boundary_expand
+from hyperforget_jax.rivals.boundary_shrink import boundary_shrink
 from hyperforget_jax.rivals.cf_k import cf_k
 from hyperforget_jax.rivals.eu_k import eu_k
+from hyperforget_jax.rivals.fisher_noise import fisher_noise
+from hyperforget_jax.rivals.influence import influence
+from hyperforget_jax.rivals.jit_lipschitz import jit_lipschitz
 from hyperforget_jax.rivals.l1_sparse import l1_sparse
+from hyperforget_jax.rivals.lfssd import lfssd
 from hyperforget_jax.rivals.random_labels import random_labels
 from hyperforget_jax.rivals.salun import salun
 from hyperforget_jax.rivals.scrub import scrub
@@ -18,4 +25,11 @@ __all__ = [
     "salun",
     "scrub",
     "unsir",
+    "assd",
+    "boundary_expand",
+    "boundary_shrink",
+    "fisher_noise",
+    "influence",
+    "jit_lipschitz",
+    "lfssd",
 ]

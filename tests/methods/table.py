@@ -64,6 +64,16 @@ RIVALS = {
         c, optimizer=optax.sgd(0.05), steps=4, batch_size=16
     ),
     "l1_sparse": lambda c: hf.rivals.l1_sparse(c, steps=4, batch_size=16),
+    "assd": lambda c: hf.rivals.assd(c, batch_size=16),
+    # Adam divides gradients that are rounding errors by themselves.
+    "boundary_expand": lambda c: hf.rivals.boundary_expand(
+        c, optimizer=optax.sgd(0.1), steps=4, batch_size=8
+    "boundary_shrink": lambda c: hf.rivals.boundary_shrink(c, steps=4, batch_size=8),
+    "fisher_noise": lambda c: hf.rivals.fisher_noise(c, batch_size=16),
+    "influence": lambda c: hf.rivals.influence(c, iterations=8, batch_size=16),
+    "jit_lipschitz": lambda c: hf.rivals.jit_lipschitz(
+        c, draws=2, steps=4, batch_size=8
+    "lfssd": lambda c: hf.rivals.lfssd(c, alpha=1.5, batch_size=16),
     "random_labels": lambda c: hf.rivals.random_labels(c, steps=4, batch_size=8),
     "salun": lambda c: hf.rivals.salun(c, steps=4, batch_size=8),
     "scrub": lambda c: hf.rivals.scrub(c, epochs=2, max_epochs=1, batch_size=16),

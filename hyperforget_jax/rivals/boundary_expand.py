@@ -1,0 +1,126 @@
+"""Boundary expand: move the forgotten into a class that is dropped afterwards."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hyperforget_jax import checks, losses, trees
+from hyperforget_jax.base import Access, Array, Classifier, Unlearner, Variables
+from hyperforget_jax.methods.stateless import stateless
+from hyperforget_jax.models.head import logits_layer
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.optimizers import check_optimizer
+
+__all__ = ["boundary_expand"]
+
+
+def boundary_expand(
+    classifier: Classifier,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 20,
+    batch_size: int = 128,
+) -> Unlearner:
+    """Train the forgotten towards an output of their own, and drop that output.
+
+    The last layer gets one more output, drawn as Flax draws kernels, for as long as a
+    request is answered: what is given back has the shapes that came in. (A published
+    port keeps the output in the model; the authors' code has one width of features
+    written into it.) Class requests are what it was made for.
+
+    It reads the forget data alone. The optimiser, steps and batch size are those of
+    ``hf.ascent``; published are ten epochs of SGD, in training mode.
+
+    Args:
+        classifier: the model, whose last layer is dense and known by its taps.
+        optimizer: any optax optimiser; by default ``optax.adam(1e-3)``.
+        steps: minibatches.
+        batch_size: rows a minibatch.
+
+    Raises:
+        ValueError: when a request comes, if no dense layer gives the logits.
+
+    References:
+        Chen et al., Boundary unlearning: rapid forgetting of deep networks via shifting
+        the decision boundary, CVPR 2023, arXiv 2303.11570.
+    """
+    checks.check_is_classifier(classifier)
+    checks.check_sizes(steps=steps, batch_size=batch_size)
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    check_optimizer(optimizer)
+
+    def forget_fn(key, variables, request):
+        key_output, key_loop = jax.random.split(key)
+        forget, params = request.forget, variables["params"]
+        head = _head(classifier, variables, forget.x)
+        tapped: Any = classifier.tapped  # Not None, or there were no head.
+        kernel = trees.get(params, head)["kernel"]
+        output = {
+            "kernel": new_output(key_output, kernel),
+            "bias": jnp.zeros((), kernel.dtype),
+        }
+
+        def loss_fn(key, variables, batches):
+            del key  # Evaluation mode draws nothing.
+            batch, trained = batches[0].examples, variables["params"]
+            laid = {**variables, "params": trained["model"]}
+            logits, taps = tapped(laid, batch.x, {})
+            features = taps[head][0].input
+            added = features @ trained["output"]["kernel"] + trained["output"]["bias"]
+            values = losses.cross_entropy(
+                jnp.concatenate([logits, added[:, None]], axis=1),
+                jnp.full_like(batch.y, logits.shape[1]),
+            )
+            return losses.weighted_mean(values, batch.weight), variables
+
+        trained, info = loop.run(
+            key_loop,
+            loss_fn,
+            {**variables, "params": {"model": params, "output": output}},
+            (forget,),
+            optimizer,
+            steps=steps,
+            batch_size=batch_size,
+            padded=(True,),
+        )
+        return {**trained, "params": trained["params"]["model"]}, info
+
+    access = Access(unlearn={"forget"}, remains="normalisation statistics")
+    return stateless(classifier, forget_fn, access)
+
+
+def new_output(key: Array, kernel: Array) -> Array:
+    """Draw the weights of one more output of a dense layer, LeCun normal.
+
+    Args:
+        key: a typed key, consumed.
+        kernel: the layer's, ``[..., C]``.
+
+    Returns:
+        Weights, ``[D]``, of the kernel's dtype, where D is how many inputs it has.
+    """
+    inputs = kernel.size // kernel.shape[-1]
+    draw = jax.nn.initializers.lecun_normal()
+    return draw(key, (inputs, 1), jnp.float32)[:, 0].astype(kernel.dtype)
+
+
+def _head(classifier: Classifier, variables: Variables, x: Array) -> str:
+    """The path of the layer that gives the logits."""
+    head = None
+    if classifier.tapped is not None:
+        row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        tapped = classifier.tapped
+        head = logits_layer(
+            jax.eval_shape(lambda v, x: tapped(v, x, {})[1], variables, row)
+        )
+    if head is None:
+        name = classifier.description or "no description"
+        raise ValueError(
+            "hf.rivals.boundary_expand adds an output to the dense layer that gives "
+            f"the logits, and none is known of the classifier ({name}): make it with "
+            "hf.from_linen or hf.from_nnx and end it with a Dense layer, or use "
+            "hf.rivals.boundary_shrink."
+        )
+    return head
