@@ -1,0 +1,141 @@
+"""Rewind: go back along the descent, and come down again without the forgotten."""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax import lax
+
+from hyperforget_jax import checks
+from hyperforget_jax.base import (
+    Access,
+    Array,
+    Classifier,
+    Examples,
+    ForgetRequest,
+    Unlearner,
+    Variables,
+)
+from hyperforget_jax.forgotten import (
+    Forgotten,
+    check_known,
+    nothing_forgotten,
+    recall,
+    remember,
+)
+from hyperforget_jax.keys import as_threefry
+from hyperforget_jax.methods.change import change
+from hyperforget_jax.methods.stateless import ModelInfo
+from hyperforget_jax.rivals.gradients import mean_gradient
+
+__all__ = ["RewindState", "rewind"]
+
+
+class RewindState(NamedTuple):
+    """A model, and the earlier one that every request starts from.
+
+    Attributes:
+        variables: the current model's variables.
+        start: the earlier parameters.
+        forgotten: what earlier requests forgot.
+    """
+
+    variables: Variables
+    start: Any
+    forgotten: Forgotten
+
+
+def rewind(
+    classifier: Classifier,
+    *,
+    step_size: Any = 0.1,
+    steps: int = 50,
+    noise: Any = 1e-3,
+    inner_steps: int = 5,
+    batch_size: int = 512,
+) -> Unlearner:
+    r"""Undo steps of full-batch descent, take as many on the retained data, add noise.
+
+    ``init`` rebuilds an earlier model: each step of descent on all data is undone by
+    solving :math:`\theta_t = \theta_{t+1} + \eta \nabla L(\theta_t)`, a proximal-point
+    step on ``-L``, by fixed-point iterations, which converge for steps small enough. A
+    request takes the same number of steps from there on the mean loss of the retained
+    data, and adds Gaussian noise once, at the end.
+
+    **It has no certificate here.** The noise that would give one follows from bounds of
+    the loss's gradient and of its smoothness which nobody knows of a network, and holds
+    for models that were trained by this very descent. With ``noise`` at a value that
+    was not derived from them, this is a baseline. Whoever kept a checkpoint, ``steps``
+    steps before the end of full-batch descent, puts it in:
+    ``state._replace(start=params)``.
+
+    ``init`` reads all training data ``steps * inner_steps`` times; a request reads the
+    retained data. The earlier model saw the forgotten data, and is kept.
+
+    Args:
+        classifier: the model, in evaluation mode: normalisation statistics stay.
+        step_size: eta, of descent and of what undoes it. Not tuned.
+        steps: how many are undone and taken.
+        noise: standard deviation of what is added to each parameter; may be zero.
+        inner_steps: fixed-point iterations a step.
+        batch_size: rows at once; all of them make one step.
+
+    References:
+        Mu and Klabjan, Rewind-to-Delete: certified machine unlearning for nonconvex
+        functions, arXiv 2409.09778, 2025.
+    """
+    checks.check_is_classifier(classifier)
+    checks.check_positive(step_size=step_size)
+    checks.check_factor(noise=noise)
+    checks.check_sizes(steps=steps, inner_steps=inner_steps, batch_size=batch_size)
+
+    def moved(params: Any, at: Any, variables: Variables, data: Examples, by: Any):
+        """Add a multiple of the gradient at other parameters."""
+        gradient = mean_gradient(
+            classifier, {**variables, "params": at}, data, batch_size
+        )
+        return optax.apply_updates(params, optax.tree.scale(by, gradient))
+
+    def init(key: Array, variables: Variables, data: Examples) -> RewindState:
+        checks.check_key(key)  # Nothing here is random.
+        num_classes = checks.check_init(classifier, variables, data)
+
+        def undo(params, _):
+            def iterate(_, guess):
+                return moved(params, guess, variables, data, step_size)
+
+            return lax.fori_loop(0, inner_steps, iterate, params), None
+
+        start, _ = lax.scan(undo, variables["params"], None, length=steps)
+        return RewindState(variables, start, nothing_forgotten(data, num_classes))
+
+    def unlearn(key: Array, state: RewindState, request: ForgetRequest):
+        key = as_threefry(key)
+        checks.check_is(RewindState, "what init gave", state=state)
+        variables = state.variables
+        checks.check_request(classifier, variables, request)
+        check_known(state.forgotten, request)
+        request, refused = recall(state.forgotten, request)
+        retain = request.retain
+
+        def descend(params, _):
+            return moved(params, params, variables, retain, -step_size), None
+
+        params, _ = lax.scan(descend, state.start, None, length=steps)
+        leaves, structure = jax.tree.flatten(params)
+        keys = jax.random.split(key, len(leaves))
+        noisy = [
+            leaf + (noise * jax.random.normal(each, leaf.shape)).astype(leaf.dtype)
+            for each, leaf in zip(keys, leaves, strict=True)
+        ]
+        after = {**variables, "params": structure.unflatten(noisy)}
+        info = ModelInfo(refused, change(classifier, variables, after))
+        forgotten = remember(state.forgotten, request)
+        return RewindState(after, state.start, forgotten), info
+
+    access = Access(
+        init={"retain", "forget"},
+        unlearn={"retain"},
+        remains="an earlier model, of all data; normalisation statistics",
+    )
+    return Unlearner(init, unlearn, access)
