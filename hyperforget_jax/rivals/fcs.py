@@ -137,7 +137,9 @@ def fcs(
         state, flattened = first(loop.init(variables, first_optimizer), 0)
         start = state._replace(opt_state=forget_optimizer.init(variables["params"]))
         carry = start, optimizer.init(variables["params"])
-        (state, _), seen = lax.scan(one_round, carry, jnp.arange(rounds))
+        (state, _), seen = lax.scan(
+            one_round, carry, jnp.arange(rounds, dtype=jnp.int32)
+        )
         seen = jnp.concatenate([flattened, seen.reshape(-1)])
         return state.variables, loop.LoopInfo(seen, state.failed_at)
 

@@ -22,7 +22,7 @@ def kfade(
     classifier: Classifier,
     *,
     step_size: Any = 1.0,
-    damping: Any = 0.1,
+    damping: Any = 1.0,
     steps: int = 1,
     batch_size: int = 256,
 ) -> Unlearner:
@@ -43,7 +43,8 @@ def kfade(
     without taps, normalisation parameters and statistics do not move.
 
     ``init`` reads the training data once, a request the forget data alone. The loss has
-    no bound: look at ``info.change``, and raise ``damping`` where a step goes far.
+    no bound, and several steps can run away: look at ``info.change``, and raise
+    ``damping`` where a step goes far.
 
     Args:
         classifier: the model, with taps.

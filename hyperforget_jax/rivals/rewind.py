@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
@@ -37,18 +38,20 @@ class RewindState(NamedTuple):
     Attributes:
         variables: the current model's variables.
         start: the earlier parameters.
+        undone: how many steps earlier, int32, ``[]``.
         forgotten: what earlier requests forgot.
     """
 
     variables: Variables
     start: Any
+    undone: Array
     forgotten: Forgotten
 
 
 def rewind(
     classifier: Classifier,
     *,
-    step_size: Any = 0.1,
+    step_size: Any = 0.01,
     steps: int = 50,
     noise: Any = 1e-3,
     inner_steps: int = 5,
@@ -58,18 +61,17 @@ def rewind(
 
     ``init`` rebuilds an earlier model: each step of descent on all data is undone by
     solving :math:`\theta_t = \theta_{t+1} + \eta \nabla L(\theta_t)`, a proximal-point
-    step on ``-L``, by fixed-point iterations, which converge for steps small enough. A
-    request takes the same number of steps from there on the mean loss of the retained
-    data, and adds Gaussian noise once, at the end.
+    step on ``-L``, by fixed-point iterations. They converge for small steps; one that is
+    not undone to a tenth of its length is left, as are those before it. A request takes
+    as many steps on the mean loss of the retained data, and adds Gaussian noise at the
+    end.
 
-    **It has no certificate here.** The noise that would give one follows from bounds of
-    the loss's gradient and of its smoothness which nobody knows of a network, and holds
-    for models that were trained by this very descent. With ``noise`` at a value that
-    was not derived from them, this is a baseline. Whoever kept a checkpoint, ``steps``
-    steps before the end of full-batch descent, puts it in:
-    ``state._replace(start=params)``.
+    **It has no certificate here.** The noise for one follows from bounds of the loss's
+    gradient and smoothness, which nobody knows of a network, and holds for models that
+    were trained by this very descent. Whoever kept a checkpoint of such a one puts it
+    in: ``state._replace(start=params, undone=...)``.
 
-    ``init`` reads all training data ``steps * inner_steps`` times; a request reads the
+    ``init`` reads the training data ``steps * (inner_steps + 1)`` times, a request the
     retained data. The earlier model saw the forgotten data, and is kept.
 
     Args:
@@ -91,23 +93,31 @@ def rewind(
 
     def moved(params: Any, at: Any, variables: Variables, data: Examples, by: Any):
         """Add a multiple of the gradient at other parameters."""
-        gradient = mean_gradient(
-            classifier, {**variables, "params": at}, data, batch_size
-        )
+        variables = {**variables, "params": at}
+        gradient = mean_gradient(classifier, variables, data, batch_size)
         return optax.apply_updates(params, optax.tree.scale(by, gradient))
 
     def init(key: Array, variables: Variables, data: Examples) -> RewindState:
         checks.check_key(key)  # Nothing here is random.
         num_classes = checks.check_init(classifier, variables, data)
 
-        def undo(params, _):
+        def undo(carry, _):
+            params, undone, going = carry
+
             def iterate(_, guess):
                 return moved(params, guess, variables, data, step_size)
 
-            return lax.fori_loop(0, inner_steps, iterate, params), None
+            guess = lax.fori_loop(0, inner_steps, iterate, params)
+            back = moved(guess, guess, variables, data, -step_size)
+            off, size = _distance(back, params), _distance(guess, params)
+            going &= (off <= 0.1 * size) & jnp.isfinite(size)
+            params = jax.tree.map(lambda g, p: jnp.where(going, g, p), guess, params)
+            return (params, undone + going.astype(jnp.int32), going), None
 
-        start, _ = lax.scan(undo, variables["params"], None, length=steps)
-        return RewindState(variables, start, nothing_forgotten(data, num_classes))
+        first = variables["params"], jnp.zeros((), jnp.int32), jnp.ones((), bool)
+        (start, undone, _), _ = lax.scan(undo, first, None, length=steps)
+        forgotten = nothing_forgotten(data, num_classes)
+        return RewindState(variables, start, undone, forgotten)
 
     def unlearn(key: Array, state: RewindState, request: ForgetRequest):
         key = as_threefry(key)
@@ -118,10 +128,12 @@ def rewind(
         request, refused = recall(state.forgotten, request)
         retain = request.retain
 
-        def descend(params, _):
-            return moved(params, params, variables, retain, -step_size), None
+        def descend(params, number):
+            # Steps that were not undone are not taken either.
+            rate = jnp.where(number < state.undone, -step_size, 0)
+            return moved(params, params, variables, retain, rate), None
 
-        params, _ = lax.scan(descend, state.start, None, length=steps)
+        params, _ = lax.scan(descend, state.start, jnp.arange(steps))
         leaves, structure = jax.tree.flatten(params)
         keys = jax.random.split(key, len(leaves))
         noisy = [
@@ -131,7 +143,7 @@ def rewind(
         after = {**variables, "params": structure.unflatten(noisy)}
         info = ModelInfo(refused, change(classifier, variables, after))
         forgotten = remember(state.forgotten, request)
-        return RewindState(after, state.start, forgotten), info
+        return state._replace(variables=after, forgotten=forgotten), info
 
     access = Access(
         init={"retain", "forget"},
@@ -139,3 +151,8 @@ def rewind(
         remains="an earlier model, of all data; normalisation statistics",
     )
     return Unlearner(init, unlearn, access)
+
+
+def _distance(first: Any, second: Any) -> Array:
+    apart = optax.tree.sub(*(optax.tree.cast(t, jnp.float32) for t in (first, second)))
+    return optax.tree.norm(apart)

@@ -21,14 +21,15 @@ from tests.rivals.by_numpy import (
 
 
 def answer(rate):
-    optimizer = optax.sgd(rate)
-    unlearner = hf.rivals.msg(CLASSIFIER, optimizer=optimizer, steps=1, batch_size=64)
-    return weights(unlearned(unlearner, ROWS).variables), unlearner
+    unlearner = hf.rivals.msg(
+        CLASSIFIER, optimizer=optax.sgd(rate), steps=1, batch_size=64
+    )
+    return unlearned(unlearner, ROWS).variables
 
 
 def test_the_smallest_gradients_are_drawn_anew_and_the_others_slowed_down():
     w = weights(VARIABLES)
-    spoiled, _ = answer(0.0)
+    spoiled = weights(answer(0.0))
     difference = gradient(w, KEPT)[0] - gradient(w, GONE)[0]
     order = np.argsort(np.abs(difference), axis=None)
     drawn = np.zeros(difference.size, bool)
@@ -38,12 +39,9 @@ def test_the_smallest_gradients_are_drawn_anew_and_the_others_slowed_down():
     for found, before in zip(spoiled[1:], w[1:], strict=True):
         np.testing.assert_array_equal(found, before)  # The head, and biases.
 
-    trained, unlearner = answer(0.5)
     rates = [np.where(drawn, 1, 0.1), 1, 1, 1]
     steps = zip(spoiled, rates, gradient(spoiled, KEPT), strict=True)
-    expected = [start - 0.5 * rate * g for start, rate, g in steps]
-    assert_weights(unlearned(unlearner, ROWS).variables, expected)
-    assert np.abs(trained[2] - spoiled[2]).max() > 1e-3
+    assert_weights(answer(0.5), [w - 0.5 * rate * g for w, rate, g in steps])
 
 
 def test_what_is_drawn_has_the_scale_of_a_fresh_network():

@@ -81,3 +81,10 @@ def test_bad_settings_are_refused_by_name(name):
         hf.rivals.rewind(CLASSIFIER, **{name: 0})
     with pytest.raises(ValueError, match="noise"):
         hf.rivals.rewind(CLASSIFIER, noise=-1.0)
+
+
+def test_steps_too_long_to_be_undone_are_left_alone():
+    unlearner = hf.rivals.rewind(CLASSIFIER, step_size=1e3, noise=0.0)
+    after = unlearned(unlearner, ROWS)
+    assert after.undone == 0
+    assert_weights(after.variables, weights(VARIABLES), atol=0)
