@@ -37,12 +37,11 @@ def fcs(
        retained rows and no gradient through ``z_r``; then ``retain_steps`` on
        cross-entropy of the retained.
 
-    First of the unlearning challenge of NeurIPS 2023, as Deep Unlearn runs it. Each of
-    the three optimisers goes on from round to round. The contrastive loss is least
+    First of the unlearning challenge of NeurIPS 2023. The contrastive loss is least
     where a forgotten row is equally similar to all retained ones. Published steps are
-    whole passes, of 256 rows, of one half or the other; here they are counted, so that
-    padding decides nothing. Evaluation mode; published in training mode, where
-    normalisation statistics move.
+    whole passes, of 256 rows a minibatch; here they are counted, so that padding
+    decides nothing. Evaluation mode; published in training mode, where normalisation
+    statistics move. Each optimiser goes on from round to round.
 
     It reads both halves of the data when a request comes.
 
@@ -53,11 +52,9 @@ def fcs(
             a cosine, momentum 0.9.
         optimizer: of the retained data; by default SGD at ``1e-3 * batch_size / 64``,
             momentum 0.9, weight decay 0.01. All three are the published ones.
-        temperature: T.
-        rounds: how often both are repeated; published: 8.
-        first_steps: minibatches of the first part.
-        forget_steps: contrastive minibatches a round.
-        retain_steps: minibatches of retained data a round.
+        temperature: T; published, as are the rounds.
+        rounds: how often both kinds of steps are taken.
+        first_steps, forget_steps, retain_steps: minibatches, the latter two a round.
         batch_size: rows a minibatch.
 
     References:
@@ -100,6 +97,7 @@ def fcs(
 
         def part(key, loss, reads, optimizer, steps):
             sources, padded = zip(*reads, strict=True)
+            sizes = {"steps": steps, "batch_size": batch_size, "padded": padded}
 
             def loss_fn(key, variables, batches):
                 del key  # Evaluation mode draws nothing.
@@ -107,17 +105,8 @@ def fcs(
                 return loss(variables, *examples), variables
 
             def run(state, number):
-                return loop.run_steps(
-                    key,
-                    loss_fn,
-                    state,
-                    sources,
-                    optimizer,
-                    steps=steps,
-                    batch_size=batch_size,
-                    first_step=number * steps,
-                    padded=padded,
-                )
+                given = key, loss_fn, state, sources, optimizer
+                return loop.run_steps(*given, first_step=number * steps, **sizes)
 
             return run
 
@@ -137,9 +126,8 @@ def fcs(
         state, flattened = first(loop.init(variables, first_optimizer), 0)
         start = state._replace(opt_state=forget_optimizer.init(variables["params"]))
         carry = start, optimizer.init(variables["params"])
-        (state, _), seen = lax.scan(
-            one_round, carry, jnp.arange(rounds, dtype=jnp.int32)
-        )
+        numbers = jnp.arange(rounds, dtype=jnp.int32)
+        (state, _), seen = lax.scan(one_round, carry, numbers)
         seen = jnp.concatenate([flattened, seen.reshape(-1)])
         return state.variables, loop.LoopInfo(seen, state.failed_at)
 
@@ -154,15 +142,6 @@ def flatness(logits: Array) -> Array:
 
 
 def contrast(forget: Array, retain: Array, temperature: Any) -> Array:
-    """Compute the mean of ``-log softmax(z_f z_r^T / T)`` over retained rows.
-
-    Args:
-        forget: logits, ``[N, C]``.
-        retain: logits, ``[M, C]``.
-        temperature: T.
-
-    Returns:
-        Values, float32, ``[N]``.
-    """
+    """Compute means of ``-log softmax(z_f z_r^T / T)``, of ``[N, C]``, ``[M, C]``."""
     alike = jnp.matmul(forget.astype(jnp.float32), retain.astype(jnp.float32).T)
     return -jnp.mean(jax.nn.log_softmax(alike / temperature, axis=-1), axis=-1)

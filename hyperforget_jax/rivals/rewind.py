@@ -61,10 +61,9 @@ def rewind(
 
     ``init`` rebuilds an earlier model: each step of descent on all data is undone by
     solving :math:`\theta_t = \theta_{t+1} + \eta \nabla L(\theta_t)`, a proximal-point
-    step on ``-L``, by fixed-point iterations. They converge for small steps; one that is
-    not undone to a tenth of its length is left, as are those before it. A request takes
-    as many steps on the mean loss of the retained data, and adds Gaussian noise at the
-    end.
+    step on ``-L``, by fixed-point iterations. They converge for small steps; one not
+    undone to a tenth of its length is left, as are those before it. A request takes as
+    many steps on the mean loss of the retained data, and then adds Gaussian noise.
 
     **It has no certificate here.** The noise for one follows from bounds of the loss's
     gradient and smoothness, which nobody knows of a network, and holds for models that
@@ -126,21 +125,15 @@ def rewind(
         checks.check_request(classifier, variables, request)
         check_known(state.forgotten, request)
         request, refused = recall(state.forgotten, request)
-        retain = request.retain
 
         def descend(params, number):
             # Steps that were not undone are not taken either.
             rate = jnp.where(number < state.undone, -step_size, 0)
-            return moved(params, params, variables, retain, rate), None
+            return moved(params, params, variables, request.retain, rate), None
 
         params, _ = lax.scan(descend, state.start, jnp.arange(steps))
-        leaves, structure = jax.tree.flatten(params)
-        keys = jax.random.split(key, len(leaves))
-        noisy = [
-            leaf + (noise * jax.random.normal(each, leaf.shape)).astype(leaf.dtype)
-            for each, leaf in zip(keys, leaves, strict=True)
-        ]
-        after = {**variables, "params": structure.unflatten(noisy)}
+        drawn = optax.tree.scale(noise, optax.tree.random_like(key, params))
+        after = {**variables, "params": optax.apply_updates(params, drawn)}
         info = ModelInfo(refused, change(classifier, variables, after))
         forgotten = remember(state.forgotten, request)
         return state._replace(variables=after, forgotten=forgotten), info
@@ -154,5 +147,4 @@ def rewind(
 
 
 def _distance(first: Any, second: Any) -> Array:
-    apart = optax.tree.sub(*(optax.tree.cast(t, jnp.float32) for t in (first, second)))
-    return optax.tree.norm(apart)
+    return optax.tree.norm(optax.tree.cast(optax.tree.sub(first, second), jnp.float32))
