@@ -55,8 +55,8 @@ def damp(classifier: Classifier, *, batch_size: int = 256) -> Unlearner:
     for a kernel ``W`` with its inputs as rows. Biases and normalisation stay. ``s`` is
     the layer's separability, the share of its inputs' variance that lies between the
     classes, as a share of the largest of all layers: small edits early, whole ones
-    where classes are told apart best. The authors' rule, from the accuracy of probes,
-    was not at hand; this one shares its aim and that it has no parameter.
+    where classes are told apart best. The authors' rule, from the separability of
+    probes, was not at hand; this one shares its aim, and has no parameter either.
 
     ``init`` reads the training data once, and a request nothing but which classes go:
     single rows have no direction, and a request for them changes nothing. Prototypes

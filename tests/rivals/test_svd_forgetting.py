@@ -1,9 +1,11 @@
 """SVD forgetting: the closed form by matrix inverses, and what it leaves alone."""
 
+import chex
 import numpy as np
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax import subspace
 from tests.rivals.by_numpy import (
     CLASSIFIER,
     DATA,
@@ -46,6 +48,16 @@ def test_what_retained_data_use_is_left_alone():
         ]
     ]
     assert distance[0] > 0.1 and distance[1] < 1e-4
+
+
+@pytest.mark.slow
+def test_what_is_kept_is_of_the_data_that_are_left():
+    request = hf.forget_classes(DATA, [1])
+    after = unlearned(hf.rivals.svd_forgetting(CLASSIFIER), request)
+    left = subspace.measure(CLASSIFIER, VARIABLES, request.retain)
+    left = subspace.without_bias(left, VARIABLES["params"])
+    # Sums of forty squares, of which ten were taken out.
+    chex.assert_trees_all_close(after.store, left, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["alpha_retain", "alpha_forget", "batch_size"])
