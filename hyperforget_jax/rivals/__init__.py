@@ -32,4 +32,18 @@ __all__ = [
     "influence",
     "jit_lipschitz",
     "lfssd",
+from hyperforget_jax.rivals.ct import ct
+from hyperforget_jax.rivals.damp import damp
+from hyperforget_jax.rivals.fcs import fcs
+from hyperforget_jax.rivals.kfade import kfade
+from hyperforget_jax.rivals.msg import msg
+from hyperforget_jax.rivals.rewind import rewind
+from hyperforget_jax.rivals.svd_forgetting import svd_forgetting
+    "ct",
+    "damp",
+    "fcs",
+    "kfade",
+    "msg",
+    "rewind",
+    "svd_forgetting",
 ]

@@ -80,6 +80,14 @@ RIVALS = {
     "unsir": lambda c: hf.rivals.unsir(
         c, noise_steps=3, impair_steps=2, repair_steps=2, batch_size=16
     ),
+    "ct": lambda c: hf.rivals.ct(c, steps=4, batch_size=8),
+    "damp": lambda c: hf.rivals.damp(c, batch_size=16),
+    "fcs": lambda c: hf.rivals.fcs(
+        c, rounds=2, first_steps=2, forget_steps=2, retain_steps=2, batch_size=8
+    "kfade": lambda c: hf.rivals.kfade(c, damping=1.0, steps=2, batch_size=16),
+    "msg": lambda c: hf.rivals.msg(c, steps=4, batch_size=8),
+    "rewind": lambda c: hf.rivals.rewind(c, steps=3, batch_size=16),
+    "svd_forgetting": lambda c: hf.rivals.svd_forgetting(c, batch_size=16),
 }
 SHOWN_BY_OTHERS += tuple(RIVALS)
 
