@@ -9,7 +9,6 @@ from jax import lax
 
 from hyperforget_jax.base import Array, Examples
 
-__all__ = ["batch_rows", "compensated_sum", "filled"]
 __all__ = ["batch_rows", "compensated_sum", "sum_over"]
 
 
@@ -47,25 +46,19 @@ def compensated_sum(term: Callable[[Any], Any], steps: Any) -> Any:
     return lax.scan(add, (zeros, zeros), steps)[0][0]
 
 
-def filled(batch: Examples) -> tuple[Examples, Array]:
-    """Fill rows of weight zero by a row that counts, and tell whether there is one.
-
-    What they hold would reach the gradients if it is not finite: the loss may be chosen
-    by weight, but backward through a model zero times NaN is NaN.
-    """
-    counts = batch.weight > 0
-    wide = counts.reshape(-1, *[1] * (batch.x.ndim - 1))
-    x = jnp.where(wide, batch.x, batch.x[jnp.argmax(counts)][None])
-    return batch._replace(x=x), jnp.any(counts)
 def sum_over(term: Callable[[Examples], Any], data: Examples, batch_size: int) -> Any:
     """Sum the terms, trees of float32 arrays, of all minibatches of some examples.
+
     Rows of weight zero come as copies of one that counts, and a minibatch of nothing
     else adds nothing: what they hold would reach gradients if it is not finite. A loss
     may be chosen by weight, but backward through a model zero times NaN is NaN.
+
     Args:
         term: of one minibatch, by its weights.
         data: examples, ``[N]``.
         batch_size: rows at once.
+    """
+
     def of_batch(rows):
         batch = data.take(rows)
         counts = batch.weight > 0
@@ -75,4 +68,5 @@ def sum_over(term: Callable[[Examples], Any], data: Examples, batch_size: int) -
         return jax.tree.map(
             lambda leaf: jnp.where(there, leaf, 0), term(batch._replace(x=x))
         )
+
     return compensated_sum(of_batch, batch_rows(data.y.shape[0], batch_size))

@@ -9,7 +9,7 @@ from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Classifier, Examples, Variables
 from hyperforget_jax.fisher.gradients import sum_of_squares
 from hyperforget_jax.fisher.information import Fisher
-from hyperforget_jax.microbatch import batch_rows, filled, sum_over
+from hyperforget_jax.microbatch import batch_rows, sum_over
 from hyperforget_jax.trees import overlay, restrict
 
 __all__ = ["ESTIMATORS", "diagonal"]
@@ -81,10 +81,6 @@ def diagonal(
         squares, recorded = batch_gradient, rows.shape[1]
         counts = (data.weight[jnp.minimum(rows, num_rows - 1)] > 0) & (rows < num_rows)
         total_weight = jnp.sum(jnp.any(counts, axis=1), dtype=jnp.float32)
-
-    def of_batch(rows):
-        batch, there = filled(data.take(rows))
-        return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), squares(batch))
 
     scale = jnp.where(total_weight > 0, total_weight, 1)
     sums = sum_over(squares, data, batch_size)

@@ -16,7 +16,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.methods.stateless import loss_on, stateless
-from hyperforget_jax.microbatch import batch_rows, compensated_sum, filled
+from hyperforget_jax.microbatch import sum_over
 from hyperforget_jax.rivals.freezing import only
 from hyperforget_jax.rivals.random_labels import learn_wrong_labels
 from hyperforget_jax.training.optimizers import check_optimizer
@@ -105,18 +105,14 @@ def salient(
         Like ``params``, bool.
     """
 
-    def gradient(rows):
-        batch, there = filled(forget.take(rows))
-
+    def gradient(batch):
         def total(params):
             mean = loss_on(classifier, {**variables, "params": params}, batch)
             return mean * jnp.sum(batch.weight).astype(mean.dtype)
 
-        grads = optax.tree.cast(jax.grad(total)(variables["params"]), jnp.float32)
-        return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), grads)
+        return optax.tree.cast(jax.grad(total)(variables["params"]), jnp.float32)
 
-    rows = batch_rows(forget.y.shape[0], batch_size)
-    sizes = jax.tree.map(jnp.abs, compensated_sum(gradient, rows))
+    sizes = jax.tree.map(jnp.abs, sum_over(gradient, forget, batch_size))
     flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(sizes)])
     ranked = jnp.sort(flat)
     # The place of the last one that is marked, from the largest on.

@@ -58,36 +58,39 @@ HEAD_REASSIGN = dataclasses.replace(fisher.FIUnConfig.head_reassign(), batch_siz
 # Methods of hf.rivals: their rows are for .ci/run, since each of them compiles for long
 # and shares loop, memory and checks with those above.
 RIVALS = {
+    "assd": lambda c: hf.rivals.assd(c, batch_size=16),
+    # Adam divides gradients that are rounding errors by themselves.
     "bad_teaching": lambda c: hf.rivals.bad_teaching(c, steps=4, batch_size=16),
+    "boundary_expand": lambda c: hf.rivals.boundary_expand(
+        c, optimizer=optax.sgd(0.1), steps=4, batch_size=8
+    ),
+    "boundary_shrink": lambda c: hf.rivals.boundary_shrink(c, steps=4, batch_size=8),
     "cf_k": lambda c: hf.rivals.cf_k(c, steps=4, batch_size=16),
+    "ct": lambda c: hf.rivals.ct(c, steps=4, batch_size=8),
+    "damp": lambda c: hf.rivals.damp(c, batch_size=16),
     "eu_k": lambda c: hf.rivals.eu_k(
         c, optimizer=optax.sgd(0.05), steps=4, batch_size=16
     ),
-    "l1_sparse": lambda c: hf.rivals.l1_sparse(c, steps=4, batch_size=16),
-    "assd": lambda c: hf.rivals.assd(c, batch_size=16),
-    # Adam divides gradients that are rounding errors by themselves.
-    "boundary_expand": lambda c: hf.rivals.boundary_expand(
-        c, optimizer=optax.sgd(0.1), steps=4, batch_size=8
-    "boundary_shrink": lambda c: hf.rivals.boundary_shrink(c, steps=4, batch_size=8),
+    "fcs": lambda c: hf.rivals.fcs(
+        c, rounds=2, first_steps=2, forget_steps=2, retain_steps=2, batch_size=8
+    ),
     "fisher_noise": lambda c: hf.rivals.fisher_noise(c, batch_size=16),
     "influence": lambda c: hf.rivals.influence(c, iterations=8, batch_size=16),
     "jit_lipschitz": lambda c: hf.rivals.jit_lipschitz(
         c, draws=2, steps=4, batch_size=8
+    ),
+    "kfade": lambda c: hf.rivals.kfade(c, damping=1.0, steps=2, batch_size=16),
+    "l1_sparse": lambda c: hf.rivals.l1_sparse(c, steps=4, batch_size=16),
     "lfssd": lambda c: hf.rivals.lfssd(c, alpha=1.5, batch_size=16),
+    "msg": lambda c: hf.rivals.msg(c, steps=4, batch_size=8),
     "random_labels": lambda c: hf.rivals.random_labels(c, steps=4, batch_size=8),
+    "rewind": lambda c: hf.rivals.rewind(c, steps=3, batch_size=16),
     "salun": lambda c: hf.rivals.salun(c, steps=4, batch_size=8),
     "scrub": lambda c: hf.rivals.scrub(c, epochs=2, max_epochs=1, batch_size=16),
+    "svd_forgetting": lambda c: hf.rivals.svd_forgetting(c, batch_size=16),
     "unsir": lambda c: hf.rivals.unsir(
         c, noise_steps=3, impair_steps=2, repair_steps=2, batch_size=16
     ),
-    "ct": lambda c: hf.rivals.ct(c, steps=4, batch_size=8),
-    "damp": lambda c: hf.rivals.damp(c, batch_size=16),
-    "fcs": lambda c: hf.rivals.fcs(
-        c, rounds=2, first_steps=2, forget_steps=2, retain_steps=2, batch_size=8
-    "kfade": lambda c: hf.rivals.kfade(c, damping=1.0, steps=2, batch_size=16),
-    "msg": lambda c: hf.rivals.msg(c, steps=4, batch_size=8),
-    "rewind": lambda c: hf.rivals.rewind(c, steps=3, batch_size=16),
-    "svd_forgetting": lambda c: hf.rivals.svd_forgetting(c, batch_size=16),
 }
 SHOWN_BY_OTHERS += tuple(RIVALS)
 
