@@ -29,7 +29,7 @@ def fcs(
     retain_steps: int = 20,
     batch_size: int = 128,
 ) -> Unlearner:
-    r"""Fine-tune between steps that make forgotten logits like no retained row's.
+    r"""Push forgotten logits away from any one retained row's, and fine-tune between.
 
     1. ``first_steps`` on ``KL(uniform || p)`` of the forgotten.
     2. ``rounds`` times: ``forget_steps`` on the contrastive loss of paired minibatches,

@@ -78,9 +78,15 @@ def influence(
             )
             return jax.tree.map(lambda g, v: g / left + damping * v, summed, vector)
 
-        step, _ = cg(product, target, maxiter=iterations)
+        # Of length one: squares of a fitted model's gradients are too small for float32.
+        norm = optax.tree.norm(target)
+        unit = optax.tree.scale(1 / jnp.where(norm > 0, norm, 1), target)
+        step = optax.tree.scale(norm, cg(product, unit, maxiter=iterations)[0])
+        finite = jnp.isfinite(optax.tree.norm(step))
         params = jax.tree.map(
-            lambda leaf, by: (leaf + scale * by).astype(leaf.dtype),
+            lambda leaf, by: jnp.where(
+                finite, (leaf + scale * by).astype(leaf.dtype), leaf
+            ),
             variables["params"],
             step,
         )

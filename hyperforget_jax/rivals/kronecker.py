@@ -49,7 +49,7 @@ def curvature(
         batch_size: rows at once.
     """
     inputs = subspace.measure(classifier, variables, data, batch_size=batch_size)
-    tapped = classifier.tapped
+    tapped: Any = classifier.tapped
     if tapped is None:
         raise ValueError(
             "hf.rivals.kfade needs gradients with respect to what layers give, and the "
