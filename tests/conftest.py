@@ -64,6 +64,8 @@ def pytest_collection_modifyitems(items):
         # Rows that repeat what another one shows are for CI.
         if row is not None and row.params.get("method") in SHOWN_BY_OTHERS:
             item.add_marker(pytest.mark.slow)
+        if file.startswith("tests/rivals/"):  # Each compiles what it alone needs.
+            item.add_marker(pytest.mark.slow)
         if file.endswith("test_conformance.py") and row is not None:
             file = f"{file} {row.params['method']} {row.params['network']}"
         if file.endswith("test_results.py"):

@@ -35,7 +35,8 @@ def influence(
     minimum is not trained on. The system is solved by conjugate gradients on products
     with the matrix, which is never formed. (Public code of this name runs a recursion
     over a thousand examples that is no inverse of their outer products, and on one data
-    set takes both gradients on the forget data. It is not built here.)
+    set takes both gradients on the forget data. It is not built here.) A step that is
+    not finite leaves the model as it is.
 
     It reads both halves of the data when a request comes, the retained as often as
     there are iterations. The defaults are not tuned.
@@ -78,7 +79,7 @@ def influence(
             )
             return jax.tree.map(lambda g, v: g / left + damping * v, summed, vector)
 
-        # Of length one: squares of a fitted model's gradients are too small for float32.
+        # Of length one: squares of a fitted model's gradients underflow in float32.
         norm = optax.tree.norm(target)
         unit = optax.tree.scale(1 / jnp.where(norm > 0, norm, 1), target)
         step = optax.tree.scale(norm, cg(product, unit, maxiter=iterations)[0])

@@ -70,7 +70,7 @@ def test_what_ought_to_pass_is_accused_at_the_stated_rate():
     accused = []
     for repeat in range(20):
         drawn = np.random.default_rng(repeat).permutation(len(logits))[:48]
-        found = audits.judge(logits[drawn], labels, kinds, seed=repeat)
+        found = audits.judge(logits[drawn], labels, kinds, seed=repeat, exchanges=119)
         accused.append(bool(found.accused_by))
     # At a rate of 5 % more than three of twenty have a chance of 1.6 %.
     assert sum(accused) <= 3

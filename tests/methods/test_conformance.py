@@ -12,7 +12,7 @@ import pytest
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import GRAPHS, METHODS, PROBE, VARIANTS, one_model
+from tests.methods.table import GRAPHS, METHODS, PROBE, RIVALS, VARIANTS, one_model
 
 ROWS = {**METHODS, **GRAPHS}
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.parametrize(
         )
         for method in ROWS
         for network in CLASSIFIERS
-        if network == "perceptron" or method not in VARIANTS
+        if network == "perceptron" or method not in (*VARIANTS, *RIVALS)
     ],
 )
 
