@@ -445,4 +445,9 @@ def compared(rows, recorded) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Audit))
+    try:
+        main(tyro.cli(Audit))
+    except KeyboardInterrupt:
+        raise SystemExit(
+            "Stopped. The same command with --resume goes on from here."
+        ) from None

@@ -59,7 +59,7 @@ def make(name: str, recipe: recipes.Recipe, out: Path) -> Scene:
     if name == "random":
         return Scene(
             name,
-            f"{CANDIDATES / 2:.0%} of the rows, drawn at random",
+            f"a random half of {CANDIDATES:.0%} of the rows, drawn at random",
             hf.forget_random(key, train, count),
             halves=True,
             splits=splits,
@@ -68,7 +68,7 @@ def make(name: str, recipe: recipes.Recipe, out: Path) -> Scene:
         rows = _memorised(key, recipe, train, count, out / "halves")
         return Scene(
             name,
-            f"half of the {CANDIDATES:.0%} most memorised rows",
+            f"a random half of the {CANDIDATES:.0%} most memorised rows",
             hf.forget_rows(train, rows),
             halves=True,
             splits=splits,

@@ -26,13 +26,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("hyperforget", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     audit = commands.add_parser(
-        "audit", help="judge a claim of forgetting from logits in a folder"
+        "audit",
+        help="judge a claim of forgetting from logits in a folder",
+        epilog="Exits with 0 if nothing was found, 1 if models can be told from "
+        "retrained ones, 2 if something cannot be read or judged by so few models.",
     )
-    audit.add_argument("folder", help="audit.json, and logits and labels: see the docs")
+    audit.add_argument(
+        "folder",
+        help='audit.json, {"models": ["original", "retrained", "unlearned", ...]}, and '
+        "logits.npy [models, examples, classes] and labels.npy [examples]",
+    )
     audit.add_argument("--seed", type=int, default=0, help="of splits and exchanges")
     audit.add_argument("--level", type=float, default=0.05, help="of false accusations")
     audit.add_argument("--json", action="store_true", help="print one JSON object")
-    audit.add_argument("--report", metavar="FILE", help="write a page, report.html")
+    audit.add_argument("--report", metavar="FILE", help="write a page there")
     return _audit(parser.parse_args(arguments))
 
 

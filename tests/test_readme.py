@@ -175,7 +175,12 @@ def _weights_give_a_mask_away(names, printed):
     assert "neighbours" in printed
 
 
+def _rival_answered(names, printed):
+    assert names["state"].forgotten.classes[3] and "Change" in printed
+
+
 AFTERWARDS = {
+    "rivals": _rival_answered,
     "twenty_lines": _forgets_in_the_readme,
     "protocol": _remembers_both_classes,
     "requests": _requests_are_of_the_stated_structure,
@@ -300,7 +305,7 @@ def test_links_lead_somewhere():
 
 def test_every_public_name_that_the_pages_use_exists():
     text = "".join(page.read_text() for page in PAGES)
-    for dotted in set(re.findall(r"hf\.([a-z_]+(?:\.[a-z_]+)?)", text)):
+    for dotted in set(re.findall(r"hf\.([a-z_]+(?:\.[a-z_0-9]+)?)", text)):
         value = hf
         for name in dotted.split("."):
             value = getattr(value, name)

@@ -62,6 +62,7 @@ LEFT_OUT = {
     "dihyfo-cifar10_cnn": "its classifiers alone take minutes",
     "dihyfo-digits-strangers": "three zoos and hypernetworks, ten minutes",
     "audit-digits": "test_audit_study.py makes a cell of it again, by --check",
+    "audit-mnist": "512 models a side take 25 minutes",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
     **{

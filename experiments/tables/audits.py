@@ -21,12 +21,12 @@ def results(folder: Path = RESULTS) -> str:
 def overview(folder: Path = RESULTS) -> str:
     """Show the class request of digits for README: a few audits, a line a method."""
     document = hf.report.read_audit(folder / "audit-digits.json")
-    shown = ("u-lira", "klom", "u-lira, true positives at 1 %", "few_shot_5")
+    shown = ("u-lira", "u-lira, true positives at 1 %", "klom", "mean confidence")
     titles = (
         "U-LiRA, accuracy",
+        "U-LiRA, true positives at 1 %",
         "KLoM, nats",
-        "true positives at 1 %",
-        "right after five shots",
+        "distance of mean confidence",
     )
     lines = []
     for row in document["rows"]:

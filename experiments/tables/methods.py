@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import hyperforget_jax as hf
@@ -41,24 +42,27 @@ def rivals() -> str:
 
 def _table(methods: dict[str, Callable[..., hf.Unlearner]]) -> str:
     classifier = hf.from_linen(hf.models.MLP(()))
-    unlearners = {}
+    unlearners, probed = {}, {}
     for name, method in methods.items():
         arguments = _arguments(name, method, classifier)
         unlearners[name] = method(**arguments)
+        if "probe" in inspect.signature(method).parameters:
+            probed[name] = method(**arguments, probe=_probe()).access
         for label, config in _CONFIGS.get(name, {}).items():
             unlearners[f"{name}({label})"] = method(**arguments, config=config)
 
-    def read(names) -> str:
-        return ", ".join(sorted(names)) or "–"
+    def read(name, phase) -> str:
+        names = getattr(unlearners[name].access, phase)
+        more = getattr(probed[name], phase) - names if name in probed else ()
+        said = ", ".join(sorted(names)) or "–"
+        return said + "".join(f" ({each}, if given)" for each in sorted(more))
 
     return table(
         ["method", "reads before", "reads at `init`", "reads at `unlearn`", "remains"],
         [
             [
                 f"`hf.{name}`",
-                read(unlearner.access.before),
-                read(unlearner.access.init),
-                read(unlearner.access.unlearn),
+                *(read(name, phase) for phase in ("before", "init", "unlearn")),
                 unlearner.access.remains,
             ]
             for name, unlearner in unlearners.items()
@@ -87,6 +91,10 @@ def _arguments(name: str, method: Callable, classifier: hf.Classifier) -> dict:
             "stands in the table of methods."
         )
     return {each: known[each]() for each in needed}
+
+
+def _probe() -> hf.Examples:
+    return hf.data.examples(np.zeros((10, 4), np.float32), np.arange(10))
 
 
 def _hypernetwork(classifier: hf.Classifier) -> hypernet.Hypernetwork:

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 TIERS = ("smoke", "standard", "full")
-"""How many models there are; those of a smoke run mean nothing."""
+"""How many models there are; those of a smoke run find large differences alone."""
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1)]

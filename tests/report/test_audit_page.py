@@ -148,7 +148,7 @@ def test_a_smoke_run_says_so_and_what_is_not_there_is_left_out(tmp_path, text):
     write_audit_page(tmp_path / "a.html", document)
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert page.unbalanced == page.open == page.all("svg", "figure") == []
-    assert "A smoke run" in page.all("main")[0]["text"]
+    assert "A small run" in page.all("main")[0]["text"]
     assert "1 request on digits" in flat(page.all("p")[0])
 
 
