@@ -364,6 +364,8 @@ def attacks(posed: Posed, floor: Posed, original: Posed) -> list[audits.Audited]
 
         def auc(of, rows=slice(None), name=name):
             scores, own = of.scores[name][rows], of.own[rows]
+            if own.all() or not own.any():  # Of few models a draw may lack one side.
+                return np.nan
             return audits.rates(scores[own], scores[~own]).auc
 
         def at(of, level=0.01, name=name):
