@@ -179,6 +179,15 @@ def _rival_answered(names, printed):
     assert names["state"].forgotten.classes[3] and "Change" in printed
 
 
+def _backdoor_works_until_it_is_not_trained(names, printed):
+    assert names["before"] > 0.8 and names["retrained"] < 0.1
+
+
+def _canaries_are_seen(names, printed):
+    # Ascent forgets few of two hundred rows learnt by heart.
+    assert 0 < names["found"].epsilon < names["found"].most
+
+
 AFTERWARDS = {
     "rivals": _rival_answered,
     "twenty_lines": _forgets_in_the_readme,
@@ -195,6 +204,8 @@ AFTERWARDS = {
     "audit": _audit_accuses,
     "audit_torch": _a_claim_of_pytorch_is_judged,
     "weights": _weights_give_a_mask_away,
+    "backdoor": _backdoor_works_until_it_is_not_trained,
+    "one_run": _canaries_are_seen,
     "compare": _report_is_left,
     "linen": _model_has_learnt,
     "nnx": _model_has_learnt,

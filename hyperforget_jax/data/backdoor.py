@@ -106,13 +106,13 @@ def plant_trigger(
     rows = draw_rows(key, active & (y != target), count, "of other classes than target")
     x = np.array(data.x)
     clean = jnp.array(x[rows])
-    marked = jnp.asarray((trigger or corner_square(data))(clean))
+    marked = np.asarray((trigger or corner_square(data))(clean))
     if marked.shape != clean.shape or marked.dtype != clean.dtype:
         raise ValueError(
             f"trigger must keep shape {clean.shape} and dtype {clean.dtype}, it gives "
             f"{marked.shape} and {marked.dtype}."
         )
-    if not jnp.isfinite(marked).all():
+    if not np.isfinite(marked).all():
         raise ValueError("trigger must give finite numbers.")
     x[rows] = marked
     labels = y.copy()

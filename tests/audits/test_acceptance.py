@@ -196,12 +196,12 @@ def test_infinite_logits_on_both_sides_accuse_nobody():
     labels = np.zeros(5, int)
     kinds = ["retrained"] * 16 + ["unlearned"] * 8
     logits[:, 0, 0] = -np.inf
-    found = audits.judge(logits, labels, kinds)
+    found = audits.judge(logits, labels, kinds, exchanges=99)
     assert found.accused_by == ()
     assert all(np.isfinite(each.value) for each in found.audits if each.p is not None)
     logits[16:, :, 0] = -np.inf
     assert {"u-lira", "mean confidence"} <= set(
-        audits.judge(logits, labels, kinds).accused_by
+        audits.judge(logits, labels, kinds, exchanges=99).accused_by
     )
     logits[3] = -np.inf
     with pytest.raises(ValueError, match=r"NaN in the models \[3\], or infinities"):

@@ -4,7 +4,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,23 +97,3 @@ def test_arguments_of_the_wrong_kind():
         corner_square(DATA, size=9)
     with pytest.raises(ValueError, match=r"Images must be \[N, 9, 8, 3\]"):
         corner_square(DATA)(X[:, :4])
-
-
-@pytest.mark.slow
-def test_a_model_learns_the_backdoor_and_one_without_it_does_not():
-    splits = hf.data.load("digits")
-    poisoned = plant_trigger(KEY, splits.train, 50, 0)
-    trigger = corner_square(splits.train)
-    classifier = hf.from_linen(hf.models.MLP((64,)))
-
-    def success(data):
-        variables = hf.fit(KEY, classifier, data, optax.adam(5e-3), steps=400)
-        logits = classifier.apply(variables, trigger(splits.test.x))
-        return float(
-            hf.metrics.attack_success(logits, splits.test.y, splits.test.weight, 0)
-        )
-
-    request = hf.forget_rows(poisoned.data, poisoned.rows)
-    assert success(poisoned.data) > 0.8
-    # The retrained model: what forgetting the backdoor ought to leave.
-    assert success(request.retain) < 0.1
