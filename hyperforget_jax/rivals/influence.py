@@ -39,8 +39,8 @@ def influence(
     not finite leaves the model as it is.
 
     It reads both halves of the data when a request comes, the retained as often as
-    there are iterations. The defaults are not tuned. Of a model that errs on none of its
-    data the gradients are next to nothing, and so is the step: see info.change.
+    there are iterations. The defaults are not tuned. Of a model that errs on none of
+    its data the gradients are next to nothing, and so is the step: see info.change.
 
     Args:
         classifier: the model.
