@@ -1,7 +1,7 @@
 """What is to be forgotten in each scenario of the audits."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,11 @@ import recipes
 import hyperforget_jax as hf
 from hyperforget_jax import audits
 
-SCENARIOS = ("class", "random", "memorised", "backdoor")
+SCENARIOS = ("class", "subclass", "random", "memorised", "labels", "backdoor")
 
 CLASS = 3
+# A sub-class is one of two that are one class to the classifier.
+PAIRS = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
 # Of the training rows. Each model is to forget half of the candidates.
 CANDIDATES, POISONED = 0.04, 0.02
 # Trainings whose random halves of all rows tell what is memorised.
@@ -29,8 +31,9 @@ class Scene(NamedTuple):
         request: what is to be forgotten.
         halves: whether each model has half of the request's rows.
         splits: the data.
-        held_out: test rows of the forgotten kind; with a trigger they have the label
-            that it calls up. None where there is no kind.
+        retained: held-out rows of what is retained.
+        held_out: those of the forgotten kind; with a trigger they have the label that
+            it calls up. None where there is no kind.
     """
 
     name: str
@@ -38,55 +41,107 @@ class Scene(NamedTuple):
     request: hf.ForgetRequest
     halves: bool
     splits: hf.data.Splits
+    retained: hf.Examples
     held_out: hf.Examples | None = None
 
 
-def make(name: str, recipe: recipes.Recipe, out: Path) -> Scene:
-    """Make a scenario; what it must train for that is kept in ``out``."""
-    splits, key = recipe.load(), jax.random.key(11)
-    train = splits.train
-    count = round(CANDIDATES * np.count_nonzero(train.weight))
+def make(
+    name: str,
+    recipe: recipes.Recipe,
+    out: Path,
+    *,
+    held_out: Literal["probe", "test"] = "test",
+    label: int = CLASS,
+    seed: int = 11,
+) -> Scene:
+    """Make a scenario; what it must train for that is kept in ``out``.
+
+    Args:
+        name: of :data:`SCENARIOS`.
+        recipe: the data, and how models are trained.
+        out: a folder.
+        held_out: the split that held-out rows are from.
+        label: the class, the sub-class, or the label that a trigger calls up.
+        seed: of what is drawn.
+    """
+    splits, key = recipe.load(), jax.random.key(seed)
+    count = round(CANDIDATES * np.count_nonzero(splits.train.weight))
     if name == "class":
-        request = hf.forget_classes(train, [CLASS])
-        return Scene(
-            name,
-            f"class {CLASS}",
-            request,
-            halves=False,
-            splits=splits,
-            held_out=request.split(splits.test)[0],
-        )
+        return _class(splits, held_out, label)
+    if name == "subclass":
+        return _subclass(splits, held_out, label)
+    if name == "labels":
+        return _labels(key, splits, held_out, count // 20)
+    if name == "backdoor":
+        return _backdoor(key, splits, held_out, count // 2, label)
     if name == "random":
-        return Scene(
-            name,
-            f"a random half of {CANDIDATES:.0%} of the rows, drawn at random",
-            hf.forget_random(key, train, count),
-            halves=True,
-            splits=splits,
-        )
-    if name == "memorised":
-        rows = _memorised(key, recipe, train, count, out / "halves")
-        return Scene(
-            name,
-            f"a random half of the {CANDIDATES:.0%} most memorised rows",
-            hf.forget_rows(train, rows),
-            halves=True,
-            splits=splits,
-        )
-    trigger, test = hf.data.corner_square(train), splits.test
-    poisoned = hf.data.plant_trigger(key, train, count // 2, CLASS, trigger=trigger)
-    triggered = test._replace(
-        x=trigger(test.x),
-        y=jnp.full_like(test.y, CLASS),
-        weight=jnp.where(test.y == CLASS, 0, test.weight),
+        request = hf.forget_random(key, splits.train, count)
+        what = f"a random half of {CANDIDATES:.0%} of the rows, drawn at random"
+    else:
+        rows = _memorised(key, recipe, splits.train, count, out / "halves")
+        request = hf.forget_rows(splits.train, rows)
+        what = f"a random half of the {CANDIDATES:.0%} most memorised rows"
+    return Scene(name, what, request, True, splits, retained=getattr(splits, held_out))
+
+
+def _class(splits: hf.data.Splits, held_out: str, label: int) -> Scene:
+    request = hf.forget_classes(splits.train, [label])
+    forgotten, retained = request.split(getattr(splits, held_out))
+    return Scene("class", f"class {label}", request, False, splits, retained, forgotten)
+
+
+def _subclass(splits: hf.data.Splits, held_out: str, label: int) -> Scene:
+    parts = {
+        name: hf.data.merge_classes(split, PAIRS)
+        for name, split in splits._asdict().items()
+    }
+    train, judged = parts["train"], parts[held_out]
+    request = hf.forget_where(train.data, train.subclass == label, num_classes=10)
+    weight, is_forgotten = judged.data.weight, judged.subclass == label
+    return Scene(
+        "subclass",
+        f"sub-class {label} of a class of two",
+        request,
+        False,
+        hf.data.Splits(**{name: part.data for name, part in parts.items()}),
+        judged.data._replace(weight=jnp.where(is_forgotten, 0, weight)),
+        judged.data._replace(weight=jnp.where(is_forgotten, weight, 0)),
+    )
+
+
+def _labels(
+    key: jax.Array, splits: hf.data.Splits, held_out: str, per_class: int
+) -> Scene:
+    poisoned = hf.data.flip_labels(key, splits.train, per_class)
+    return Scene(
+        "labels",
+        f"{len(poisoned.rows)} rows with wrong labels",
+        hf.forget_rows(poisoned.data, poisoned.rows),
+        False,
+        splits._replace(train=poisoned.data),
+        getattr(splits, held_out),
+    )
+
+
+def _backdoor(
+    key: jax.Array, splits: hf.data.Splits, held_out: str, count: int, label: int
+) -> Scene:
+    train, judged = splits.train, getattr(splits, held_out)
+    trigger = hf.data.corner_square(train)
+    poisoned = hf.data.plant_trigger(key, train, count, label, trigger=trigger)
+    triggered = judged._replace(
+        x=trigger(judged.x),
+        y=jnp.full_like(judged.y, label),
+        weight=jnp.where(judged.y == label, 0, judged.weight),
     )
     return Scene(
-        name,
-        f"{POISONED:.0%} of the rows, with a trigger and the label {CLASS}",
+        "backdoor",
+        f"{POISONED:.0%} of the rows, with a trigger and the label {label}",
         hf.forget_rows(poisoned.data, poisoned.rows),
-        halves=False,
-        splits=splits._replace(train=poisoned.data),
-        held_out=triggered,
+        False,
+        splits._replace(train=poisoned.data),
+        judged,
+        triggered,
     )
 
 

@@ -6,7 +6,14 @@ one row a point. ``--points`` measures some of a grid again.
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, NamedTuple
 
 import jax
@@ -50,25 +57,38 @@ def sweep(
     static: Collection[str] = (),
     chosen: Collection[int] = (),
 ) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield every point of a grid with what :func:`measure` finds there."""
+    return measure(evaluate, points(grid, chosen), *arguments, static=static)
+
+
+def measure(
+    evaluate: Callable[..., Any],
+    points: Iterable[dict[str, Any]],
+    *arguments: Any,
+    static: Collection[str] = (),
+) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield every point with ``evaluate(hyper, *arguments)``, as NumPy arrays.
 
-    Points that share the values named by ``static`` share a program, which answers them
-    one after the other; the other values are traced.
+    Points of the same names that share the values named by ``static`` share a program,
+    which answers them one after the other; the other values are traced.
     """
-    names = [name for name in grid if name not in static]
-    by_static: dict[tuple, list[dict[str, Any]]] = {}
-    for point in points(grid, chosen):
-        by_static.setdefault(tuple(point[name] for name in static), []).append(point)
+    alike: dict[tuple, list[dict[str, Any]]] = {}
+    for point in points:
+        fixed = tuple((name, point[name]) for name in point if name in static)
+        alike.setdefault((fixed, tuple(point)), []).append(point)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def run(fixed, values, *arguments):
-        here = dict(zip(static, fixed, strict=True))
-        return jax.lax.map(lambda at: evaluate(at | here, *arguments), values)
+    def run(fixed, numbered, *arguments):
+        return jax.lax.map(
+            lambda at: evaluate(at[1] | dict(fixed), *arguments), numbered
+        )
 
-    for fixed, alike in by_static.items():
-        values = {name: jnp.asarray([point[name] for point in alike]) for name in names}
-        found = jax.tree.map(np.asarray, run(fixed, values, *arguments))
-        for place, point in enumerate(alike):
+    for (fixed, names), those in alike.items():
+        traced = [name for name in names if name not in static]
+        values = {name: jnp.asarray([each[name] for each in those]) for name in traced}
+        numbered = jnp.arange(len(those)), values  # A point may have no values at all.
+        found = jax.tree.map(np.asarray, run(fixed, numbered, *arguments))
+        for place, point in enumerate(those):
             yield point, jax.tree.map(lambda leaf, at=place: leaf[at], found)
 
 

@@ -29,6 +29,7 @@ FLOORS = (
     {"inheritance", "hypernet"},
     {"methods", "evaluation", "audits"},
     {"report", "rivals"},
+    {"recipes"},
     {"command"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}

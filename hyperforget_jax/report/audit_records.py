@@ -99,6 +99,8 @@ class _Row(msgspec.Struct):  # One method on one request.
     roc: list[_Roc]
     histograms: list[_Histogram]
     seconds: _Seconds | None
+    settings: dict[str, float] = {}
+    stored_bytes: Count | None = None
 
 
 class _Document(Head, kw_only=True):
@@ -115,7 +117,9 @@ def audit_row(
     dataset: str,
     model: str,
     access: Reads | None = None,
+    settings: Mapping[str, float] | None = None,
     seconds: Mapping[str, float] | None = None,
+    stored_bytes: int | None = None,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
     reference_metrics: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     more: Sequence[Audited] = (),
@@ -132,7 +136,9 @@ def audit_row(
         dataset: its name.
         model: what the classifier is.
         access: what the method reads when; None where it is not known.
+        settings: the method's, where they are not its defaults.
         seconds: ``{"unlearn"}`` and perhaps ``{"init"}``, per model; None if unknown.
+        stored_bytes: what the method keeps beside the model; None if unknown.
         metrics: what the unlearned models can do, by name, such as
             ``retain_accuracy_test``: ``{"mean", "std", "min", "max"}`` over models.
             Accuracies and ``attack_success`` are fractions. None if nothing is known.
@@ -163,6 +169,8 @@ def audit_row(
         "roc": roc,
         "histograms": histograms,
         "seconds": seconds,
+        "settings": settings or {},
+        "stored_bytes": stored_bytes,
     }
     return plain(row)
 

@@ -19,9 +19,9 @@ def unsir(
     *,
     penalty: float = 0.1,
     noise_steps: int = 40,
-    impair: optax.GradientTransformation | None = None,
+    impair_optimizer: optax.GradientTransformation | None = None,
     impair_steps: int = 20,
-    repair: optax.GradientTransformation | None = None,
+    repair_optimizer: optax.GradientTransformation | None = None,
     repair_steps: int = 40,
     batch_size: int = 256,
 ) -> Unlearner:
@@ -46,9 +46,9 @@ def unsir(
         classifier: the model.
         penalty: weight of the noise's mean squared norm against its error.
         noise_steps: steps on the noise.
-        impair: any optax optimiser; by default ``optax.adam(0.02)``.
+        impair_optimizer: any optax optimiser; by default ``optax.adam(0.02)``.
         impair_steps: minibatches of noise and of retained examples.
-        repair: any optax optimiser; by default ``optax.adam(0.01)``.
+        repair_optimizer: any optax optimiser; by default ``optax.adam(0.01)``.
         repair_steps: minibatches of retained examples.
         batch_size: rows a minibatch, and of noise.
 
@@ -67,10 +67,17 @@ def unsir(
         repair_steps=repair_steps,
         batch_size=batch_size,
     )
-    impair = optax.adam(0.02) if impair is None else impair
-    repair = optax.adam(0.01) if repair is None else repair
+    if impair_optimizer is None:
+        impair_optimizer = optax.adam(0.02)
+    if repair_optimizer is None:
+        repair_optimizer = optax.adam(0.01)
     kind = "an optax.GradientTransformation, such as optax.adam(0.01)"
-    checks.check_is(optax.GradientTransformation, kind, impair=impair, repair=repair)
+    checks.check_is(
+        optax.GradientTransformation,
+        kind,
+        impair_optimizer=impair_optimizer,
+        repair_optimizer=repair_optimizer,
+    )
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
@@ -100,7 +107,7 @@ def unsir(
             loss_fn,
             variables,
             (retain, noise),
-            impair,
+            impair_optimizer,
             steps=impair_steps,
             batch_size=batch_size,
         )
@@ -109,7 +116,7 @@ def unsir(
             loss_fn,
             variables,
             (retain,),
-            repair,
+            repair_optimizer,
             steps=repair_steps,
             batch_size=batch_size,
         )

@@ -59,9 +59,9 @@ def test_one_step_of_either_kind_is_the_gradient_by_hand():
     unlearner = hf.rivals.unsir(
         classifier,
         noise_steps=1,
-        impair=optax.sgd(0.2),
+        impair_optimizer=optax.sgd(0.2),
         impair_steps=1,
-        repair=optax.sgd(0.1),
+        repair_optimizer=optax.sgd(0.1),
         repair_steps=1,
         batch_size=60,
     )
@@ -111,8 +111,8 @@ def test_rows_are_refused_where_that_can_be_seen():
 
 
 def test_what_cannot_be_meant_is_refused():
-    with pytest.raises(TypeError, match="repair must be an optax.Gradient"):
-        hf.rivals.unsir(by_hand.world().classifier, repair=0.01)
+    with pytest.raises(TypeError, match="repair_optimizer must be an optax.Gradient"):
+        hf.rivals.unsir(by_hand.world().classifier, repair_optimizer=0.01)
     with pytest.raises(ValueError, match="penalty must be finite and not negative"):
         hf.rivals.unsir(by_hand.world().classifier, penalty=-0.1)
 

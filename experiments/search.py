@@ -1,0 +1,235 @@
+"""Choose every method's settings by one random search, the same for all.
+
+    python experiments/search.py --preset digits
+    python experiments/search.py --preset digits --methods salun  # its cells alone
+
+Every method has as many trials in every scenario: its own defaults, and settings drawn
+at random from ``spaces.py``. Each trial answers one request with several models, of
+training seeds that no table uses, and of other classes and rows. The goal is the same
+for all, and is to be small: how far the models' outputs are from retrained models',
+which is the mean of
+
+- the Jensen-Shannon divergence on what is to be forgotten, training rows and held-out
+  ones of the kind, and
+- that on held-out rows of what is retained,
+
+against every retrained model, averaged over them. Held-out rows are the probe split's;
+the test split is not read. The best trial becomes the recipe, ``hf.recipes.load``.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import audit
+import audit_scenes
+import jax
+import jax.numpy as jnp
+import numpy as np
+import spaces
+import tuning
+import tyro
+from rich.console import Console
+
+import hyperforget_jax as hf
+import runs
+from hyperforget_jax import atomic_write
+
+# The tables' class is 3, and their seeds are 7 and 11.
+LABEL, SEED = 8, 1_000
+STATIC = ("steps", "max_epochs")
+# Nothing is farther apart.
+WORST = float(np.log(2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Choose every method's settings."""
+
+    preset: Literal["digits", "mnist", "mnist_cnn"] = "digits"
+    """Data set and classifier."""
+    scenarios: tuple[str, ...] = audit_scenes.SCENARIOS
+    """What is to be forgotten."""
+    methods: tuple[str, ...] = tuple(spaces.SPACES)
+    """The methods to tune."""
+    trials: int = 16
+    """Settings to try, for every method in every scenario."""
+    seeds: int = 5
+    """Models that answer, and retrained ones beside them."""
+    resume: bool = False
+    """Go on with a run that was stopped, or with other methods and scenarios."""
+    out: Path = Path("runs/search")
+    """Where models, results and recipes go."""
+
+
+def main(config: Search) -> None:
+    """Run the trials that are missing, and write all there are."""
+    console, begin = Console(), time.perf_counter()
+    runs.check_known("--scenarios", config.scenarios, audit_scenes.SCENARIOS)
+    runs.check_known("--methods", config.methods, spaces.SPACES)
+    record = {
+        "preset": config.preset,
+        "trials": config.trials,
+        "seeds": config.seeds,
+        "recipe": audit.RECIPES[config.preset].record(),
+    }
+    runs.open_folder(config.out, record, config.resume)
+    for scenario in config.scenarios:
+        trials = None
+        for method in config.methods:
+            path = config.out / scenario / f"{method}.json"
+            if path.exists() or not answers(method, scenario):
+                continue
+            trials = trials or Trials(config, scenario)
+            since = time.perf_counter()
+            rows = trials.rows(method)
+            with atomic_write.replace_file(path) as file:
+                json.dump(rows, file)
+            goal = rows[0]["metrics"]["goal"]["mean"]
+            seconds = time.perf_counter() - since
+            console.log(f"{scenario}, {method}: {goal:.4f} ({seconds:.0f} s)")
+    rows = [
+        row
+        for scenario in audit_scenes.SCENARIOS
+        for method in spaces.SPACES
+        if (path := config.out / scenario / f"{method}.json").exists()
+        for row in json.loads(path.read_text())
+    ]
+    runs.write(config, rows, record, begin, references=False)
+    with atomic_write.replace_file(config.out / "recipes.json") as file:
+        json.dump(chosen(rows), file, indent=2)
+    console.print(f"Recipes: {config.out / 'recipes.json'}")
+
+
+def answers(method: str, scenario: str) -> bool:
+    """Whether a method answers such requests."""
+    return scenario == "class" or method not in spaces.CLASS_ONLY
+
+
+def chosen(rows) -> dict[str, Any]:
+    """Collect the best settings, by scenario and method, as recipes are read."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        settings = dict(row["factors"])
+        settings.pop("place")
+        if settings.pop("chosen"):
+            found.setdefault(row["scenario"], {})[row["method"]] = settings
+    first = rows[0]
+    return {"dataset": first["dataset"], "model": first["model"], "recipes": found}
+
+
+class Trials:
+    """The trials of one scenario, which share their models."""
+
+    def __init__(self, config: Search, scenario: str):
+        self.recipe = recipe = audit.RECIPES[config.preset]
+        self.classifier, self.trials = recipe.classifier, config.trials
+        out = config.out / scenario
+        scene = audit_scenes.make(
+            scenario, recipe, out, held_out="probe", label=LABEL, seed=SEED
+        )
+        self.scene = scene
+        keys = jax.random.split(jax.random.key(SEED), 3)
+        self.originals, self.retrained = (
+            recipe.train(key, data, config.seeds, out / name).variables
+            for name, key, data in (
+                ("originals", keys[0], scene.splits.train),
+                ("retrained", keys[1], scene.request.retain),
+            )
+        )
+        self.keys = jax.random.split(keys[2], config.seeds)
+        there = np.flatnonzero(np.asarray(scene.request.forget.weight))
+        self.judged = {
+            "forgotten": scene.request.forget.take(there),
+            "retained": scene.retained,
+        }
+        if scene.held_out is not None:
+            self.judged["held_out"] = scene.held_out
+
+    def rows(self, method: str) -> list[dict[str, Any]]:
+        """Measure a method's trials, and make a row of each, the nearest first."""
+        classifier, make = self.classifier, hf.recipes.MAKERS[method]
+        probe = self.scene.splits.probe if method in spaces.PROBED else None
+
+        def evaluate(settings, keys, originals, retrained, request, probe, judged):
+            given = settings if probe is None else {**settings, "probe": probe}
+            unlearner = make(classifier, **given)
+
+            def answer(key, variables):
+                key_init, key_unlearn = jax.random.split(key)
+                state = unlearner.init(key_init, variables, request.data)
+                return unlearner.unlearn(key_unlearn, state, request)[0].variables
+
+            unlearned = jax.vmap(answer)(keys, originals)
+            return distances(classifier, unlearned, retrained, judged)
+
+        found = tuning.measure(
+            evaluate,
+            spaces.draws(method, self.scene.name, self.trials),
+            self.keys,
+            self.originals,
+            self.retrained,
+            self.scene.request,
+            probe,
+            self.judged,
+            static=STATIC,
+        )
+        ranked = [tuning.Point(settings, metrics) for settings, metrics in found]
+        ranked.sort(key=lambda point: point.metrics["goal"].mean())
+        return tuning.rows(
+            method,
+            ranked,
+            lambda place: place == 0,
+            dataset=self.recipe.dataset,
+            model=self.recipe.model,
+            scenario=self.scene.name,
+            request=self.scene.what,
+            access=make(classifier, **ranked[0].hyper).access,
+        )
+
+
+def distances(classifier, models, retrained, judged) -> dict[str, jax.Array]:
+    """Compute how far models are from retrained ones, and the goal, ``[models]`` each.
+
+    A model that is not finite is as far as can be.
+    """
+
+    def logits(variables, examples):
+        return jax.vmap(lambda each: classifier.apply(each, examples.x))(variables)
+
+    apart, right = {}, {}
+    for name, examples in judged.items():
+        own, references = logits(models, examples), logits(retrained, examples)
+        # A mask's minus infinity is no failure.
+        fails = jnp.any(jnp.isnan(own), axis=(1, 2))
+        gap = jax.vmap(
+            lambda one, examples=examples, references=references: (
+                hf.metrics.mean_distance(
+                    hf.metrics.jensen_shannon, one, references, examples.weight
+                )
+            )
+        )(own)
+        apart[name] = jnp.where(fails | jnp.isnan(gap), WORST, gap)
+        right[name] = jax.vmap(hf.metrics.accuracy, (0, None, None))(
+            own, examples.y, examples.weight
+        )
+    kinds = [apart[name] for name in ("forgotten", "held_out") if name in apart]
+    forgotten = jnp.mean(jnp.stack(kinds), axis=0)
+    return {
+        "goal": (forgotten + apart["retained"]) / 2,
+        "js_forgotten": forgotten,
+        "js_retained": apart["retained"],
+        "forget_accuracy_train": right["forgotten"],
+        "retain_accuracy_probe": right["retained"],
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Search))
+    except KeyboardInterrupt:
+        raise SystemExit(
+            "Stopped. The same command with --resume goes on from here."
+        ) from None

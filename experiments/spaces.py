@@ -1,0 +1,135 @@
+"""Where the random search draws every method's settings from.
+
+Ranges go from settings that change nothing to ones that ruin a model. Numbers of steps
+are few, since each is a program of its own.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Log(NamedTuple):
+    """Uniform in the logarithm."""
+
+    low: float
+    high: float
+
+    def draw(self, rng: np.random.Generator) -> float:
+        return _rounded(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+
+
+class Uniform(NamedTuple):
+    """Uniform."""
+
+    low: float
+    high: float
+
+    def draw(self, rng: np.random.Generator) -> float:
+        return _rounded(rng.uniform(self.low, self.high))
+
+
+class Steps(NamedTuple):
+    """One of two numbers, each of which is compiled."""
+
+    few: int
+    many: int
+
+    def draw(self, rng: np.random.Generator) -> int:
+        return int(rng.choice([self.few, self.many]))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+Space = Mapping[str, Log | Uniform | Steps]
+
+_RATE = Log(1e-4, 3e-2)
+_TRAINED = {"learning_rate": _RATE, "steps": Steps(100, 300)}
+_DRIVEN = {"learning_rate": Log(1e-5, 1e-2), "steps": Steps(20, 80)}
+
+SPACES: Mapping[str, Space] = {
+    "logit_mask": {},
+    "finetune": _TRAINED,
+    "ascent": _DRIVEN,
+    "neggrad_plus": {**_TRAINED, "beta": Uniform(0.5, 0.99)},
+    "ssd": {"alpha": Log(0.3, 30), "strength": Log(0.03, 1)},
+    "fiun": {
+        "alpha": Log(0.005, 0.9),
+        "strength": Log(1e-4, 1),
+        "deep_alpha": Log(0.1, 1),
+        "deep_strength": Log(0.03, 1),
+    },
+    "pgu": {
+        "threshold": Log(0.01, 3),
+        "learning_rate": Log(0.3, 30),
+        "end_rate": Log(0.1, 6),
+        "forget_margin": Uniform(-15, -2),
+        "shrink": Uniform(0.3, 1),
+        "temperature": Uniform(0.4, 2),
+    },
+    "assd": {"strength": Log(0.03, 1)},
+    "bad_teaching": {**_TRAINED, "retained_share": Uniform(0.1, 1)},
+    "boundary_expand": _DRIVEN,
+    "boundary_shrink": {**_DRIVEN, "bound": Log(0.01, 1)},
+    "cf_k": _TRAINED,
+    "ct": _TRAINED,
+    "damp": {},
+    "eu_k": _TRAINED,
+    "fcs": {
+        "first_learning_rate": Log(1e-4, 0.3),
+        "forget_learning_rate": Log(1e-5, 3e-2),
+        "learning_rate": Log(1e-4, 0.1),
+    },
+    "fisher_noise": {"alpha": Log(1e-10, 1e-4)},
+    "influence": {"scale": Log(0.1, 10), "damping": Log(1e-3, 1)},
+    "jit_lipschitz": {**_DRIVEN, "sigma": Log(0.03, 3)},
+    "kfade": {
+        "step_size": Log(0.1, 3),
+        "damping": Log(1e-3, 30),
+        "steps": Steps(1, 3),
+    },
+    "l1_sparse": {**_TRAINED, "penalty": Log(1e-6, 1e-2)},
+    "lfssd": {"alpha": Log(0.3, 30), "strength": Log(0.03, 1)},
+    "msg": {**_TRAINED, "fraction": Uniform(0.05, 0.95), "rate": Log(0.01, 1)},
+    "random_labels": _TRAINED,
+    "rewind": {
+        "step_size": Log(1e-3, 0.3),
+        "noise": Log(1e-5, 0.1),
+        "steps": Steps(50, 200),
+    },
+    "salun": {**_TRAINED, "share": Uniform(0.1, 1)},
+    "scrub": {
+        "learning_rate": Log(5e-5, 1e-2),
+        "alpha": Log(0.1, 3),
+        "gamma": Log(0.1, 3),
+        "max_epochs": Steps(2, 4),
+    },
+    "svd_forgetting": {
+        "alpha_retain": Log(1, 1e4),
+        "alpha_forget": Log(0.1, 1e3),
+    },
+    "unsir": {
+        "impair_learning_rate": Log(1e-3, 0.1),
+        "repair_learning_rate": Log(1e-4, 3e-2),
+    },
+}
+
+# They know of classes, and not of rows.
+CLASS_ONLY = ("damp", "logit_mask", "unsir")
+# They read held-out rows, if there are any.
+PROBED = ("pgu",)
+
+
+def draws(method: str, scenario: str, trials: int) -> list[dict[str, float | int]]:
+    """Draw the settings to try, the same in every run; the first are the defaults."""
+    space = SPACES[method]
+    rng = np.random.default_rng([*method.encode(), 0, *scenario.encode()])
+    first = [] if method == "eu_k" else [{}]  # It has none: it trains from scratch.
+    if not space:
+        return first
+    while len(first) < trials:
+        first.append({name: space[name].draw(rng) for name in sorted(space)})
+    return first

@@ -1,0 +1,80 @@
+"""Settings that a committed search chose, by method, data set and scenario."""
+
+import dataclasses
+import functools
+import importlib.resources
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hyperforget_jax.base import Classifier, Unlearner
+from hyperforget_jax.recipes.makers import MAKERS
+
+__all__ = ["Recipe", "load"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A method with settings that were chosen for a data set and a kind of request.
+
+    Attributes:
+        method: its name.
+        dataset: what it was tuned on.
+        scenario: the kind of request.
+        settings: numbers by name; ``learning_rate`` is that of the method's optimiser.
+            None are the method's own defaults.
+    """
+
+    method: str
+    dataset: str
+    scenario: str
+    settings: Mapping[str, float | int]
+
+    def unlearner(self, classifier: Classifier, **given: Any) -> Unlearner:
+        """Make the method, such as ``hf.rivals.salun(classifier, ...)``.
+
+        Args:
+            classifier: the model.
+            given: what the method takes that no search can choose, such as ``probe=``.
+        """
+        return MAKERS[self.method](classifier, **self.settings, **given)
+
+
+def load(method: str, dataset: str, scenario: str = "class") -> Recipe:
+    """Load the settings that ``experiments/search.py`` chose.
+
+    Every method had as many trials, drawn at random, its own defaults among them. The
+    goal was the distance to the outputs of retrained models on a probe split, at
+    classifiers of other training seeds than those of the tables. They hold for networks
+    like the one that was searched on, and are a first guess for others.
+
+    Args:
+        method: its name in ``hf`` or ``hf.rivals``.
+        dataset: its name, such as ``"digits"``.
+        scenario: what is to be forgotten, such as ``"class"`` or ``"random"``.
+
+    Raises:
+        ValueError: there is no such recipe.
+    """
+    found = _read(_known("dataset", dataset, _datasets()))["recipes"]
+    of_scenario = found[_known("scenario", scenario, found)]
+    settings = of_scenario[_known("method", method, of_scenario)]
+    return Recipe(method, dataset, scenario, settings)
+
+
+def _datasets() -> list[str]:
+    files = importlib.resources.files(__package__).iterdir()
+    names = (file.name for file in files)
+    return sorted(n.removesuffix(".json") for n in names if n.endswith(".json"))
+
+
+@functools.cache
+def _read(dataset: str) -> dict[str, Any]:
+    file = importlib.resources.files(__package__) / f"{dataset}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _known(name: str, given: str, allowed: Iterable[str]) -> str:
+    if given not in (allowed := sorted(allowed)):
+        raise ValueError(f"{name} must be one of {allowed}, got {given!r}.")
+    return given
