@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from audit_scenes import Scene
 from recipes import Recipe
@@ -195,8 +196,8 @@ class Cells:
         scene, shadows = self.scene, self._shadow_models()
         request = scene.request
         retained = request.retain
-        some = np.flatnonzero(np.asarray(retained.weight))[:ROWS]
-        there = np.flatnonzero(np.asarray(request.forget.weight))
+        some = jnp.flatnonzero(retained.weight)[:ROWS]
+        there = jnp.flatnonzero(request.forget.weight)
         parts = {
             "retain_accuracy_train": retained.take(some),
             "retain_accuracy_test": scene.retained,

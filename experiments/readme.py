@@ -44,6 +44,7 @@ BLOCKS = {
     "audits-digits": audits.overview,
     "systems-mnist": systems.overview,
     "classes-digits": lambda: classes.methods("digits"),
+    "audit-benchmark": benchmarks.audits,
     "audit-torch": audit_torch.judgement,
     "benchmark": benchmarks.populations,
     "networks-mnist": lambda: networks.settings("mnist"),

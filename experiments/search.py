@@ -140,7 +140,7 @@ class Trials:
             )
         )
         self.keys = jax.random.split(keys[2], config.seeds)
-        there = np.flatnonzero(np.asarray(scene.request.forget.weight))
+        there = jnp.flatnonzero(scene.request.forget.weight)
         self.judged = {
             "forgotten": scene.request.forget.take(there),
             "retained": scene.retained,

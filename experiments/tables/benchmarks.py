@@ -103,3 +103,27 @@ def hypernetworks() -> str:
         ["model", "what", "milliseconds", "fine-tuning takes, times", "retraining"],
         lines,
     )
+
+
+def audits() -> str:
+    """Show shadow models beside PyTorch's, and the score beside its rules."""
+    whats = {
+        "digits": "64 shadow models, digits, 64-64-10, 300 steps",
+        "mnist": "64 shadow models, MNIST, 784-10-10, 500 steps",
+        "normal": "forgetting score of an example, 512 models a side",
+    }
+    rivals = {"normal": "its rules, written out", "digits": "a PyTorch loop"}
+    lines = []
+    for row in rows_of("audit-benchmark"):
+        metrics, factors = row["metrics"], row["factors"]
+        if "ratio_to_rival" in metrics:
+            lines.append(
+                [
+                    whats[row["dataset"]],
+                    f"{np.median(metrics['seconds']['values']):.2g}",
+                    rivals.get(row["dataset"], rivals["digits"]),
+                    ratios(metrics["ratio_to_rival"]["values"]),
+                    f"{factors['aim']:.0f}",
+                ]
+            )
+    return table(["what", "seconds", "baseline", RANGE, "aim"], lines)

@@ -12,6 +12,8 @@ from hyperforget_jax.recipes.makers import MAKERS
 
 __all__ = ["Recipe", "load"]
 
+_FOLDER = importlib.resources.files("hyperforget_jax.recipes")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -63,15 +65,13 @@ def load(method: str, dataset: str, scenario: str = "class") -> Recipe:
 
 
 def _datasets() -> list[str]:
-    files = importlib.resources.files(__package__).iterdir()
-    names = (file.name for file in files)
+    names = (file.name for file in _FOLDER.iterdir())
     return sorted(n.removesuffix(".json") for n in names if n.endswith(".json"))
 
 
 @functools.cache
 def _read(dataset: str) -> dict[str, Any]:
-    file = importlib.resources.files(__package__) / f"{dataset}.json"
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads((_FOLDER / f"{dataset}.json").read_text(encoding="utf-8"))
 
 
 def _known(name: str, given: str, allowed: Iterable[str]) -> str:
