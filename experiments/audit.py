@@ -56,8 +56,8 @@ class Audit:
     """How many models a side: 16, 64 or 128. Fewer than 32 have no forgetting score."""
     models: int | None = None
     """Another number of models a side than the tier's."""
-    scenarios: tuple[str, ...] = audit_scenes.SCENARIOS
-    """What is to be forgotten."""
+    scenarios: tuple[str, ...] = ("class", "random", "memorised", "backdoor")
+    """What is to be forgotten: these, subclass, sequence or labels."""
     methods: tuple[str, ...] = METHODS
     """The methods. logit_mask and dihyfo answer for classes alone; retrain, from seeds
     of its own, is the control that is not to be accused."""
@@ -136,7 +136,7 @@ def cells_of(config: Audit) -> list[tuple[str, str]]:
         (scenario, method)
         for scenario in config.scenarios
         for method in config.methods
-        if scenario == "class" or method not in CLASS_ONLY
+        if scenario in audit_scenes.OF_CLASSES or method not in CLASS_ONLY
         if method != "dihyfo" or config.preset in ZOOS
     ]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import audit_scenes
 import jax
 import jax.numpy as jnp
 import numpy as np
-from audit_scenes import Scene
 from recipes import Recipe
 from sklearn.metrics import roc_curve
 
@@ -44,7 +44,9 @@ class Cells:
         out: the scenario's folder.
     """
 
-    def __init__(self, recipe: Recipe, scene: Scene, models: int, out: Path):
+    def __init__(
+        self, recipe: Recipe, scene: audit_scenes.Scene, models: int, out: Path
+    ):
         self.recipe, self.scene, self.models, self.out = recipe, scene, models, out
         self.classifier = recipe.classifier
         # Apart: a fold of a key may be one of its splits.
@@ -89,6 +91,8 @@ class Cells:
 
     def _row(self, method, unlearner, settings, folder: Path) -> dict[str, Any]:
         shadows, request = self._shadow_models(), self.scene.request
+        if self.scene.in_turn:
+            unlearner = audit_scenes.in_turn(unlearner, self.scene.in_turn)
         unlearned = audits.unlearn_shadows(
             jax.random.fold_in(self.key_unlearn, zlib.crc32(method.encode())),
             unlearner,

@@ -1,5 +1,6 @@
 """What is to be forgotten in each scenario of the audits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -9,9 +10,14 @@ import numpy as np
 import recipes
 
 import hyperforget_jax as hf
-from hyperforget_jax import audits
+from hyperforget_jax import audits, trees
 
-SCENARIOS = ("class", "subclass", "random", "memorised", "labels", "backdoor")
+SCENARIOS = (
+    *("class", "subclass", "sequence"),
+    *("random", "memorised", "labels", "backdoor"),
+)
+# Answered by methods that know of classes alone.
+OF_CLASSES = ("class", "sequence")
 
 CLASS = 3
 # A sub-class is one of two that are one class to the classifier.
@@ -34,6 +40,7 @@ class Scene(NamedTuple):
         retained: held-out rows of what is retained.
         held_out: those of the forgotten kind; with a trigger they have the label that
             it calls up. None where there is no kind.
+        in_turn: classes that are asked for one after another.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Scene(NamedTuple):
     splits: hf.data.Splits
     retained: hf.Examples
     held_out: hf.Examples | None = None
+    in_turn: tuple[int, ...] = ()
 
 
 def make(
@@ -67,7 +75,10 @@ def make(
     splits, key = recipe.load(), jax.random.key(seed)
     count = round(CANDIDATES * np.count_nonzero(splits.train.weight))
     if name == "class":
-        return _class(splits, held_out, label)
+        return _classes(splits, held_out, [label])._replace(name=name)
+    if name == "sequence":
+        labels = [(label + step) % 10 for step in (0, 2, 4, 6)]
+        return _classes(splits, held_out, labels)._replace(in_turn=tuple(labels))
     if name == "subclass":
         return _subclass(splits, held_out, label)
     if name == "labels":
@@ -84,10 +95,13 @@ def make(
     return Scene(name, what, request, True, splits, retained=getattr(splits, held_out))
 
 
-def _class(splits: hf.data.Splits, held_out: str, label: int) -> Scene:
-    request = hf.forget_classes(splits.train, [label])
+def _classes(splits: hf.data.Splits, held_out: str, labels: list[int]) -> Scene:
+    request = hf.forget_classes(splits.train, labels)
     forgotten, retained = request.split(getattr(splits, held_out))
-    return Scene("class", f"class {label}", request, False, splits, retained, forgotten)
+    what = f"class {labels[0]}"
+    if len(labels) > 1:
+        what = f"classes {', '.join(map(str, labels))}, one after another"
+    return Scene("sequence", what, request, False, splits, retained, forgotten)
 
 
 def _subclass(splits: hf.data.Splits, held_out: str, label: int) -> Scene:
@@ -143,6 +157,28 @@ def _backdoor(
         judged,
         triggered,
     )
+
+
+def in_turn(unlearner: hf.Unlearner, labels: Sequence[int]) -> hf.Unlearner:
+    """Answer a request for several classes as one request after another."""
+
+    def unlearn(key, state, request):
+        data, rows = request.data, request.rows
+        own = data.y[jnp.minimum(rows, data.y.size - 1)]
+        weights, parts = [], []
+        for label in labels:
+            weights.append(data.weight)
+            parts.append(jnp.where(own == label, rows, data.y.size))
+            data = data.without(parts[-1])
+        asked = jnp.asarray(labels)[:, None] == jnp.arange(request.classes.size)
+        stacked = hf.ForgetRequest(
+            data._replace(weight=jnp.stack(weights)), jnp.stack(parts), asked
+        )
+        keys = jax.random.split(key, len(labels))
+        states, infos = hf.unlearn_sequence(unlearner, keys, state, stacked)
+        return trees.take(states, -1), trees.take(infos, -1)
+
+    return hf.Unlearner(unlearner.init, unlearn, unlearner.access)
 
 
 def _memorised(key, recipe, train, count: int, directory: Path) -> np.ndarray:

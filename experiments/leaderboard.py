@@ -85,7 +85,7 @@ def main(config: Leaderboard) -> None:
 def answers(method: str, scenario: str, preset: str) -> bool:
     """Whether a method answers for such requests to such models."""
     if method == "dihyfo":
-        return scenario == "class" and preset in audit.ZOOS
+        return scenario in audit_scenes.OF_CLASSES and preset in audit.ZOOS
     return method == "retrain" or search.answers(method, scenario)
 
 
@@ -96,7 +96,8 @@ def _row(config: Leaderboard, cells: audit_cells.Cells, method: str):
             method,
             lambda: audit.unlearner(method, config.preset, scene, config.out),
         )
-    recipe = hf.recipes.load(method, config.preset, scene.name)
+    tuned_on = "class" if scene.in_turn else scene.name
+    recipe = hf.recipes.load(method, config.preset, tuned_on)
     given = {"probe": scene.splits.probe} if method in spaces.PROBED else {}
     return cells.row(
         method, lambda: recipe.unlearner(classifier, **given), recipe.settings

@@ -37,6 +37,8 @@ import hyperforget_jax as hf
 import runs
 from hyperforget_jax import atomic_write
 
+# Requests in turn are answered by the settings for one class.
+SCENARIOS = tuple(name for name in audit_scenes.SCENARIOS if name != "sequence")
 # The tables' class is 3, and their seeds are 7 and 11.
 LABEL, SEED = 8, 1_000
 STATIC = ("steps", "max_epochs")
@@ -50,7 +52,7 @@ class Search:
 
     preset: Literal["digits", "mnist", "mnist_cnn"] = "digits"
     """Data set and classifier."""
-    scenarios: tuple[str, ...] = audit_scenes.SCENARIOS
+    scenarios: tuple[str, ...] = SCENARIOS
     """What is to be forgotten."""
     methods: tuple[str, ...] = tuple(spaces.SPACES)
     """The methods to tune."""
@@ -67,7 +69,7 @@ class Search:
 def main(config: Search) -> None:
     """Run the trials that are missing, and write all there are."""
     console, begin = Console(), time.perf_counter()
-    runs.check_known("--scenarios", config.scenarios, audit_scenes.SCENARIOS)
+    runs.check_known("--scenarios", config.scenarios, SCENARIOS)
     runs.check_known("--methods", config.methods, spaces.SPACES)
     record = {
         "preset": config.preset,
@@ -92,7 +94,7 @@ def main(config: Search) -> None:
             console.log(f"{scenario}, {method}: {goal:.4f} ({seconds:.0f} s)")
     rows = [
         row
-        for scenario in audit_scenes.SCENARIOS
+        for scenario in SCENARIOS
         for method in spaces.SPACES
         if (path := config.out / scenario / f"{method}.json").exists()
         for row in json.loads(path.read_text())
@@ -105,7 +107,7 @@ def main(config: Search) -> None:
 
 def answers(method: str, scenario: str) -> bool:
     """Whether a method answers such requests."""
-    return scenario == "class" or method not in spaces.CLASS_ONLY
+    return scenario in audit_scenes.OF_CLASSES or method not in spaces.CLASS_ONLY
 
 
 def chosen(rows) -> dict[str, Any]:

@@ -61,6 +61,7 @@ SPACES: Mapping[str, Space] = {
         "strength": Log(1e-4, 1),
         "deep_alpha": Log(0.1, 1),
         "deep_strength": Log(0.03, 1),
+        "redistribution": Uniform(0, 0.8),
     },
     "pgu": {
         "threshold": Log(0.01, 3),

@@ -1,0 +1,140 @@
+"""Draw a leaderboard, and how far from its settings each method may be.
+
+    python experiments/leaderboard_pictures.py --preset digits
+
+Two pictures: of every scenario the ranks with intervals, and forgetting against utility
+against cost; and of the search the goal of every trial, a line a method.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from tables.leaderboard import ATTACK, ranked
+
+import hyperforget_jax as hf
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Draw a leaderboard and its search."""
+
+    preset: str = "digits"
+    """As in leaderboard.py."""
+    records: Path = RESULTS
+    """Where leaderboard-<preset>.json and search-<preset>.json are."""
+    out: Path = Path("runs")
+    """Where the pictures go, under the names of their records."""
+
+
+def main(config: Pictures) -> None:
+    """Read the records and draw."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    name = f"leaderboard-{config.preset}"
+    document = hf.report.read_audit(config.records / f"{name}.json")
+    save(leaderboard(document), config.out / f"{name}.png")
+    name = f"search-{config.preset}"
+    document = hf.report.read(config.records / f"{name}.json", references=False)
+    save(sensitivity(document["rows"]), config.out / f"{name}.png")
+
+
+def save(figure, path: Path) -> None:
+    """Write a picture."""
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def leaderboard(document):
+    """Draw ranks, and forgetting against utility against cost, a row a scenario."""
+    groups = list(hf.report.by_subject(document["rows"]).values())
+    figure, axes = plt.subplots(
+        len(groups), 2, figsize=(13, 7 * len(groups)), layout="constrained"
+    )
+    for (left, right), rows in zip(np.atleast_2d(axes), groups, strict=True):
+        placed = [row for _, row in ranked(rows)]
+        found = [
+            next(each for each in row["audits"] if each["audit"] == ATTACK)
+            for row in placed
+        ]
+        auc = np.array([each["value"] for each in found])
+        ends = np.array([each["interval"] for each in found])
+        retained = [
+            100 * row["metrics"]["retain_accuracy_test"]["mean"] for row in placed
+        ]
+        seconds = np.array([row["seconds"]["unlearn"] for row in placed])
+        place = np.arange(len(placed))
+        left.errorbar(
+            auc,
+            place,
+            xerr=np.abs(ends.T - auc),
+            fmt="o",
+            color="tab:blue",
+            label="with 95 % interval over models",
+        )
+        left.axvline(found[0]["floor"], color="tab:green", label="retrained models")
+        left.axvline(found[0]["original"], color="tab:red", label="original models")
+        left.set_yticks(place, [row["method"] for row in placed])
+        left.invert_yaxis()
+        left.set(xlabel="U-LiRA, AUC", title=hf.report.scenario_title(rows[0]))
+        left.legend(loc="lower left", fontsize="small")
+        points = right.scatter(
+            auc, retained, c=np.log10(1000 * seconds), s=50, cmap="viridis"
+        )
+        for x, y, row in zip(auc, retained, placed, strict=True):
+            right.annotate(
+                row["method"],
+                (x, y),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        right.set(
+            xlabel="U-LiRA, AUC (left is better)",
+            ylabel="retained accuracy on test rows, % (up is better)",
+        )
+        figure.colorbar(points, ax=right, label="log10 of milliseconds a request")
+    return figure
+
+
+def sensitivity(rows):
+    """Draw the goal of every trial, a line a method and a column a scenario."""
+    scenarios = list(dict.fromkeys(row["scenario"] for row in rows))
+    methods = sorted({row["method"] for row in rows})
+    figure, axes = plt.subplots(
+        1,
+        len(scenarios),
+        figsize=(1.5 + 3 * len(scenarios), 0.28 * len(methods) + 1.2),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, scenario in zip(axes[0], scenarios, strict=True):
+        for row in rows:
+            if row["scenario"] != scenario:
+                continue
+            is_default = set(row["factors"]) == {"place", "chosen"}
+            axis.plot(
+                row["metrics"]["goal"]["mean"],
+                methods.index(row["method"]),
+                marker="D" if is_default else "o",
+                color="tab:red" if is_default else "tab:blue",
+                alpha=1 if is_default or row["factors"]["chosen"] else 0.3,
+                linestyle="",
+            )
+        axis.set(xscale="log", title=scenario, xlabel="distance, nats")
+        axis.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_yticks(range(len(methods)), methods)
+    axes[0, 0].invert_yaxis()
+    figure.suptitle(
+        "every trial's distance from retrained models; red: the method's defaults",
+        fontsize="medium",
+    )
+    return figure
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Pictures))

@@ -1,0 +1,116 @@
+"""The leaderboard: methods ranked by how well an attack tells them from retraining."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hyperforget_jax as hf
+from tables.writing import RESULTS, table
+
+PRESETS = ("digits", "mnist", "mnist_cnn")
+ATTACK = "u-lira, auc"
+
+
+def results(folder: Path = RESULTS) -> str:
+    """Show every leaderboard that is there, a section a preset."""
+    files = [folder / f"leaderboard-{preset}.json" for preset in PRESETS]
+    sections = [section(file) for file in files if file.exists()]
+    return "\n".join(sections)
+
+
+def section(file: Path) -> str:
+    """Show a record: how it was made, and a table a scenario."""
+    document = hf.report.read_audit(file)
+    text = (
+        f"## {document['preset']}\n\nMade by `{document['command']}`, recorded in "
+        f"[`{file.name}`](../experiments/results/{file.name}).\n"
+    )
+    groups = hf.report.by_subject(document["rows"])
+    return text + "".join(map(scenario, groups.values()))
+
+
+def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Show a line a method, the one that is told least easily first."""
+    first = rows[0]
+    lines = [_reference(first, kind) for kind in ("original", "retrained")]
+    for (low, high), row in ranked(rows):
+        of = {found["audit"]: found for found in row["audits"]}
+        found = of[ATTACK]
+        half = (found["interval"][1] - found["interval"][0]) / 2
+        count = sum(each["p"] is not None for each in row["audits"])
+        seconds = row["seconds"] or {}
+        lines.append(
+            [
+                f"{low}" if low == high else f"{low}–{high}",
+                f"`{row['method']}`",
+                f"{found['value']:.3f} ± {half:.3f}",
+                f"{of['klom']['value']:.2f}" if of["klom"]["value"] else "–",
+                f"{len(row['accused_by'])} of {count}",
+                *_accuracies(row["metrics"]),
+                f"{1000 * seconds['unlearn']:.0f}",
+                f"{row['stored_bytes'] / 1024:,.0f}",
+            ]
+        )
+    title = hf.report.scenario_title(first)
+    heads = ["rank", "method", "U-LiRA, AUC", "KLoM", "told by", *_heads(first)]
+    return (
+        f"\n### {title}\n\n{first['dataset']}, {first['model']}; {first['a_side']} "
+        f"models a side, {first['examples']} examples.\n\n"
+        + table([*heads, "ms a request", "KiB stored"], lines)
+    )
+
+
+def ranked(rows: Sequence[Mapping[str, Any]]) -> list[tuple[tuple[int, int], Any]]:
+    """Rank rows by the attack, lowest first: ``((best place, worst place), row)``.
+
+    Two places differ where intervals do not meet.
+    """
+
+    def interval(row):
+        (found,) = (each for each in row["audits"] if each["audit"] == ATTACK)
+        # One that is told by being *less* sure than retrained models is told as well.
+        return found["interval"]
+
+    placed = []
+    for row in rows:
+        low, high = interval(row)
+        ahead = sum(interval(other)[1] < low for other in rows)
+        behind = sum(interval(other)[0] > high for other in rows)
+        placed.append(((ahead + 1, len(rows) - behind), row))
+    return sorted(placed, key=lambda item: sum(interval(item[1])))
+
+
+def _reference(row: Mapping[str, Any], kind: str) -> list[str]:
+    of = {found["audit"]: found for found in row["audits"]}
+    field = {"original": "original", "retrained": "floor"}[kind]
+    value, apart = of[ATTACK][field], of["klom"][field]
+    return [
+        "",
+        f"{kind} models",
+        f"{value:.3f}",
+        f"{apart:.2f}" if apart else "–",
+        "–",
+        *_accuracies(row["reference_metrics"][kind]),
+        "–",
+        "–",
+    ]
+
+
+def _heads(row: Mapping[str, Any]) -> list[str]:
+    names = {
+        "retain_accuracy_test": "retained, test",
+        "forget_accuracy_test": "forgotten, test",
+        "attack_success": "trigger works",
+        "forget_accuracy_train": "forgotten, train",
+    }
+    return [title for name, title in names.items() if name in row["metrics"]]
+
+
+def _accuracies(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    order = (
+        "retain_accuracy_test",
+        "forget_accuracy_test",
+        "attack_success",
+        "forget_accuracy_train",
+    )
+    return [f"{100 * metrics[name]['mean']:.1f}" for name in order if name in metrics]

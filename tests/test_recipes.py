@@ -1,0 +1,106 @@
+"""Recipes are what the committed search chose, the same number of trials for all."""
+
+import pathlib
+
+import jax
+import optax
+import pytest
+
+import hyperforget_jax as hf
+from tests import scripts, toys
+
+RESULTS = pathlib.Path(__file__).parents[1] / "experiments" / "results"
+PRESETS = sorted(
+    path.stem.removeprefix("search-") for path in RESULTS.glob("search-*.json")
+)
+(spaces,) = scripts.load("spaces")
+
+
+def trials(preset):
+    """Rows of the search by scenario and method."""
+    found = {}
+    path = RESULTS / f"search-{preset}.json"
+    for row in hf.report.read(path, references=False)["rows"]:
+        found.setdefault((row["scenario"], row["method"]), []).append(row)
+    return found
+
+
+def settings_of(row):
+    return {k: v for k, v in row["factors"].items() if k not in ("place", "chosen")}
+
+
+def test_every_method_has_a_maker_and_a_space():
+    assert set(hf.recipes.MAKERS) == set(spaces.SPACES) >= set(hf.rivals.__all__)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_recipes_are_the_best_of_equally_many_trials(preset):
+    document = hf.report.read(RESULTS / f"search-{preset}.json", references=False)
+    count = document["config"]["trials"]
+    assert count >= 16
+    for (scenario, method), rows in trials(preset).items():
+        assert len(rows) == (count if spaces.SPACES[method] else 1)
+        goals = [row["metrics"]["goal"]["mean"] for row in rows]
+        (chosen,) = (row for row in rows if row["factors"]["chosen"])
+        assert chosen["metrics"]["goal"]["mean"] == min(goals)
+        recipe = hf.recipes.load(method, preset, scenario)
+        assert recipe.settings == settings_of(chosen)
+        drawn = spaces.draws(method, scenario, count)
+        assert all(settings_of(row) in drawn for row in rows)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_recipe_makes_its_method(preset):
+    classifier = toys.perceptron()
+    for scenario, method in trials(preset):
+        unlearner = hf.recipes.load(method, preset, scenario).unlearner(classifier)
+        assert isinstance(unlearner, hf.Unlearner)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("leaderboard-*.json")), ids=lambda path: path.stem
+)
+def test_no_row_of_a_leaderboard_has_settings_of_its_own(path):
+    document = hf.report.read_audit(path)
+    for row in document["rows"]:
+        if row["method"] in ("retrain", "dihyfo"):
+            assert row["settings"] == {}
+        else:
+            recipe = hf.recipes.load(row["method"], document["preset"], row["scenario"])
+            assert row["settings"] == recipe.settings
+
+
+def test_a_recipe_is_the_method_with_its_settings():
+    recipe = hf.recipes.Recipe(
+        "salun", "digits", "class", {"learning_rate": 0.01, "share": 0.5, "steps": 3}
+    )
+    data, classifier = toys.points(), toys.perceptron()
+    variables = classifier.init(jax.random.key(0), data.x)
+    request = hf.forget_classes(data, [1])
+
+    def answer(unlearner):
+        state = unlearner.init(jax.random.key(1), variables, data)
+        return unlearner.unlearn(jax.random.key(2), state, request)[0].variables
+
+    own = hf.rivals.salun(classifier, share=0.5, optimizer=optax.adam(0.01), steps=3)
+    assert all(
+        (a == b).all()
+        for a, b in zip(
+            jax.tree.leaves(answer(recipe.unlearner(classifier))),
+            jax.tree.leaves(answer(own)),
+            strict=True,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("salun", "letters"), "dataset must be one of .*digits.*, got 'letters'"),
+        (("salun", "digits", "rain"), "scenario must be one of .*class"),
+        (("sailing", "digits"), "method must be one of .*salun.*, got 'sailing'"),
+    ],
+)
+def test_what_was_never_searched_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        hf.recipes.load(*arguments)

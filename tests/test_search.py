@@ -1,0 +1,119 @@
+"""The random search: its goal by hand, its draws, and a small one gone on with."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.distance import jensenshannon
+from scipy.special import softmax
+
+import hyperforget_jax as hf
+from tests import scripts, toys
+
+search, spaces, board = scripts.load("search", "spaces", "leaderboard")
+
+
+def test_the_goal_is_a_mean_of_divergences_from_every_retrained_model():
+    classifier, data = toys.softmax_regression(), toys.points()
+    models, retrained = (
+        jax.vmap(classifier.init, (0, None))(
+            jax.random.split(jax.random.key(seed), count), data.x
+        )
+        for seed, count in ((0, 2), (1, 3))
+    )
+    rows = {"forgotten": (0, 8), "held_out": (8, 14), "retained": (14, 30)}
+    judged = {name: data.take(jnp.arange(*ends)) for name, ends in rows.items()}
+    found = search.distances(classifier, models, retrained, judged)
+
+    def by_hand(name):
+        own, others = (
+            softmax(jax.vmap(lambda v: classifier.apply(v, judged[name].x))(of), -1)
+            for of in (models, retrained)
+        )
+        weight = np.asarray(judged[name].weight)
+        apart = [
+            [np.average(jensenshannon(a, b, axis=1) ** 2, weights=weight)
+             for b in others]
+            for a in own
+        ]  # fmt: skip
+        return np.mean(apart, axis=1)
+
+    forgotten = (by_hand("forgotten") + by_hand("held_out")) / 2
+    # Single precision, of divergences of about a tenth.
+    np.testing.assert_allclose(found["js_forgotten"], forgotten, atol=1e-5)
+    goal = (forgotten + by_hand("retained")) / 2
+    np.testing.assert_allclose(found["goal"], goal, atol=1e-5)
+
+
+def test_a_model_that_is_not_finite_is_as_far_as_can_be():
+    classifier, data = toys.softmax_regression(), toys.points()
+    models = jax.vmap(classifier.init, (0, None))(
+        jax.random.split(jax.random.key(0), 2), data.x
+    )
+    ruined = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), models)
+    judged = {"forgotten": data.take(jnp.arange(5)), "retained": data}
+    found = search.distances(classifier, ruined, models, judged)["goal"]
+    assert found[1] == pytest.approx(np.log(2))
+    assert found[0] < np.log(2)
+
+
+def test_draws_are_the_same_in_every_run_and_the_defaults_are_among_them():
+    first = spaces.draws("salun", "class", 16)
+    assert first == spaces.draws("salun", "class", 16)
+    assert len(first) == 16
+    assert first[0] == {}
+    assert first[:8] == spaces.draws("salun", "class", 8)
+    assert first[1:] != spaces.draws("salun", "random", 16)[1:]
+    share = spaces.SPACES["salun"]["share"]
+    assert all(share.low <= point["share"] <= share.high for point in first[1:])
+    assert spaces.draws("damp", "class", 16) == [{}]
+    assert {} not in spaces.draws("eu_k", "class", 16)
+
+
+def test_who_answers():
+    assert not search.answers("damp", "random")
+    assert search.answers("damp", "class")
+    assert board.answers("retrain", "random", "digits")
+    assert board.answers("dihyfo", "class", "digits")
+    assert not board.answers("dihyfo", "random", "digits")
+    assert not board.answers("dihyfo", "class", "mnist_cnn")
+
+
+@pytest.mark.slow
+def test_a_search_and_a_leaderboard_go_on_cell_by_cell(tmp_path):
+    """Two methods with three trials, then a third one; and their cells of audits."""
+    options = ("--scenarios", "class", "--trials", "3", "--seeds", "2")
+    out = ("--out", str(tmp_path / "search"))
+    first = scripts.run("search", *options, *out, "--methods", "finetune", "damp")
+    assert first.returncode == 0, first.stderr
+    cell = tmp_path / "search" / "class" / "finetune.json"
+    before = cell.stat().st_mtime_ns
+    refused = scripts.run("search", *options, *out)
+    assert refused.returncode != 0
+    assert "--resume" in refused.stderr
+    more = ("--methods", "salun", "--resume")
+    assert scripts.run("search", *options, *out, *more).returncode == 0
+    assert cell.stat().st_mtime_ns == before
+    document = hf.report.read(tmp_path / "search" / "results.json", references=False)
+    counts = {}
+    for row in document["rows"]:
+        counts[row["method"]] = counts.get(row["method"], 0) + 1
+    assert counts == {"finetune": 3, "damp": 1, "salun": 3}
+    chosen = json.loads((tmp_path / "search" / "recipes.json").read_text())
+    assert set(chosen["recipes"]["class"]) == set(counts)
+
+    out = ("--out", str(tmp_path / "board"), "--models", "8", "--scenarios", "class")
+    first = scripts.run("leaderboard", *out, "--methods", "damp")
+    assert first.returncode == 0, first.stderr
+    row = tmp_path / "board" / "class" / "damp" / "row.json"
+    before = row.stat().st_mtime_ns
+    more = ("--methods", "damp", "logit_mask", "--resume")
+    assert scripts.run("leaderboard", *out, *more).returncode == 0
+    assert row.stat().st_mtime_ns == before
+    document = hf.report.read_audit(tmp_path / "board" / "results.json")
+    assert [row["method"] for row in document["rows"]] == ["damp", "logit_mask"]
+    assert all(row["seconds"]["unlearn"] > 0 for row in document["rows"])
+    kept, mask = (row["stored_bytes"] for row in document["rows"])
+    assert kept > mask
