@@ -98,7 +98,6 @@ def main(config: Audit) -> None:
         "examples": audit_cells.MOST,
         "sources": sources(),
     }
-    settings = json.loads(json.dumps(settings))  # As it is read again.
     runs.open_folder(config.out, settings, config.resume)
     rows = []
     wanted = cells_of(config)

@@ -29,7 +29,7 @@ def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
     path = out / "config.json"
     if path.exists():
         stored = json.loads(path.read_text())
-        for name, value in record.items():
+        for name, value in json.loads(json.dumps(record)).items():
             if stored.get(name) != value:
                 raise SystemExit(
                     f"{out} holds a run with {name}={stored.get(name)}, not {value}: "
