@@ -10,7 +10,6 @@ a folder that ``hyperforget audit`` reads. A run that was stopped goes on cell b
 
 import dataclasses
 import hashlib
-import json
 import time
 from pathlib import Path
 from typing import Any, Literal
