@@ -98,7 +98,7 @@ def _row(config: Leaderboard, cells: audit_cells.Cells, method: str):
         )
     tuned_on = "class" if scene.in_turn else scene.name
     recipe = hf.recipes.load(method, config.preset, tuned_on)
-    given = {"probe": scene.splits.probe} if method in spaces.PROBED else {}
+    given = spaces.given(method, scene.name, scene.splits.probe)
     return cells.row(
         method, lambda: recipe.unlearner(classifier, **given), recipe.settings
     )

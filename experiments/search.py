@@ -153,11 +153,10 @@ class Trials:
     def rows(self, method: str) -> list[dict[str, Any]]:
         """Measure a method's trials, and make a row of each, the nearest first."""
         classifier, make = self.classifier, hf.recipes.MAKERS[method]
-        probe = self.scene.splits.probe if method in spaces.PROBED else None
+        given = spaces.given(method, self.scene.name, self.scene.splits.probe)
 
-        def evaluate(settings, keys, originals, retrained, request, probe, judged):
-            given = settings if probe is None else {**settings, "probe": probe}
-            unlearner = make(classifier, **given)
+        def evaluate(settings, keys, originals, retrained, request, given, judged):
+            unlearner = make(classifier, **settings, **given)
 
             def answer(key, variables):
                 key_init, key_unlearn = jax.random.split(key)
@@ -174,7 +173,7 @@ class Trials:
             self.originals,
             self.retrained,
             self.scene.request,
-            probe,
+            given,
             self.judged,
             static=STATIC,
         )

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+import hyperforget_jax as hf
+
 
 class Log(NamedTuple):
     """Uniform in the logarithm."""
@@ -120,8 +122,16 @@ SPACES: Mapping[str, Space] = {
 
 # They know of classes, and not of rows.
 CLASS_ONLY = ("damp", "logit_mask", "unsir")
-# They read held-out rows, if there are any.
+# They read held-out rows, if there are any, where a forgotten row is to be answered as
+# a held-out one of its kind: not where the kind is to be forgotten, or the label wrong.
 PROBED = ("pgu",)
+PROBED_IN = ("random", "memorised")
+
+
+def given(method: str, scenario: str, probe: hf.Examples) -> dict[str, hf.Examples]:
+    """Give a method the held-out rows that it reads, if any, by argument."""
+    is_read = method in PROBED and scenario in PROBED_IN
+    return {"probe": probe} if is_read else {}
 
 
 def draws(method: str, scenario: str, trials: int) -> list[dict[str, float | int]]:
