@@ -12,9 +12,9 @@ import pytest
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import GRAPHS, METHODS
+from tests.methods.table import ENSEMBLES, GRAPHS, METHODS
 
-ROWS = {**METHODS, **GRAPHS}
+ROWS = {**METHODS, **GRAPHS, **ENSEMBLES}
 
 READS_RETAINED = ("retrain", "finetune", "neggrad_plus")
 REMEMBERS = (
