@@ -19,6 +19,7 @@ from tables import (
     hypernetworks,
     methods,
     networks,
+    off_tuning,
     pgu,
     systems,
 )
@@ -40,6 +41,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 BLOCKS = {
     "methods": methods.access,
     "rivals": methods.rivals,
+    "off-tuning": off_tuning.losses,
     "audits": audits.results,
     "audits-digits": audits.overview,
     "systems-mnist": systems.overview,
