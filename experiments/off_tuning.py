@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -67,8 +67,8 @@ RECIPES = {
     "breast_cancer": _Table("breast_cancer", (32,), 5e-3, 0.1, 300, 32),
 }
 
-# A hypernetwork must be trained first; the other two train by a recipe of the user's.
-_WITHOUT_DEFAULTS = {"dihyfo", "retrain", "sisa"}
+# A hypernetwork must be trained first; the others train by a recipe of the user's.
+_WITHOUT_DEFAULTS = {"dihyfo", "eu_k", "retrain", "sisa"}
 _OURS = ("fiun", "pgu", "ascent", "finetune", "logit_mask", "neggrad_plus", "ssd")
 METHODS = (
     *_OURS,
@@ -115,15 +115,12 @@ def main(config: OffTuning) -> None:
     made = {name: _maker(name, splits.probe) for name in config.methods}
     rows = []
     for name, make in {"retrain": recipe.retrain, **made}.items():
-        unlearner = make(classifier)
-        for scenario, request in requests.items():
-            path = config.out / f"{name}-{scenario}.json"
-            if not path.exists():
-                console.log(f"{name}: {scenario}")
-                about = scenario, request, config.preset, splits
-                row = _row(name, unlearner, originals, *about)
-                write_json(path, row)
-            rows.append(json.loads(path.read_text()))
+        path = config.out / f"{name}.json"
+        if not path.exists():
+            console.log(name)
+            about = requests, config.preset, splits
+            write_json(path, [*_rows(name, make(classifier), originals, *about)])
+        rows += json.loads(path.read_text())
     runs.write(config, rows, record, begin, references=False)
     metrics = {"retain_accuracy_test": min, "points_lost": max}
     console.print(runs.summary(rows, ("method", "scenario", "warned"), metrics))
@@ -138,57 +135,68 @@ def _maker(name: str, probe: hf.Examples) -> Callable[..., hf.Unlearner]:
     )
 
 
-def _row(name, unlearner, originals, scenario, request, preset, splits):
-    """Answer a request for every seed's model; say what there was to be heard."""
+def _rows(name, unlearner, originals, requests, preset, splits):
+    """Answer each request for every seed's model; say what there was to be heard."""
     recipe = RECIPES[preset]
     seeds = jax.tree.leaves(originals)[0].shape[0]
     key = jax.random.fold_in(jax.random.key(2), zlib.crc32(name.encode()))
     keys = jax.random.split(key, (2, seeds))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        init = jax.jit(jax.vmap(unlearner.init, (0, 0, None)))
-        state, in_init = studies.timed(init, keys[0], originals, splits.train)
-        unlearn = jax.jit(jax.vmap(unlearner.unlearn, (0, 0, None)))
-        (after, _), in_unlearn = studies.timed(unlearn, keys[1], state, request)
-    # Not what libraries say of their own future.
-    kinds = UserWarning, RuntimeWarning
-    said = sorted({str(one.message) for one in caught if one.category in kinds})
+    init = jax.jit(jax.vmap(unlearner.init, (0, 0, None)))
+    unlearn = jax.jit(jax.vmap(unlearner.unlearn, (0, 0, None)))
+    arguments = keys[0], originals, splits.train
+    (state, in_init), said_in_init = _listen(studies.timed, init, *arguments)
 
     @jax.jit
-    @jax.vmap
-    def accuracies(variables):
-        logits = hf.models.logits(recipe.classifier, variables, splits.test.x)
-        return [
-            hf.metrics.accuracy(logits, splits.test.y, half.weight)
-            for half in request.split(splits.test)
-        ]
+    def accuracies(variables, request):
+        def of_one(variables):
+            logits = hf.models.logits(recipe.classifier, variables, splits.test.x)
+            return [
+                hf.metrics.accuracy(logits, splits.test.y, half.weight)
+                for half in request.split(splits.test)
+            ]
 
-    forget, retain = accuracies(after.variables)
-    forget_before, retain_before = accuracies(originals)
-    found = {
-        "retain_accuracy_test": retain,
-        "retain_accuracy_test_before": retain_before,
-        "points_lost": 100 * (retain_before - retain),
-    }
-    if scenario == "class":  # No test row is one of the training rows that go.
-        found |= {
-            "forget_accuracy_test": forget,
-            "forget_accuracy_test_before": forget_before,
+        return jax.vmap(of_one)(variables)
+
+    for scenario, request in requests.items():
+        arguments = keys[1], state, request
+        ((after, _), seconds), said = _listen(studies.timed, unlearn, *arguments)
+        said = sorted(said_in_init | said)
+        forget, retain = accuracies(after.variables, request)
+        forget_before, retain_before = accuracies(originals, request)
+        found = {
+            "retain_accuracy_test": retain,
+            "retain_accuracy_test_before": retain_before,
+            "points_lost": 100 * (retain_before - retain),
         }
-    return hf.report.results_row(
-        name,
-        [{n: float(each[seed]) for n, each in found.items()} for seed in range(seeds)],
-        dataset=recipe.dataset,
-        model=recipe.model,
-        scenario=scenario,
-        request="class 0" if scenario == "class" else "2 % of the rows",
-        access=unlearner.access,
-        # With what compiling took.
-        seconds={"init": in_init, "unlearn": in_unlearn, "compile": 0.0},
-        factors={"world": preset, "warned": bool(said), "warnings": said},
-        num_forgotten=int(jnp.sum(request.forget.weight > 0)),
-        num_train=int(jnp.sum(splits.train.weight > 0)),
-    )
+        if scenario == "class":  # No test row is one of the training rows that go.
+            found |= {
+                "forget_accuracy_test": forget,
+                "forget_accuracy_test_before": forget_before,
+            }
+        yield hf.report.results_row(
+            name,
+            [{n: float(each[i]) for n, each in found.items()} for i in range(seeds)],
+            dataset=recipe.dataset,
+            model=recipe.model,
+            scenario=scenario,
+            request="class 0" if scenario == "class" else "2 % of the rows",
+            access=unlearner.access,
+            # With what compiling took.
+            seconds={"init": in_init, "unlearn": seconds, "compile": 0.0},
+            factors={"world": preset, "warned": bool(said), "warnings": said},
+            num_forgotten=int(jnp.sum(request.forget.weight > 0)),
+            num_train=int(jnp.sum(splits.train.weight > 0)),
+        )
+
+
+def _listen(function: Callable[..., Any], *arguments: Any) -> tuple[Any, set[str]]:
+    """Call a function; return what it gives, and the warnings that users would see."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = function(*arguments)
+    # Not what libraries say of their own future.
+    kinds = UserWarning, RuntimeWarning
+    return found, {str(one.message) for one in caught if one.category in kinds}
 
 
 if __name__ == "__main__":

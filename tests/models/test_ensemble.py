@@ -11,7 +11,7 @@ from tests import toys
 def test_it_predicts_the_mean_of_its_members_probabilities():
     data, classifier = toys.points(), toys.normalised()
     together = hf.models.ensemble(classifier, 3)
-    variables = together.init(jax.random.key(0), data.x)
+    variables = jax.jit(together.init)(jax.random.key(0), data.x)
     logits = [
         classifier.apply(jax.tree.map(lambda leaf, at=n: leaf[at], variables), data.x)
         for n in range(3)
@@ -26,7 +26,7 @@ def test_it_predicts_the_mean_of_its_members_probabilities():
 def test_in_training_mode_each_member_keeps_its_own_statistics():
     data, classifier = toys.points(), toys.normalised()
     together = hf.models.ensemble(classifier, 2)
-    variables = together.init(jax.random.key(0), data.x)
+    variables = jax.jit(together.init)(jax.random.key(0), data.x)
     logits, updated = together.apply_train(jax.random.key(1), variables, data.x)
     assert logits.shape == (40, toys.NUM_CLASSES)
     for n in range(2):
