@@ -207,7 +207,7 @@ def test_ssd_far_from_where_its_defaults_were_chosen_is_warned_of():
     variables = classifier.init(jax.random.key(0), data.x)
     unlearner = hf.ssd(classifier)
     state = unlearner.init(KEYS[0], variables, data)
-    with pytest.warns(UserWarning, match=r"these 3 rows are 0.0075 of the data"):
+    with pytest.warns(UserWarning, match="here are 3 of 400 rows"):
         unlearner.unlearn(KEYS[1], state, hf.forget_rows(data, FIRST))
     normalised = toys.normalised()
     variables = normalised.init(jax.random.key(0), data.x)
