@@ -20,6 +20,7 @@ from tables import (
     leaderboard,
     methods,
     networks,
+    off_tuning,
     pgu,
     systems,
 )
@@ -41,6 +42,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 BLOCKS = {
     "methods": methods.access,
     "rivals": methods.rivals,
+    "off-tuning": off_tuning.losses,
     "audits": audits.results,
     "audits-digits": audits.overview,
     "systems-mnist": systems.overview,

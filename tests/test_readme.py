@@ -32,6 +32,7 @@ SMALLER = {
         ("(8, 16, 40, 80)", "(8, 16)"),
     ],
     "twenty_lines": [("800", "300"), ("members=5", "members=2")],
+    "sisa": [("200, shards", "50, shards")],
     "audit_torch": [("MODELS, FORGET = 32", "MODELS, FORGET = 8")],
 }
 
@@ -179,6 +180,10 @@ def _rival_answered(names, printed):
     assert names["state"].forgotten.classes[3] and "Change" in printed
 
 
+def _one_shard_was_trained_again(names, printed):
+    assert int(names["info"].retrained.sum()) == 1 and "trained again" in printed
+
+
 def _backdoor_works_until_it_is_not_trained(names, printed):
     assert names["before"] > 0.8 and names["retrained"] < 0.1
 
@@ -190,6 +195,7 @@ def _canaries_are_seen(names, printed):
 
 AFTERWARDS = {
     "rivals": _rival_answered,
+    "sisa": _one_shard_was_trained_again,
     "twenty_lines": _forgets_in_the_readme,
     "protocol": _remembers_both_classes,
     "requests": _requests_are_of_the_stated_structure,

@@ -46,7 +46,7 @@ def _table(methods: dict[str, Callable[..., hf.Unlearner]]) -> str:
     for name, method in methods.items():
         arguments = _arguments(name, method, classifier)
         unlearners[name] = method(**arguments)
-        if "probe" in inspect.signature(method).parameters:
+        if "probe" in inspect.signature(method).parameters and "probe" not in arguments:
             probed[name] = method(**arguments, probe=_probe()).access
         for label, config in _CONFIGS.get(name, {}).items():
             unlearners[f"{name}({label})"] = method(**arguments, config=config)
@@ -78,6 +78,7 @@ def _arguments(name: str, method: Callable, classifier: hf.Classifier) -> dict:
         "steps": lambda: 1,
         "hypernetwork": lambda: _hypernetwork(classifier),
         "params": lambda: _hypernetwork(classifier).init(jax.random.key(0)),
+        "probe": _probe,
     }
     needed = [
         parameter.name

@@ -1,14 +1,44 @@
 """Warnings where a method's defaults are used far from what they were chosen for."""
 
 import warnings
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax import checks
-from hyperforget_jax.base import Examples
+from hyperforget_jax.base import Array, Examples
 
-__all__ = ["count_of", "warn_of_few_rows"]
+__all__ = ["count_of", "is_share_below", "warn_of_driven_out", "warn_of_few_rows"]
+
+# A class is more, where there are not very many.
+_LEAST_SHARE = 0.025
+
+
+def warn_of_driven_out(
+    method: str, classes: Array, forget: Examples, weight: Array
+) -> None:
+    """Warn of right labels that are driven out, if single rows are asked for.
+
+    Args:
+        method: its name.
+        classes: those asked for, bool, ``[C]``. Under a trace they cannot be seen: then
+            few rows are taken for such a request.
+        forget: the examples to forget.
+        weight: of all data, ``[N]``.
+    """
+    if checks.is_concrete(classes):
+        for_rows = not np.asarray(classes).any()
+    else:
+        for_rows = is_share_below(_LEAST_SHARE, forget, jnp.sum(weight), weight.size)
+    if for_rows:
+        warnings.warn(
+            f"{method}: without a probe the labels of single rows are driven out "
+            "altogether, which is right for wrong labels, and otherwise at the cost of "
+            "rows like them. Give held-out examples, probe=, where rows are to go; "
+            "requests for classes are not concerned.",
+            stacklevel=3,
+        )
 
 
 def warn_of_few_rows(
@@ -41,6 +71,23 @@ def warn_of_few_rows(
             "at the membership attack of hf.evaluate.",
             stacklevel=5,
         )
+
+
+def is_share_below(
+    least: float, forget: Examples, total_weight: Any, num_rows: int
+) -> bool:
+    """Tell whether a request is for less than a share of the data, as far as is seen.
+
+    Args:
+        least: the share.
+        forget: the examples to forget. Under a trace their weights cannot be seen, and
+            half of them count, since padding to a power of two may be the other half.
+        total_weight: of all data, ``[]``.
+        num_rows: how many these are, which counts where weights cannot be seen.
+    """
+    if not checks.is_concrete(forget.weight, total_weight):
+        return jnp.shape(forget.weight)[-1] / 2 < least * num_rows
+    return 0 < np.asarray(forget.weight).sum() < least * float(total_weight)
 
 
 def count_of(examples: Examples) -> int:

@@ -19,6 +19,7 @@ from hyperforget_jax.base import (
 from hyperforget_jax.forgotten import find
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.pgu_config import PGUConfig
 from hyperforget_jax.methods.pgu_losses import (
     published_loss,
@@ -41,7 +42,6 @@ from hyperforget_jax.subspace.projection import without_free
 from hyperforget_jax.training.fit import Augment
 
 __all__ = ["PGUInfo", "PGUState", "pgu"]
-
 
 _DEFAULTS = PGUConfig()
 
@@ -119,10 +119,10 @@ def pgu(
             ``dataclasses.replace`` to change some.
         probe: held-out examples, read by ``init`` alone. With them, forgotten rows are
             to be predicted as held-out rows are. Without, their labels are driven out
-            altogether: right for wrong labels, and too much for right ones. A class
-            request always drives out the class. A jitted ``init`` that is given them
-            too, ``init(key, variables, data, probe)``, has them as an argument, and
-            not as constants.
+            altogether: right for wrong labels, too much for right ones, and said by a
+            warning. A class request always drives out the class. A jitted ``init`` that
+            is given them too, ``init(key, variables, data, probe)``, has them as an
+            argument, and not as constants.
         augment: as in training: ``(x, id, epoch) -> x``. It must depend on nothing
             else.
         epochs: how many augmented epochs the Gram matrices are summed over.
@@ -198,6 +198,8 @@ def pgu(
         checks.check_request(classifier, variables, request)
         check_included(included, request.forget)
         left, forget, refused = remove(included, request.forget)
+        if held_out is None and config.objective == "targets":
+            warn_of_driven_out("hf.pgu", request.classes, forget, included.weight)
 
         # Where parameters may move.
         gone = subspace.measure(classifier, variables, forget, **measured)

@@ -3,7 +3,6 @@
 import warnings
 
 import jax.numpy as jnp
-import numpy as np
 
 from hyperforget_jax import checks, fisher
 from hyperforget_jax.base import (
@@ -17,7 +16,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.forgotten import check_known, nothing_forgotten, recall, remember
 from hyperforget_jax.methods.change import change
-from hyperforget_jax.methods.defaults import count_of
+from hyperforget_jax.methods.defaults import count_of, is_share_below
 from hyperforget_jax.methods.fisher_state import FisherInfo, FisherState
 
 __all__ = ["ssd"]
@@ -94,7 +93,7 @@ def ssd(
         if whole is None:
             raise ValueError("state has no Fisher: make it by init of hf.ssd.")
         if is_default:
-            _warn_of_share(forget, whole)
+            _warn_of_share(forget, whole, state.forgotten.id.size)
         if whole.batch_size is not None:
             # Minibatches of the same size, if only one that is mostly padding.
             forget = forget.take(jnp.arange(max(whole.batch_size, forget.y.shape[0])))
@@ -120,16 +119,14 @@ def ssd(
     return Unlearner(init, unlearn, access)
 
 
-def _warn_of_share(forget: Examples, whole: fisher.Fisher) -> None:
-    is_seen = checks.is_concrete(forget.weight, whole.total_weight)
-    if whole.estimator != "per_example" or not is_seen:
+def _warn_of_share(forget: Examples, whole: fisher.Fisher, num_rows: int) -> None:
+    if whole.estimator != "per_example":
         return
-    share = np.asarray(forget.weight).sum() / max(float(whole.total_weight), 1)
-    if 0 < share < _LEAST_SHARE:
+    if is_share_below(_LEAST_SHARE, forget, whole.total_weight, num_rows):
         warnings.warn(
-            f"hf.ssd: the defaults were chosen for one class of ten, and these "
-            f"{count_of(forget)} rows are {share:.2g} of the data. The fewer they are, "
-            "the more parameters alpha=1 selects: choose alpha on held-out rows, about "
+            f"hf.ssd: the defaults were chosen for one class of ten, and here are "
+            f"{count_of(forget)} of {num_rows} rows. The fewer they are, the more "
+            "parameters alpha=1 selects: choose alpha on held-out rows, about "
             "the inverse of the share or less, and look at info.dampened.",
             stacklevel=3,
         )

@@ -4,6 +4,7 @@ from hyperforget_jax.models.adapters import from_functions, from_linen, from_nnx
 from hyperforget_jax.models.allcnn import AllCNN
 from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.dense import dense
+from hyperforget_jax.models.ensemble import ensemble
 from hyperforget_jax.models.gpt_cnn import GptCNN
 from hyperforget_jax.models.head import widen
 from hyperforget_jax.models.mlp import MLP
@@ -22,6 +23,7 @@ __all__ = [
     "ViT",
     "conv",
     "dense",
+    "ensemble",
     "from_functions",
     "from_linen",
     "from_nnx",

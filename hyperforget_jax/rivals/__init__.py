@@ -17,9 +17,11 @@ from hyperforget_jax.rivals.l1_sparse import l1_sparse
 from hyperforget_jax.rivals.lfssd import lfssd
 from hyperforget_jax.rivals.msg import msg
 from hyperforget_jax.rivals.random_labels import random_labels
+from hyperforget_jax.rivals.regun import regun
 from hyperforget_jax.rivals.rewind import rewind
 from hyperforget_jax.rivals.salun import salun
 from hyperforget_jax.rivals.scrub import scrub
+from hyperforget_jax.rivals.sisa import sisa
 from hyperforget_jax.rivals.svd_forgetting import svd_forgetting
 from hyperforget_jax.rivals.unsir import unsir
 
@@ -41,9 +43,11 @@ __all__ = [
     "lfssd",
     "msg",
     "random_labels",
+    "regun",
     "rewind",
     "salun",
     "scrub",
+    "sisa",
     "svd_forgetting",
     "unsir",
 ]

@@ -60,7 +60,8 @@ def holding_probe(
 
     def init(key: Array, variables: Variables, data: Examples) -> ProbedState:
         state = answering(probe).init(key, variables, data)
-        checks.check_classifier(classifier, variables, probe.x)
+        num_classes = checks.check_classifier(classifier, variables, probe.x)
+        checks.check_examples(probe, num_classes=num_classes, name="probe")
         checks.check_held_out(data, probe)
         return ProbedState(state.variables, state.forgotten, probe)
 

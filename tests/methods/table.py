@@ -84,6 +84,7 @@ RIVALS = {
     "lfssd": lambda c: hf.rivals.lfssd(c, alpha=1.5, batch_size=16),
     "msg": lambda c: hf.rivals.msg(c, steps=4, batch_size=8),
     "random_labels": lambda c: hf.rivals.random_labels(c, steps=4, batch_size=8),
+    "regun": lambda c: hf.rivals.regun(c, probe=PROBE, steps=4, batch_size=8),
     "rewind": lambda c: hf.rivals.rewind(c, steps=3, batch_size=16),
     "salun": lambda c: hf.rivals.salun(c, steps=4, batch_size=8),
     "scrub": lambda c: hf.rivals.scrub(c, epochs=2, max_epochs=1, batch_size=16),
@@ -131,8 +132,19 @@ GRAPHS = {
 }
 
 
+# Of each the variables are those of several models, and all are asked.
+ENSEMBLES = {
+    "sisa": lambda c: hf.rivals.sisa(
+        c, optax.sgd(0.05), 3, shards=2, slices=2, batch_size=16
+    ),
+}
+SHOWN_BY_OTHERS += tuple(ENSEMBLES)
+
+
 def one_model(method, variables):
-    """The variables of the model that is asked."""
+    """The variables of a model that is asked."""
+    if method in ENSEMBLES:
+        return trees.take(variables, 0)
     return trees.take(variables["default"], 0) if method in GRAPHS else variables
 
 

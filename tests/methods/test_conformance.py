@@ -12,9 +12,17 @@ import pytest
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import GRAPHS, METHODS, PROBE, RIVALS, VARIANTS, one_model
+from tests.methods.table import (
+    ENSEMBLES,
+    GRAPHS,
+    METHODS,
+    PROBE,
+    RIVALS,
+    VARIANTS,
+    one_model,
+)
 
-ROWS = {**METHODS, **GRAPHS}
+ROWS = {**METHODS, **GRAPHS, **ENSEMBLES}
 
 CLASSIFIERS = {"perceptron": toys.perceptron, "batchnorm": toys.normalised}
 # Batched or sharded products sum in another order, and Adam divides by small numbers.
@@ -34,7 +42,7 @@ pytestmark = pytest.mark.parametrize(
         )
         for method in ROWS
         for network in CLASSIFIERS
-        if network == "perceptron" or method not in (*VARIANTS, *RIVALS)
+        if network == "perceptron" or method not in (*VARIANTS, *RIVALS, *ENSEMBLES)
     ],
 )
 

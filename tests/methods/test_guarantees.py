@@ -12,13 +12,13 @@ SCRIPT = """
 import chex, jax, jax.numpy as jnp, numpy as np, optax
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import GRAPHS, METHODS, VARIANTS
+from tests.methods.table import ENSEMBLES, GRAPHS, METHODS, VARIANTS
 
 data, classifier = toys.points(), toys.perceptron()
 variables = classifier.init(jax.random.key(0), data.x)
 request = hf.forget_classes(data, [2])
 covered = np.asarray(request.covers(data))
-for name, method in {**METHODS, **GRAPHS}.items():
+for name, method in {**METHODS, **GRAPHS, **ENSEMBLES}.items():
     if name in VARIANTS:  # They compile for long.
         continue
     unlearner = method(classifier)

@@ -12,9 +12,9 @@ import pytest
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import GRAPHS, METHODS
+from tests.methods.table import ENSEMBLES, GRAPHS, METHODS
 
-ROWS = {**METHODS, **GRAPHS}
+ROWS = {**METHODS, **GRAPHS, **ENSEMBLES}
 
 READS_RETAINED = ("retrain", "finetune", "neggrad_plus")
 REMEMBERS = (
@@ -207,9 +207,38 @@ def test_ssd_far_from_where_its_defaults_were_chosen_is_warned_of():
     variables = classifier.init(jax.random.key(0), data.x)
     unlearner = hf.ssd(classifier)
     state = unlearner.init(KEYS[0], variables, data)
-    with pytest.warns(UserWarning, match=r"these 3 rows are 0.0075 of the data"):
+    with pytest.warns(UserWarning, match="here are 3 of 400 rows"):
         unlearner.unlearn(KEYS[1], state, hf.forget_rows(data, FIRST))
+    # Under jit weights cannot be seen, and shapes can.
+    with pytest.warns(UserWarning, match="here are 4 of 400 rows"):
+        jax.eval_shape(unlearner.unlearn, KEYS[1], state, hf.forget_rows(data, FIRST))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        request = hf.forget_classes(data, [1])
+        jax.eval_shape(unlearner.unlearn, KEYS[1], state, request)
     normalised = toys.normalised()
     variables = normalised.init(jax.random.key(0), data.x)
     with pytest.warns(UserWarning, match="chosen on perceptrons"):
         hf.ssd(normalised).init(KEYS[0], variables, data)
+
+
+def test_pgu_without_a_probe_says_what_becomes_of_rows():
+    data, classifier = toys.points(400), toys.perceptron()
+    variables = classifier.init(jax.random.key(0), data.x)
+    rows, classes = hf.forget_rows(data, FIRST), hf.forget_classes(data, [1])
+    probe = toys.points(seed=8, first_id=1000)
+    with_probe, without = hf.pgu(classifier, probe=probe), hf.pgu(classifier)
+
+    def answers(unlearner, request):
+        state = jax.eval_shape(unlearner.init, KEYS[0], variables, data)
+        # As an argument, and as a constant whose values can be seen.
+        jax.eval_shape(unlearner.unlearn, KEYS[1], state, request)
+        jax.eval_shape(lambda s: unlearner.unlearn(KEYS[1], s, request), state)
+
+    with pytest.warns(UserWarning, match=r"hf\.pgu: without a probe") as said:
+        answers(without, rows)
+    assert len(said) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answers(without, classes)
+        answers(with_probe, rows)

@@ -1,7 +1,7 @@
 """The conformance table holds every public method."""
 
 import hyperforget_jax as hf
-from tests.methods.table import METHODS, RIVALS
+from tests.methods.table import ENSEMBLES, METHODS, RIVALS
 
 
 def test_every_public_method_stands_in_the_table():
@@ -17,4 +17,4 @@ def test_every_public_method_stands_in_the_table():
 
 
 def test_every_rival_stands_in_the_table_too():
-    assert set(hf.rivals.__all__) == set(RIVALS)
+    assert set(hf.rivals.__all__) == {*RIVALS, *ENSEMBLES}
