@@ -4,10 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import sys
 import time
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jax
@@ -18,15 +16,16 @@ from rich.table import Table
 
 import hyperforget_jax as hf
 from hyperforget_jax import atomic_write, checks, manifests
-from hyperforget_jax.base import Array, Variables
+from hyperforget_jax.base import Array
 from hyperforget_jax.command import inputs, saved_variables
+from hyperforget_jax.command.answer import answer
 from hyperforget_jax.command.forget_record import (
     ACCURACIES,
     Answer,
     accuracies,
     write_record,
 )
-from hyperforget_jax.report.records import plain, reads, write_json
+from hyperforget_jax.report.records import reads, write_json
 
 __all__ = ["Forget"]
 
@@ -73,10 +72,8 @@ class Forget:
 
     def run(self) -> int:
         """Forget, write, print, and return the exit code."""
-        out = atomic_write.local_path("--out", self.out)
-        with atomic_write.lock("--out", out):
-            _check_free(out)
-            info = _forget(self, out)
+        with atomic_write.new_folder("--out", self.out) as folder:
+            info = _forget(self, folder)
         if self.json:
             sys.stdout.write(json.dumps(info, indent=2) + "\n")
         else:
@@ -84,16 +81,7 @@ class Forget:
         return 0
 
 
-def _check_free(out: pathlib.Path) -> None:
-    is_empty = out.is_dir() and not any(out.iterdir())
-    if os.path.lexists(out) and not is_empty:
-        raise FileExistsError(
-            f"--out {out} holds something, which is kept: name a folder that is not "
-            "there yet, or is empty."
-        )
-
-
-def _forget(options: Forget, out: pathlib.Path) -> dict[str, Any]:
+def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     started = time.perf_counter()
     key_request, *keys = jax.random.split(jax.random.key(options.seed), 3)
     saved = saved_variables.read(options.variables)
@@ -108,46 +96,39 @@ def _forget(options: Forget, out: pathlib.Path) -> dict[str, Any]:
     unlearner = inputs.make_unlearner(
         options.method, options.set, classifier, data.probe
     )
-    after, seconds, found = _answer(keys, unlearner, variables, request)
+    after, seconds, found = answer(keys, unlearner, variables, request)
 
-    draft = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(draft, ignore_errors=True)  # Of one that was killed; ours is locked.
-    try:
-        draft.mkdir(parents=True)
-        answer = Answer(options.method, variables, after, unlearner.access, seconds)
-        document = write_record(
-            draft, classifier, answer, request, data.test, dataset=options.data
-        )
-        asked = _asked(options, request)
-        saved_variables.write(
-            draft,
-            saved.form,
-            after,
-            model=classifier.description,
-            dataset=options.data,
-            config={"method": options.method, **asked},
-        )
-        info = {
-            "method": options.method,
-            "settings": list(options.set),
-            "reads": reads(unlearner.access),
-            "request": asked,
-            "variables": str(options.variables),
-            "form": saved.form,
-            "left_out": left_out,
-            "model": options.model,
-            "data": options.data,
-            "seed": options.seed,
-            "accuracy": accuracies(document),
-            "info": found,
-            "seconds": {**seconds, "all": time.perf_counter() - started},
-            "device": document["device"],
-            "versions": manifests.package_versions(),
-        }
-        write_json(draft / "info.json", info)
-        os.rename(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    answered = Answer(options.method, variables, after, unlearner.access, seconds)
+    document = write_record(
+        folder, classifier, answered, request, data.test, dataset=options.data
+    )
+    asked = _asked(options, request)
+    saved_variables.write(
+        folder,
+        saved.form,
+        after,
+        model=classifier.description,
+        dataset=options.data,
+        config={"method": options.method, **asked},
+    )
+    info = {
+        "method": options.method,
+        "settings": list(options.set),
+        "reads": reads(unlearner.access),
+        "request": asked,
+        "variables": str(options.variables),
+        "form": saved.form,
+        "left_out": left_out,
+        "model": options.model,
+        "data": options.data,
+        "seed": options.seed,
+        "accuracy": accuracies(document),
+        "info": found,
+        "seconds": {**seconds, "all": time.perf_counter() - started},
+        "device": document["device"],
+        "versions": manifests.package_versions(),
+    }
+    write_json(folder / "info.json", info)
     return info
 
 
@@ -169,34 +150,6 @@ def _asked(options: Forget, request: hf.ForgetRequest) -> dict[str, Any]:
     if options.classes is not None:
         return {"classes": list(options.classes), "num_rows": rows.size}
     return {"rows": sorted(rows.tolist()), "num_rows": rows.size}
-
-
-def _answer(
-    keys: Sequence[Array],
-    unlearner: hf.Unlearner,
-    variables: Variables,
-    request: hf.ForgetRequest,
-) -> tuple[Variables, dict[str, float], dict[str, Any]]:
-    """Return the variables after the request, seconds by phase, and the info.
-
-    The keys are those of ``init`` and of ``unlearn``.
-    """
-    times = [time.perf_counter()]
-
-    def there(result: Any) -> Any:
-        jax.block_until_ready(result)
-        times.append(time.perf_counter())
-        return result
-
-    state = there(unlearner.init(keys[0], variables, request.data))
-    arguments = keys[1], state, request
-    compiled = there(jax.jit(unlearner.unlearn).lower(*arguments).compile())
-    state, info = there(compiled(*arguments))
-    phases = ("init", "compile", "unlearn")
-    seconds = dict(zip(phases, np.diff(times).tolist(), strict=True))
-    # What is not finite is no JSON.
-    text = json.dumps(plain(hf.trees.by_path(info)))
-    return state.variables, seconds, json.loads(text, parse_constant=lambda _: None)
 
 
 def _print(info: dict[str, Any], out: pathlib.Path) -> None:

@@ -9,11 +9,13 @@ import tyro
 from hyperforget_jax.command.audit import Audit
 from hyperforget_jax.command.doctor import Doctor
 from hyperforget_jax.command.forget import Forget
+from hyperforget_jax.command.quickstart import Quickstart
 from hyperforget_jax.command.report import Report
 
 __all__ = ["main"]
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
+    "quickstart": Quickstart,
     "forget": Forget,
     "audit": Audit,
     "report": Report,
