@@ -5,11 +5,12 @@ import os
 import pathlib
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["local_path", "lock", "replace_file"]
+__all__ = ["local_path", "lock", "new_folder", "replace_file"]
 
 # "gs://bucket", and "gs:/bucket", which pathlib makes of it. One letter is a drive.
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -112,6 +113,40 @@ def _take(lock: pathlib.Path) -> IO[str] | None:
             pass
         # Between opening and locking, its holder took the file away: again.
         file.close()
+
+
+@contextlib.contextmanager
+def new_folder(name: str, path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Give a folder to fill, which takes its place in one step when that is done.
+
+    After a failure nothing is left behind.
+
+    Args:
+        name: the argument that the path came by, for messages.
+        path: the folder, which must not be there yet, or be empty.
+
+    Raises:
+        TypeError, ValueError: as for :func:`local_path`.
+        FileExistsError: something is there, and is kept.
+        BlockingIOError: another writer is at work on the path.
+    """
+    target = local_path(name, path)
+    with lock(name, target):
+        is_empty = target.is_dir() and not any(target.iterdir())
+        if os.path.lexists(target) and not is_empty:
+            raise FileExistsError(
+                f"{name}={str(target)!r} holds something, which is kept: name a folder "
+                "that is not there yet, or is empty."
+            )
+        draft = target.with_name(f".{target.name}.unfinished")
+        # What a writer left that was killed: nobody else holds the lock.
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            draft.mkdir()
+            yield draft
+            os.rename(draft, target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -44,8 +44,10 @@ __all__ = [
     "config_hash",
     "digest",
     "load",
+    "load_orbax",
     "read_manifest",
     "save",
+    "save_orbax",
 ]
 
 _ARRAYS = "arrays-"
@@ -195,6 +197,56 @@ def load(
     return jax.tree.unflatten(
         jax.tree.structure(like), [leaves[path] for path in trees.leaf_paths(like)]
     )
+
+
+def load_orbax(path: str | os.PathLike[str]) -> Any:
+    """Load a tree that Orbax itself saved, with no manifest to vouch for it.
+
+    In its newer layout or in its older one. Of a checkpoint manager's folder, name the
+    step: ``path/7``.
+
+    Args:
+        path: the checkpoint's folder.
+
+    Returns:
+        Nested dicts and lists of JAX arrays, on the default device wherever they were.
+
+    Raises:
+        FileNotFoundError: no folder there.
+        TypeError: a path that is no string.
+        ValueError: what Orbax cannot read, or a path on a remote store.
+    """
+    target = atomic_write.local_path("path", path)
+    if not target.is_dir():
+        raise FileNotFoundError(f"{target} holds no checkpoint: it is no folder.")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def wanted(leaf: Any) -> Any:
+        if not hasattr(leaf, "shape"):
+            return leaf  # A number.
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+
+    try:
+        described = jax.tree.map(wanted, _orbax().metadata(target).metadata)
+        leaves = [each for each in jax.tree.leaves(described) if hasattr(each, "shape")]
+        _check_size([(each.shape, np.dtype(each.dtype)) for each in leaves])
+        return _orbax().load(target, described)
+    except Exception as error:
+        raise ValueError(
+            f"{target} cannot be read by Orbax: {error} (A manager of checkpoints has "
+            "a folder for each step: name one of these.)"
+        ) from error
+
+
+def save_orbax(path: str | os.PathLike[str], tree: Any) -> None:
+    """Save a tree of arrays as Orbax itself does, for programs that know no manifest.
+
+    Args:
+        path: the checkpoint's folder, which must not be there.
+        tree: arrays in dicts, lists and tuples; not without any, nor any without
+            entries.
+    """
+    _orbax().save(atomic_write.local_path("path", path), tree)
 
 
 def _to_device(record: LeafRecord, array: np.ndarray, sharding: Any) -> jax.Array:

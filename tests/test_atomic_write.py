@@ -169,3 +169,24 @@ def test_other_processes(tmp_path, held):
     save(), fit()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["runs", "v"]
     assert [each.name for each in (tmp_path / "runs").iterdir()] == ["chunk-00000"]
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path):
+    out = tmp_path / "above" / "out"
+    with pytest.raises(RuntimeError), atomic_write.new_folder("out", out) as draft:
+        (draft / "part").write_text("half")
+        assert not out.exists()
+        raise RuntimeError
+    assert list(out.parent.iterdir()) == []
+    out.mkdir()  # Empty, and so free.
+    with atomic_write.new_folder("out", out) as draft:
+        (draft / "part").write_text("whole")
+        with pytest.raises(BlockingIOError, match="being written by another run"):
+            with atomic_write.new_folder("out", out):
+                pass
+    assert [each.name for each in out.parent.iterdir()] == ["out"]
+    for taken in (out, out / "part"):
+        with pytest.raises(FileExistsError, match="holds something, which is kept"):
+            with atomic_write.new_folder("out", taken):
+                pass
+    assert (out / "part").read_text() == "whole"

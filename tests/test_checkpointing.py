@@ -769,3 +769,24 @@ def test_orbax_is_imported_late():
     assert not any(
         line.startswith(("import orbax", "from orbax")) for line in at_the_top
     )
+
+
+def test_what_orbax_saved_itself(tmp_path):
+    tree = {"params": [jnp.arange(3.0), {"bias": jnp.ones(2, jnp.bfloat16)}], "step": 7}
+    checkpointing.save_orbax(tmp_path / "plain", tree)
+    loaded = checkpointing.load_orbax(tmp_path / "plain")
+    assert loaded["step"] == 7
+    for one, other in zip(*map(jax.tree.leaves, (loaded, tree)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loaded["params"][1]["bias"].dtype == jnp.bfloat16
+    with pytest.raises(FileNotFoundError, match="it is no folder"):
+        checkpointing.load_orbax(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="cannot be read by Orbax.*name one of these"):
+        checkpointing.load_orbax(tmp_path)
+
+
+def test_what_orbax_saved_is_not_read_if_it_cannot_be_held(tmp_path, monkeypatch):
+    checkpointing.save_orbax(tmp_path / "plain", {"w": jnp.zeros(1000)})
+    monkeypatch.setattr(os, "sysconf", lambda _: 50)
+    with pytest.raises(ValueError, match="more than this machine's memory of 2.5e"):
+        checkpointing.load_orbax(tmp_path / "plain")

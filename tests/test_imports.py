@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "hyperforget_jax"
 
 # Who stands on whom. Nobody imports from its own floor but itself: evaluation and
-# methods never meet.
+# methods never meet. The command stands on the roof, where public names are.
 FLOORS = (
     {"base", "atomic_write"},
     {"trees", "microbatch"},
@@ -87,6 +87,8 @@ def test_imports_point_down():
             if module.startswith("."):
                 wrong.append(f"{path} imports {module}{name}: write the whole name")
             elif module == "hyperforget_jax" and name not in LEVEL:
+                if own == "command":
+                    continue
                 wrong.append(f"{path} imports {name} from the roof")
             elif (unit := unit_of(module, name)) not in (None, own):
                 if LEVEL[unit] >= LEVEL[own]:

@@ -3,6 +3,7 @@ the records, links lead somewhere, and no public method is left out."""
 
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -147,6 +148,17 @@ def _train_state_goes_on(names, printed):
     assert jnp.any(moved != 0)
 
 
+def _commands_run(names, printed):
+    page = (ROOT / "docs/command.md").read_text()
+    lines = "".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    lines = [shlex.split(line) for line in lines.replace("\\\n", " ").splitlines()]
+    found = [(words[1], command.main(words[1:])) for words in lines]
+    assert found == [("forget", 0), ("forget", 0), ("report", 0), ("doctor", 0)]
+    after = hf.checkpointing.load("runs/forgot/variables", kind="variables")
+    test = hf.data.load("digits").test
+    assert _answered(names["classifier"], after, test, 3) < 0.1
+
+
 def _owls_are_asked_for(names, printed):
     asked = np.asarray(names["request"].forget.id)
     asked = asked[asked >= 0]
@@ -217,6 +229,7 @@ AFTERWARDS = {
     "nnx": _model_has_learnt,
     "functions": _model_has_learnt,
     "train_state": _train_state_goes_on,
+    "command": _commands_run,
     "own_data": _owls_are_asked_for,
 }
 

@@ -237,7 +237,8 @@ def _command() -> str:
         pathlib.Path(option).name if option.startswith("/") else option
         for option in sys.argv[1:]
     ]
-    return shlex.join(["python", script.as_posix(), *options])
+    python = ["python"] if script.suffix == ".py" else []  # Not for commands.
+    return shlex.join([*python, script.as_posix(), *options])
 
 
 def _git(repository: str | os.PathLike, *arguments: str) -> str | None:

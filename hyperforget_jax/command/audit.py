@@ -1,0 +1,92 @@
+"""``hyperforget audit``: a claim of forgetting, judged from logits in a folder."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from hyperforget_jax import audits, report
+
+__all__ = ["Audit"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Judge a claim of forgetting from logits in a folder.
+
+    Exits with 0 if nothing was found, 1 if models can be told from retrained ones, 2 if
+    something cannot be read or judged by so few models.
+    """
+
+    folder: tyro.conf.Positional[pathlib.Path]
+    """With audit.json, {"models": ["original", "retrained", "unlearned", ...]},
+    logits.npy [models, examples, classes] and labels.npy [examples]."""
+    seed: int = 0
+    """Of splits and exchanges."""
+    level: float = 0.05
+    """Of false accusations."""
+    json: bool = False
+    """Print one JSON object."""
+    report: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write a page there."""
+
+    def run(self) -> int:
+        """Judge, print, and return the exit code."""
+        claim = audits.load_folder(self.folder)
+        found = audits.judge(*claim, seed=self.seed, level=self.level)
+        if self.report is not None:
+            _write(self.report, self, claim, found)
+        if self.json:
+            record = dataclasses.asdict(found)
+            record |= {"accused_by": found.accused_by, "verdict": found.verdict}
+            sys.stdout.write(json.dumps(record, indent=2) + "\n")
+        else:
+            _print(found)
+        if all(each.p is None for each in found.audits):
+            return 2
+        return 1 if found.accused_by else 0
+
+
+def _write(
+    page: pathlib.Path, options: Audit, claim: audits.Claim, found: audits.Judgement
+) -> None:
+    row = report.audit_row(
+        found,
+        method=options.folder.absolute().name,
+        scenario="claim",
+        request="the examples in the folder",
+        dataset="logits",
+        model=f"{claim.logits.shape[2]} classes",
+        histograms=audits.histograms(claim),
+    )
+    tier = "smoke" if found.a_side < 32 else "standard"
+    settings = {"seed": options.seed, "level": options.level}
+    document = report.audit_document(
+        [row], preset="claim", tier=tier, config=settings, seconds=0.0
+    )
+    report.write_audit_page(page, document)
+
+
+def _print(found: audits.Judgement) -> None:
+    table = Table("audit", "value", "floor", "original", "p", "note")
+    for each in found.audits:
+        numbers = (each.value, each.floor, each.original, each.p)
+        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+        if each.interval is not None:
+            cells[0] += f" ± {(each.interval[1] - each.interval[0]) / 2:.3f}"
+        table.add_row(each.audit, *cells, each.note)
+    console = Console()
+    console.print(table)
+    counts = ", ".join(f"{number} {kind}" for kind, number in found.models.items())
+    console.print(
+        f"{counts} models, {found.a_side} a side; {found.examples} examples. Floor: "
+        "retrained models posed as unlearned; original: the original ones; ±: 1.96 "
+        "standard errors over models. p: share of exchanges of unlearned and retrained "
+        "models that look as bad."
+    )
+    console.print(f"Verdict: {found.verdict}.")

@@ -1,0 +1,173 @@
+"""``hyperforget forget``: a trained model of one's own, made to forget."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import hyperforget_jax as hf
+from hyperforget_jax import atomic_write, checks, manifests
+from hyperforget_jax.base import Array
+from hyperforget_jax.command import inputs, saved_variables
+from hyperforget_jax.command.answer import answer
+from hyperforget_jax.command.forget_record import (
+    ACCURACIES,
+    Answer,
+    accuracies,
+    write_record,
+)
+from hyperforget_jax.report.records import reads, write_json
+
+__all__ = ["Forget"]
+
+_ONE_OF = tyro.conf.create_mutex_group(required=True, title="what to forget")
+
+
+@dataclasses.dataclass(frozen=True)
+class Forget:
+    """Make a trained model forget classes or rows of its training data.
+
+    Writes the new variables in the form of the old ones, info.json, results.json and
+    report.html. Exits with 0, or with 2 if something cannot be read or done; then
+    nothing is written.
+    """
+
+    variables: pathlib.Path
+    """The trained model's: an Orbax checkpoint's folder, or a .safetensors file."""
+    model: Annotated[str, tyro.conf.arg(metavar="MODULE:FACTORY")]
+    """What makes the Flax Linen module, or a hf.Classifier, without arguments."""
+    data: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.npz")]
+    """What it was trained on: digits, mnist, ..., or x, y [, x_test, y_test]."""
+    out: pathlib.Path
+    """A folder that is not there yet, or is empty."""
+    classes: Annotated[
+        tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]"), _ONE_OF
+    ] = None
+    """Forget these classes."""
+    rows: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.npy"), _ONE_OF] = (
+        None
+    )
+    """Forget the training rows of these numbers, from 0."""
+    random: Annotated[
+        int | float | None, tyro.conf.arg(metavar="COUNT|SHARE"), _ONE_OF
+    ] = None
+    """Forget so many training rows, or such a share of them, drawn at random."""
+    method: str = "pgu"
+    """Of hf or hf.rivals, and in need of no more than the classifier."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Settings of the method, such as steps=50."""
+    seed: int = 0
+    """Of the draws."""
+    json: bool = False
+    """Print info.json in place of a table."""
+
+    def run(self) -> int:
+        """Forget, write, print, and return the exit code."""
+        with atomic_write.new_folder("--out", self.out) as folder:
+            info = _forget(self, folder)
+        if self.json:
+            sys.stdout.write(json.dumps(info, indent=2) + "\n")
+        else:
+            _print(info, self.out)
+        return 0
+
+
+def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
+    started = time.perf_counter()
+    key_request, *keys = jax.random.split(jax.random.key(options.seed), 3)
+    saved = saved_variables.read(options.variables)
+    classifier = inputs.load_classifier(options.model)
+    data = inputs.load_data(options.data)
+    variables, left_out = saved_variables.fit(saved, classifier, data.train.x)
+    num_classes = checks.check_init(classifier, variables, data.train)
+    if data.test is not None:
+        checks.check_examples(data.test, num_classes=num_classes, name="test")
+        checks.check_held_out(data.train, data.test, "test")
+    request = _request(options, key_request, data.train, num_classes)
+    unlearner = inputs.make_unlearner(
+        options.method, options.set, classifier, data.probe
+    )
+    after, seconds, found = answer(keys, unlearner, variables, request)
+
+    answered = Answer(options.method, variables, after, unlearner.access, seconds)
+    document = write_record(
+        folder, classifier, answered, request, data.test, dataset=options.data
+    )
+    asked = _asked(options, request)
+    saved_variables.write(
+        folder,
+        saved.form,
+        after,
+        model=classifier.description,
+        dataset=options.data,
+        config={"method": options.method, **asked},
+    )
+    info = {
+        "method": options.method,
+        "settings": list(options.set),
+        "reads": reads(unlearner.access),
+        "request": asked,
+        "variables": str(options.variables),
+        "form": saved.form,
+        "left_out": left_out,
+        "model": options.model,
+        "data": options.data,
+        "seed": options.seed,
+        "accuracy": accuracies(document),
+        "info": found,
+        "seconds": {**seconds, "all": time.perf_counter() - started},
+        "device": document["device"],
+        "versions": manifests.package_versions(),
+    }
+    write_json(folder / "info.json", info)
+    return info
+
+
+def _request(
+    options: Forget, key: Array, train: hf.Examples, num_classes: int
+) -> hf.ForgetRequest:
+    if options.classes is not None:
+        return hf.forget_classes(train, options.classes, num_classes=num_classes)
+    if options.rows is not None:
+        rows = inputs.load_rows(options.rows)
+        return hf.forget_rows(train, rows, num_classes=num_classes)
+    assert options.random is not None  # The parser wants one of the three.
+    return hf.forget_random(key, train, options.random, num_classes=num_classes)
+
+
+def _asked(options: Forget, request: hf.ForgetRequest) -> dict[str, Any]:
+    """Say which rows were forgotten: for draws it is nowhere else."""
+    rows = np.asarray(request.rows)[np.asarray(request.forget.weight) > 0]
+    if options.classes is not None:
+        return {"classes": list(options.classes), "num_rows": rows.size}
+    return {"rows": sorted(rows.tolist()), "num_rows": rows.size}
+
+
+def _print(info: dict[str, Any], out: pathlib.Path) -> None:
+    table = Table("accuracy on", "before", "after")
+    for name, said in ACCURACIES.items():
+        if name in info["accuracy"]:
+            both = info["accuracy"][name]
+            table.add_row(said, f"{both['before']:.3f}", f"{both['after']:.3f}")
+    console = Console()
+    console.print(table)
+    seconds = info["seconds"]
+    lines = [
+        f"{info['method']}, asked to forget {info['request']['num_rows']} training "
+        f"rows: {seconds['unlearn']:.3g} s, beside {seconds['init']:.3g} s to prepare "
+        f"and {seconds['compile']:.3g} s to compile.",
+        f"Written to {out}: {', '.join(sorted(os.listdir(out)))}.",
+    ]
+    if info["left_out"]:
+        lines.append(f"Left out of the variables: {', '.join(info['left_out'])}.")
+    for line in lines:
+        console.print(line, markup=False, highlight=False)

@@ -1,0 +1,202 @@
+"""What options of ``hyperforget forget`` name: a model, data, rows, a method."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import os
+import pathlib
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+import hyperforget_jax as hf
+
+__all__ = ["Data", "load_classifier", "load_data", "load_rows", "make_unlearner"]
+
+_SPLITS = {
+    "train": ("x", "y"),
+    "test": ("x_test", "y_test"),
+    "probe": ("x_probe", "y_probe"),
+}
+
+
+class Data(NamedTuple):
+    """Examples, of which only those to train on must be there."""
+
+    train: hf.Examples
+    test: hf.Examples | None = None
+    probe: hf.Examples | None = None
+
+
+def load_classifier(given: str) -> hf.Classifier:
+    """Make the classifier that ``package.module:factory`` names.
+
+    Args:
+        given: where the factory is. It takes no arguments, and gives a Flax Linen
+            module or a classifier. The current folder is looked into first.
+
+    Raises:
+        ValueError: no such module or factory, or one that fails.
+        TypeError: a factory of something else.
+    """
+    module, _, name = given.partition(":")
+    if not module or not name:
+        raise ValueError(
+            f"--model {given} must be MODULE:FACTORY, such as my_package.models:make, "
+            "a function without arguments that gives a Flax Linen module."
+        )
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        factory = importlib.import_module(module)
+        for part in name.split("."):
+            factory = getattr(factory, part)
+        made: Any = factory()  # pyrefly: ignore[not-callable]
+    except Exception as error:  # Code of the user's own raises what it likes.
+        raise ValueError(
+            f"--model {given} could not be made: {type(error).__name__}: {error}"
+        ) from error
+    if isinstance(made, hf.Classifier):
+        return made
+    if isinstance(made, nn.Module):
+        return hf.from_linen(made)
+    raise TypeError(
+        f"--model {given} must give a Flax Linen module or a hf.Classifier (which "
+        "hf.from_linen, hf.from_nnx and hf.from_functions make); got "
+        f"{type(made).__name__}."
+    )
+
+
+def load_data(given: str) -> Data:
+    """Load a data set by its name, or from an ``.npz`` file.
+
+    Args:
+        given: what :func:`hyperforget_jax.data.load` knows; or a file that holds ``x``
+            and ``y``, and perhaps ``x_test`` and ``y_test``, ``x_probe`` and
+            ``y_probe``, as :func:`hyperforget_jax.data.examples` takes them.
+
+    Raises:
+        ValueError: a file that cannot be read, or lacks an array.
+        FileNotFoundError, TypeError: as where the data are made.
+    """
+    if pathlib.Path(given).suffix != ".npz":
+        splits = hf.data.load(given)
+        return Data(splits.train, splits.test, splits.probe)
+    arrays = _read("--data", given)
+    known = [name for pair in _SPLITS.values() for name in pair]
+    if not isinstance(arrays, dict) or set(arrays) - set(known):
+        raise ValueError(
+            f"--data {given} must hold x and y, and may hold {', '.join(known[2:])}; "
+            f"it holds {', '.join(arrays) if isinstance(arrays, dict) else 'one array'}"
+            "."
+        )
+    found = {}
+    for split, pair in _SPLITS.items():
+        there = [name in arrays for name in pair]
+        if any(there) or split == "train":
+            if not all(there):
+                raise ValueError(
+                    f"--data {given} must hold {' and '.join(pair)}; it holds "
+                    f"{', '.join(arrays) or 'nothing'}."
+                )
+            found[split] = hf.data.examples(*(arrays[name] for name in pair))
+    return Data(**found)
+
+
+def load_rows(given: pathlib.Path) -> np.ndarray:
+    """Load row numbers from an ``.npy`` file."""
+    rows = _read("--rows", given)
+    if not isinstance(rows, np.ndarray):
+        raise ValueError(f"--rows {given} must be an .npy file of row numbers.")
+    return rows
+
+
+def make_unlearner(
+    name: str,
+    settings: Sequence[str],
+    classifier: hf.Classifier,
+    probe: hf.Examples | None,
+) -> hf.Unlearner:
+    """Make a method by its name.
+
+    Args:
+        name: in ``hf`` or ``hf.rivals``.
+        settings: ``name=value`` each: of its config where it has one, and of its own
+            numbers and words where it has none.
+        classifier: the model.
+        probe: held-out examples for methods that take them, if there are any.
+
+    Raises:
+        ValueError: an unknown method or setting.
+    """
+    if name not in (known := _methods()):
+        raise ValueError(f"--method {name} must be one of {', '.join(sorted(known))}.")
+    method = known[name]
+    parameters = inspect.signature(method).parameters
+    defaults = {each.name: each.default for each in parameters.values()}
+    config = defaults.get("config")
+    simple = defaults if config is None else dataclasses.asdict(config)
+    given = dict(map(_setting, settings))
+    allowed = [
+        key
+        for key, default in simple.items()
+        if isinstance(default, bool | int | float | str)
+    ]
+    if unknown := sorted(set(given) - set(allowed)):
+        raise ValueError(
+            f"--set {', '.join(unknown)}: {name} has {', '.join(allowed) or 'none'}."
+        )
+    options: dict[str, Any] = given
+    if config is not None:
+        options = {"config": dataclasses.replace(config, **given)}
+    if probe is not None and "probe" in parameters:
+        options["probe"] = probe
+    return method(classifier, **options)
+
+
+def _methods() -> dict[str, Callable[..., hf.Unlearner]]:
+    """Find the methods that ask for no more than the classifier."""
+    public = {name: getattr(hf, name) for name in hf.__all__}
+    public |= {name: getattr(hf.rivals, name) for name in hf.rivals.__all__}
+    return {
+        name: method
+        for name, method in public.items()
+        if inspect.isfunction(method)
+        and typing.get_type_hints(method).get("return") is hf.Unlearner
+        and [
+            each.name
+            for each in inspect.signature(method).parameters.values()
+            if each.default is each.empty
+        ]
+        == ["classifier"]
+    }
+
+
+def _setting(given: str) -> tuple[str, Any]:
+    name, equals, value = given.partition("=")
+    if not equals:
+        raise ValueError(f"--set {given} must be NAME=VALUE, such as steps=50.")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # A word.
+
+
+def _read(option: str, path: str | os.PathLike[str]) -> Any:
+    """Read an array, or a dictionary of arrays."""
+    try:
+        held = np.load(path, allow_pickle=False)
+        if isinstance(held, np.ndarray):
+            return held
+        with held:
+            return dict(held)
+    except Exception as error:  # Whatever a reader says, the file is to be named.
+        reason: Any = error
+        if "pickle" in str(error) or "object" in str(error).lower():
+            reason = "it holds no array of numbers, and no pickle is loaded"
+        raise ValueError(f"{option} {path} cannot be read: {reason}.") from error

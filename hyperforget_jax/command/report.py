@@ -1,0 +1,54 @@
+"""``hyperforget report``: the page of a record, made again."""
+
+import dataclasses
+import functools
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import tyro
+
+from hyperforget_jax import report
+from hyperforget_jax.report.records import read_json
+
+__all__ = ["Report"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Make the page of a record again: of a results.json, or of an audit study.
+
+    Figures that need more than the record are left out: losses, single classes,
+    pictures. Exits with 0, or with 2 if the file is no such record.
+    """
+
+    record: Annotated[
+        tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="FILE.json")
+    ]
+    """What a study, hf.report.compare or hyperforget forget wrote."""
+    out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.html")] = None
+    """Where to; by default beside the record, by its name."""
+
+    def run(self) -> int:
+        """Write the page, say where, and return the exit code."""
+        page = self.record.with_suffix(".html") if self.out is None else self.out
+        if page.absolute() == self.record.absolute():
+            raise ValueError(f"--out {page} is the record: name another file.")
+        document = read_json(self.record, _validate)
+        if _is_audit(document):
+            report.write_audit_page(page, document)
+        else:
+            report.write_report(page, document, references=False)
+        sys.stdout.write(f"Report: {page}\n")
+        return 0
+
+
+def _validate(document: Any) -> None:
+    check = functools.partial(report.validate, references=False)
+    if _is_audit(document):
+        check = report.validate_audit
+    check(document)
+
+
+def _is_audit(document: Any) -> bool:
+    return isinstance(document, dict) and "tier" in document
