@@ -98,6 +98,7 @@ SPACES: Mapping[str, Space] = {
     "lfssd": {"alpha": Log(0.3, 30), "strength": Log(0.03, 1)},
     "msg": {**_TRAINED, "fraction": Uniform(0.05, 0.95), "rate": Log(0.01, 1)},
     "random_labels": _TRAINED,
+    "regun": _TRAINED,
     "rewind": {
         "step_size": Log(1e-3, 0.3),
         "noise": Log(1e-5, 0.1),
@@ -122,15 +123,14 @@ SPACES: Mapping[str, Space] = {
 
 # They know of classes, and not of rows.
 CLASS_ONLY = ("damp", "logit_mask", "unsir")
-# They read held-out rows, if there are any, where a forgotten row is to be answered as
-# a held-out one of its kind: not where the kind is to be forgotten, or the label wrong.
-PROBED = ("pgu",)
-PROBED_IN = ("random", "memorised")
+# PGU reads held-out rows where a forgotten row is to be answered as a held-out one of
+# its kind is: not where the kind is to be forgotten, or the label is wrong.
+_LIKE_HELD_OUT = ("random", "memorised")
 
 
 def given(method: str, scenario: str, probe: hf.Examples) -> dict[str, hf.Examples]:
     """Give a method the held-out rows that it reads, if any, by argument."""
-    is_read = method in PROBED and scenario in PROBED_IN
+    is_read = method == "regun" or method == "pgu" and scenario in _LIKE_HELD_OUT
     return {"probe": probe} if is_read else {}
 
 
