@@ -42,12 +42,19 @@ class Cells:
         scene: what is to be forgotten.
         models: how many a side.
         out: the scenario's folder.
+        is_timed: whether requests are timed, which an idle machine alone is good for.
     """
 
     def __init__(
-        self, recipe: Recipe, scene: audit_scenes.Scene, models: int, out: Path
+        self,
+        recipe: Recipe,
+        scene: audit_scenes.Scene,
+        models: int,
+        out: Path,
+        is_timed: bool = True,
     ):
         self.recipe, self.scene, self.models, self.out = recipe, scene, models, out
+        self.is_timed = is_timed
         self.classifier = recipe.classifier
         # Apart: a fold of a key may be one of its splits.
         keys = jax.random.split(jax.random.key(7), 3)
@@ -123,8 +130,14 @@ class Cells:
             roc=curves(posed),
             histograms=audits.histograms(claim),
             settings=settings,
-            **costs(unlearner, trees.take(shadows.original, 0), request),
+            **self._costs(unlearner),
         )
+
+    def _costs(self, unlearner: hf.Unlearner) -> dict[str, Any]:
+        if not self.is_timed:
+            return {}
+        one = trees.take(self._shadow_models().original, 0)
+        return costs(unlearner, one, self.scene.request)
 
     def _reference_audits(self, shadows) -> dict[str, Any]:
         """Measure retrained and original models, once for all methods."""

@@ -42,6 +42,8 @@ class Leaderboard:
     """The methods; those that know of classes alone answer for classes."""
     models: int = audit.TIERS["standard"]
     """Models a side."""
+    timed: bool = True
+    """Whether requests are timed: do nothing else on the machine then."""
     resume: bool = False
     """Go on with a run that was stopped, or with other methods and scenarios."""
     out: Path = Path("runs/leaderboard")
@@ -65,7 +67,9 @@ def main(config: Leaderboard) -> None:
     for scenario in config.scenarios:
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
-        cells = audit_cells.Cells(recipe, scene, config.models, config.out / scenario)
+        cells = audit_cells.Cells(
+            recipe, scene, config.models, config.out / scenario, config.timed
+        )
         for method in config.methods:
             if answers(method, scenario, config.preset):
                 row = _row(config, cells, method)

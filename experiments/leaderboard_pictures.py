@@ -65,7 +65,10 @@ def leaderboard(document):
         retained = [
             100 * row["metrics"]["retain_accuracy_test"]["mean"] for row in placed
         ]
-        seconds = np.array([row["seconds"]["unlearn"] for row in placed])
+        seconds = [
+            np.nan if row["seconds"] is None else row["seconds"]["unlearn"]
+            for row in placed
+        ]
         place = np.arange(len(placed))
         left.errorbar(
             auc,
@@ -82,7 +85,12 @@ def leaderboard(document):
         left.set(xlabel="U-LiRA, AUC", title=hf.report.scenario_title(rows[0]))
         left.legend(loc="lower left", fontsize="small")
         points = right.scatter(
-            auc, retained, c=np.log10(1000 * seconds), s=50, cmap="viridis"
+            auc,
+            retained,
+            c=np.log10(1000 * np.array(seconds)),
+            s=50,
+            cmap="viridis",
+            plotnonfinite=True,
         )
         for x, y, row in zip(auc, retained, placed, strict=True):
             right.annotate(

@@ -9,6 +9,7 @@ from tables.writing import RESULTS, table
 
 PRESETS = ("digits", "mnist", "mnist_cnn")
 ATTACK = "u-lira, auc"
+_COSTS = ("ms a request", "KiB stored")
 
 
 def results(folder: Path = RESULTS) -> str:
@@ -38,7 +39,6 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
         found = of[ATTACK]
         half = (found["interval"][1] - found["interval"][0]) / 2
         count = sum(each["p"] is not None for each in row["audits"])
-        seconds = row["seconds"] or {}
         lines.append(
             [
                 f"{low}" if low == high else f"{low}–{high}",
@@ -47,8 +47,7 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{of['klom']['value']:.2f}" if of["klom"]["value"] else "–",
                 f"{len(row['accused_by'])} of {count}",
                 *_accuracies(row["metrics"]),
-                f"{1000 * seconds['unlearn']:.0f}",
-                f"{row['stored_bytes'] / 1024:,.0f}",
+                *_costs(row),
             ]
         )
     title = hf.report.scenario_title(first)
@@ -56,7 +55,7 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"\n### {title}\n\n{first['dataset']}, {first['model']}; {first['a_side']} "
         f"models a side, {first['examples']} examples.\n\n"
-        + table([*heads, "ms a request", "KiB stored"], lines)
+        + table([*heads, *_COSTS[: len(_costs(first))]], lines)
     )
 
 
@@ -91,9 +90,15 @@ def _reference(row: Mapping[str, Any], kind: str) -> list[str]:
         f"{apart:.2f}" if apart else "–",
         "–",
         *_accuracies(row["reference_metrics"][kind]),
-        "–",
-        "–",
+        *("–" for _ in _costs(row)),
     ]
+
+
+def _costs(row: Mapping[str, Any]) -> list[str]:
+    if row["seconds"] is None:
+        return []
+    stored = row["stored_bytes"] / 1024
+    return [f"{1000 * row['seconds']['unlearn']:.0f}", f"{stored:,.0f}"]
 
 
 def _heads(row: Mapping[str, Any]) -> list[str]:
