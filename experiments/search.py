@@ -6,15 +6,17 @@
 Every method has as many trials in every scenario: its own defaults, and settings drawn
 at random from ``spaces.py``. Each trial answers one request with several models, of
 training seeds that no table uses, and of other classes and rows. The goal is the same
-for all, and is to be small: how far the models' outputs are from retrained models',
-which is the mean of
+for all, and is to be small: how far the models are from retrained ones, in the
+logit-scaled confidence ``log p_y - log(1 - p_y)`` of labels, which is what attacks see.
+Of every example it is the distance between the distributions over models
+(Wasserstein-1, in nats, differences cut off at 10), and the goal is the mean of
 
-- the Jensen-Shannon divergence on what is to be forgotten, training rows and held-out
-  ones of the kind, and
-- that on held-out rows of what is retained,
+- the distance on what is to be forgotten, training rows and held-out ones of the kind,
+- and that on held-out rows of what is retained.
 
-against every retrained model, averaged over them. Held-out rows are the probe split's;
-the test split is not read. The best trial becomes the recipe, ``hf.recipes.load``.
+Held-out rows are the probe split's; the test split is not read. The divergences of
+outputs are recorded too, and choose nothing: they are blind to how sure a model is that
+an answer is wrong. The best trial becomes the recipe, ``hf.recipes.load``.
 """
 
 import dataclasses
@@ -42,8 +44,8 @@ SCENARIOS = tuple(name for name in audit_scenes.SCENARIOS if name != "sequence")
 # The tables' class is 3, and their seeds are 7 and 11.
 LABEL, SEED = 8, 1_000
 STATIC = ("steps", "max_epochs")
-# Nothing is farther apart.
-WORST = float(np.log(2))
+# Nothing counts as farther apart: nats of confidence, and of divergence.
+FARTHEST, WORST = 10.0, float(np.log(2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,39 +194,71 @@ class Trials:
 
 
 def distances(classifier, models, retrained, judged) -> dict[str, jax.Array]:
-    """Compute how far models are from retrained ones, and the goal, ``[models]`` each.
+    """Compute how far models are from retrained ones, and the goal.
 
-    A model that is not finite is as far as can be.
+    As many models as retrained ones. A model that is not finite is as far as can be.
+
+    Returns:
+        Arrays ``[models]``: of goals, a number for each order statistic over models; of
+        the others, for each model.
     """
 
     def logits(variables, examples):
         return jax.vmap(lambda each: classifier.apply(each, examples.x))(variables)
 
-    apart, right = {}, {}
+    gap, apart, right = {}, {}, {}
     for name, examples in judged.items():
         own, references = logits(models, examples), logits(retrained, examples)
-        # A mask's minus infinity is no failure.
-        fails = jnp.any(jnp.isnan(own), axis=(1, 2))
-        gap = jax.vmap(
+        gap[name] = confidence_distance(own, references, examples)
+        divergence = jax.vmap(
             lambda one, examples=examples, references=references: (
                 hf.metrics.mean_distance(
                     hf.metrics.jensen_shannon, one, references, examples.weight
                 )
             )
         )(own)
-        apart[name] = jnp.where(fails | jnp.isnan(gap), WORST, gap)
+        # A mask's minus infinity is no failure, and NaN is.
+        fails = jnp.any(jnp.isnan(own), axis=(1, 2)) | jnp.isnan(divergence)
+        apart[name] = jnp.where(fails, WORST, divergence)
         right[name] = jax.vmap(hf.metrics.accuracy, (0, None, None))(
             own, examples.y, examples.weight
         )
-    kinds = [apart[name] for name in ("forgotten", "held_out") if name in apart]
-    forgotten = jnp.mean(jnp.stack(kinds), axis=0)
+
+    def forgotten(of):
+        kinds = [of[name] for name in ("forgotten", "held_out") if name in of]
+        return jnp.mean(jnp.stack(kinds), axis=0)
+
     return {
-        "goal": (forgotten + apart["retained"]) / 2,
-        "js_forgotten": forgotten,
+        "goal": (forgotten(gap) + gap["retained"]) / 2,
+        "goal_forgotten": forgotten(gap),
+        "goal_retained": gap["retained"],
+        "js_forgotten": forgotten(apart),
         "js_retained": apart["retained"],
         "forget_accuracy_train": right["forgotten"],
         "retain_accuracy_probe": right["retained"],
     }
+
+
+def confidence_distance(logits, references, examples) -> jax.Array:
+    """Compare confidences of two populations, by order statistics over models.
+
+    Args:
+        logits: ``[S, N, C]``.
+        references: other models', ``[S, N, C]``.
+        examples: ``[N]``, with labels and weights.
+
+    Returns:
+        Nats, ``[S]``, whose mean is the Wasserstein-1 distance.
+    """
+
+    def ordered(logits):
+        found = jax.vmap(hf.metrics.confidence, (0, None))(logits, examples.y)
+        return jnp.sort(found, axis=0)
+
+    gap = jnp.abs(ordered(logits) - ordered(references))
+    # NaN sorts last; infinities of both are no distance, which no model has.
+    gap = jnp.where(jnp.isnan(gap), FARTHEST, jnp.minimum(gap, FARTHEST))
+    return jnp.average(gap, axis=1, weights=examples.weight)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
-from scipy.special import softmax
+from scipy.special import logit, softmax
+from scipy.stats import wasserstein_distance
 
 import hyperforget_jax as hf
 from tests import scripts, toys
@@ -15,36 +16,51 @@ from tests import scripts, toys
 search, spaces, board = scripts.load("search", "spaces", "leaderboard")
 
 
-def test_the_goal_is_a_mean_of_divergences_from_every_retrained_model():
+def test_the_goal_is_a_distance_between_distributions_over_models():
     classifier, data = toys.softmax_regression(), toys.points()
     models, retrained = (
         jax.vmap(classifier.init, (0, None))(
-            jax.random.split(jax.random.key(seed), count), data.x
+            jax.random.split(jax.random.key(seed), 3), data.x
         )
-        for seed, count in ((0, 2), (1, 3))
+        for seed in (0, 1)
     )
     rows = {"forgotten": (0, 8), "held_out": (8, 14), "retained": (14, 30)}
     judged = {name: data.take(jnp.arange(*ends)) for name, ends in rows.items()}
     found = search.distances(classifier, models, retrained, judged)
 
-    def by_hand(name):
-        own, others = (
+    def softmaxes(name):
+        return (
             softmax(jax.vmap(lambda v: classifier.apply(v, judged[name].x))(of), -1)
             for of in (models, retrained)
         )
-        weight = np.asarray(judged[name].weight)
-        apart = [
-            [np.average(jensenshannon(a, b, axis=1) ** 2, weights=weight)
-             for b in others]
-            for a in own
-        ]  # fmt: skip
-        return np.mean(apart, axis=1)
 
-    forgotten = (by_hand("forgotten") + by_hand("held_out")) / 2
-    # Single precision, of divergences of about a tenth.
-    np.testing.assert_allclose(found["js_forgotten"], forgotten, atol=1e-5)
-    goal = (forgotten + by_hand("retained")) / 2
-    np.testing.assert_allclose(found["goal"], goal, atol=1e-5)
+    def gap(name):
+        y, weight = np.asarray(judged[name].y), np.asarray(judged[name].weight)
+        own, others = (
+            logit(p[:, np.arange(y.size), y].astype(np.float64))
+            for p in softmaxes(name)
+        )
+        each = [wasserstein_distance(own[:, n], others[:, n]) for n in range(y.size)]
+        return np.average(each, weights=weight)
+
+    def divergence(name):
+        own, others = softmaxes(name)
+        weight = np.asarray(judged[name].weight)
+        return np.mean(
+            [
+                np.average(jensenshannon(a, b, axis=1) ** 2, weights=weight)
+                for a in own
+                for b in others
+            ]
+        )
+
+    forgotten = (gap("forgotten") + gap("held_out")) / 2
+    # Single precision, of distances of about one and divergences of about a tenth.
+    goal = (forgotten + gap("retained")) / 2
+    np.testing.assert_allclose(np.mean(found["goal"]), goal, rtol=1e-4)
+    np.testing.assert_allclose(
+        np.mean(found["js_retained"]), divergence("retained"), atol=1e-5
+    )
 
 
 def test_a_model_that_is_not_finite_is_as_far_as_can_be():
@@ -54,9 +70,11 @@ def test_a_model_that_is_not_finite_is_as_far_as_can_be():
     )
     ruined = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), models)
     judged = {"forgotten": data.take(jnp.arange(5)), "retained": data}
-    found = search.distances(classifier, ruined, models, judged)["goal"]
-    assert found[1] == pytest.approx(np.log(2))
-    assert found[0] < np.log(2)
+    found = search.distances(classifier, ruined, models, judged)
+    assert found["goal"].max() == search.FARTHEST
+    assert found["js_retained"][1] == pytest.approx(np.log(2))
+    own = search.distances(classifier, models, models, judged)
+    np.testing.assert_array_equal(own["goal"], 0)
 
 
 def test_draws_are_the_same_in_every_run_and_the_defaults_are_among_them():
