@@ -20,7 +20,6 @@ from tables import (
     leaderboard,
     methods,
     networks,
-    off_tuning,
     pgu,
     systems,
 )
@@ -42,7 +41,6 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 BLOCKS = {
     "methods": methods.access,
     "rivals": methods.rivals,
-    "off-tuning": off_tuning.losses,
     "audits": audits.results,
     "audits-digits": audits.overview,
     "systems-mnist": systems.overview,

@@ -52,7 +52,6 @@ CELLS = {
     "pgu-rows-mnist": Cell(f"{PGU} part", "mnist"),
     "pgu-rows-cifar10_small": Cell(f"{PGU} part", "cifar10"),
     "dihyfo-digits": Cell(f"{DIHYFO} --variants dihyfo_2"),
-    "off-tuning-wine": Cell("off_tuning --methods rivals.cf_k"),
     # Zoos of MNIST take ten minutes: what the hypernetworks stand beside.
     "dihyfo-mnist": Cell(f"{DIHYFO} --variants", "mnist"),
 }
@@ -65,10 +64,6 @@ LEFT_OUT = {
     "audit-digits": "test_audit_study.py makes a cell of it again, by --check",
     "audit-mnist": "512 models a side take 25 minutes",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
-    **{
-        f"off-tuning-{world}": "a longer run of what off-tuning-wine makes again"
-        for world in ("mnist_cnn", "breast_cancer")
-    },
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
     **{
         f"{study}-benchmark": "seconds, which no other machine repeats"
