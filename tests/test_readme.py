@@ -5,6 +5,7 @@ import inspect
 import re
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -193,7 +194,51 @@ def _canaries_are_seen(names, printed):
     assert 0 < names["found"].epsilon < names["found"].most
 
 
+def _eight_devices_forget(names, printed):
+    kernel = names["forgot"]["params"]["Dense_1"]["kernel"]
+    assert len(kernel.sharding.device_set) == jax.device_count() == 8
+    test = names["splits"].test
+    for member in range(kernel.shape[0]):
+        one = hf.trees.take(names["forgot"], member)
+        assert _answered(names["classifier"], one, test, 3) < 0.1
+
+
+def _rows_are_split(names, printed):
+    assert len(names["train"].x.sharding.device_set) == 8
+    assert names["info"].change.forget_accuracy < 0.1
+
+
+def _row_is_refused(names, printed):
+    assert names["info"].refused == 1 and names["info"].failed_at == -1
+    assert "1 examples that init was not given" in printed
+
+
+def _statistics_are_fresh(names, printed):
+    old, new = (each["batch_stats"] for each in (names["variables"], names["fresh"]))
+    assert jnp.any(old["BatchNorm_0"]["mean"] != new["BatchNorm_0"]["mean"])
+    assert names["fresh"]["params"] is not None
+    assert _answered(names["classifier"], names["fresh"], names["train"], 3) < 0.1
+
+
+def _halves_behave_as_said(names, printed):
+    stopped, goes_on, single, halved = printed.split()
+    assert (int(stopped), int(goes_on)) == (0, -1)
+    assert float(halved) < 0.5 * float(single)
+
+
+def _predictions_are_flat(names, printed):
+    test = names["splits"].test
+    assert _answered(names["classifier"], names["state"].variables, test, 3) < 0.5
+    assert names["unlearner"].access.unlearn == {"retain", "forget"}
+
+
 AFTERWARDS = {
+    "many_models": _eight_devices_forget,
+    "many_rows": _rows_are_split,
+    "under_jit": _row_is_refused,
+    "statistics": _statistics_are_fresh,
+    "half_precision": _halves_behave_as_said,
+    "new_method": _predictions_are_flat,
     "rivals": _rival_answered,
     "sisa": _one_shard_was_trained_again,
     "twenty_lines": _forgets_in_the_readme,
