@@ -27,10 +27,13 @@ def refresh_statistics(
     forgotten data too. Here they start from fresh ones and see minibatches of ``data``
     in training mode, while no parameter moves; of the old statistics not a bit remains.
 
+    Do it before the request: parameters that forgot beside the old statistics may
+    remember beside new ones.
+
     Args:
         key: a typed key, consumed.
         classifier: the model.
-        variables: its variables after unlearning.
+        variables: its variables.
         data: examples that may be remembered, such as ``request.retain``.
         steps: minibatches; with a momentum of 0.99 a thousand are wanted.
         batch_size: rows a minibatch.
