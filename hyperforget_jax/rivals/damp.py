@@ -21,7 +21,7 @@ from hyperforget_jax.methods.change import change
 from hyperforget_jax.methods.stateless import ModelInfo
 from hyperforget_jax.models import warn_of_untapped
 from hyperforget_jax.rivals.prototypes import Prototypes, prototypes, separability
-from hyperforget_jax.subspace.layer_matrix import map_layers
+from hyperforget_jax.subspace.grams import map_layers
 
 __all__ = ["DampState", "damp", "forget_directions"]
 

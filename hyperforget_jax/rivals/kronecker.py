@@ -13,8 +13,8 @@ from jax import lax
 
 from hyperforget_jax import subspace, trees
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.microbatch import batch_rows, compensated_sum
-from hyperforget_jax.rivals.gradients import present
+from hyperforget_jax.microbatch import sum_over
+from hyperforget_jax.models.taps import tap_shapes
 from hyperforget_jax.subspace import Grams
 
 __all__ = ["Factors", "curvature"]
@@ -56,8 +56,7 @@ def curvature(
             f"classifier ({classifier.description}) is not tapped: build it with "
             "hf.from_linen, hf.from_nnx or hf.from_functions."
         )
-    row = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
-    _, calls = jax.eval_shape(tapped, variables, row, {})
+    calls = tap_shapes(classifier, variables, data.x)
     shapes = {p: [tap.output_shape for tap in taps] for p, taps in calls.items()}
     groups = {path: gram.shape[0] for path, gram in inputs.values.items()}
     widths = {
@@ -87,15 +86,14 @@ def curvature(
         rows = rows.reshape(rows.shape[0], groups[path], -1)
         return jnp.einsum("pgi,pgj->gij", rows, rows, precision=_EXACT)
 
-    def of_batch(rows: Array) -> dict[str, Array]:
-        batch = present(data.take(rows))
+    def of_batch(batch: Examples) -> dict[str, Array]:
         weight = batch.weight.astype(jnp.float32)
         return jax.tree.map(
             lambda leaf: jnp.tensordot(weight, leaf, 1, precision=_EXACT),
             jax.vmap(of_row)(batch.x),
         )
 
-    summed = compensated_sum(of_batch, batch_rows(data.y.shape[0], batch_size))
+    summed = sum_over(of_batch, data, batch_size)
     places = {
         path: inputs.total_weight
         * sum(math.prod(shape) // widths[path] for shape in calls)

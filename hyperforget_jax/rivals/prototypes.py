@@ -8,9 +8,8 @@ from jax import lax
 
 from hyperforget_jax import trees
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.microbatch import batch_rows, compensated_sum
-from hyperforget_jax.models.layer_inputs import rows_of
-from hyperforget_jax.rivals.gradients import present
+from hyperforget_jax.microbatch import sum_over
+from hyperforget_jax.models.taps import rows_of
 
 __all__ = ["Prototypes", "prototypes", "separability"]
 
@@ -74,8 +73,7 @@ def prototypes(
             found[path] = jnp.mean(jnp.concatenate(rows, axis=1), axis=1)
         return found
 
-    def of_batch(rows: Array) -> Prototypes:
-        batch = present(data.take(rows))
+    def of_batch(batch: Examples) -> Prototypes:
         # One row at a time: whatever axes a layer has, all are of this one example.
         given = jax.vmap(of_row)(batch.x)
         is_class = batch.y[:, None] == jnp.arange(num_classes)[None, :]
@@ -91,7 +89,7 @@ def prototypes(
             jnp.sum(weight, axis=0),
         )
 
-    return compensated_sum(of_batch, batch_rows(data.y.shape[0], batch_size))
+    return sum_over(of_batch, data, batch_size)
 
 
 def separability(known: Prototypes) -> dict[str, Any]:
