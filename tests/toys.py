@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 import hyperforget_jax as hf
 from hyperforget_jax.base import Array
-from hyperforget_jax.models.layers import BatchNorm, Conv
+from hyperforget_jax.models.networks import BatchNorm, Conv
 
 NUM_CLASSES = 4
 

@@ -222,5 +222,5 @@ def check_effect(config: FIUnConfig, request: ForgetRequest) -> None:
             f"{share:.3g} of the data at hand, and what is compared is at most "
             f"{most:.3g} there.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,  # Who calls unlearn.
         )

@@ -24,7 +24,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.models.head import logits_layer
-from hyperforget_jax.models.layer_inputs import rows_of
+from hyperforget_jax.models.taps import rows_of, tap_shapes
 
 __all__ = ["sum_of_squares"]
 
@@ -77,11 +77,9 @@ def sum_of_squares(
 
 def _tapped_layers(classifier: Classifier, variables, scope, x: Array):
     """The taps of the layers in scope that are matrices times what they see."""
-    tapped = classifier.tapped
-    if tapped is None:
+    if classifier.tapped is None:
         return {}
-    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    taps = jax.eval_shape(lambda v, x: tapped(v, x, {})[1], variables, row)
+    taps = tap_shapes(classifier, variables, x)
     return {
         path: calls
         for path, calls in taps.items()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
-from hyperforget_jax.hypernet.tree_spec import TreeSpec
+from hyperforget_jax.hypernet.chunk_tokens import TreeSpec
 
 __all__ = ["Layer", "NotSequential", "check_symmetry", "sequential_layers"]
 

@@ -11,9 +11,11 @@ from hyperforget_jax.base import Array, Classifier, Variables
 from hyperforget_jax.hypernet.chunk_tokens import (
     ChunkTokenizer,
     Group,
+    TreeSpec,
     check_tokens,
     chunk_tokens,
     in_common_dtype,
+    tree_spec,
 )
 from hyperforget_jax.hypernet.sequential import (
     Layer,
@@ -21,7 +23,6 @@ from hyperforget_jax.hypernet.sequential import (
     check_symmetry,
     sequential_layers,
 )
-from hyperforget_jax.hypernet.tree_spec import TreeSpec, tree_spec
 
 __all__ = [
     "Tokenizer",

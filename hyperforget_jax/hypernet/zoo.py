@@ -30,6 +30,7 @@ from hyperforget_jax.hypernet.teachers import (
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import fit_population
+from hyperforget_jax.training.members import checked_steps
 
 __all__ = ["Zoo", "edit_zoo", "generate_zoo"]
 
@@ -265,11 +266,5 @@ def _checked(classifier, train, probe, masks) -> np.ndarray:
 
 
 def _with_last(steps: Sequence[int], last: int) -> tuple[int, ...]:
-    if not np.iterable(steps):
-        raise TypeError(f"checkpoint_steps must be a list of steps, got {steps!r}.")
-    given = [int(step) for step in steps]
-    if given != sorted(set(given)) or not all(1 <= step <= last for step in given):
-        raise ValueError(
-            f"checkpoint_steps must increase and lie in [1, {last}], got {given}."
-        )
+    given = checked_steps(steps, last)
     return (*[step for step in given if step != last], last)

@@ -22,12 +22,13 @@ from hyperforget_jax.forgotten import Forgotten, check_known, recall, remember
 from hyperforget_jax.inheritance.graph import Graph, check_models
 from hyperforget_jax.inheritance.included import (
     Included,
+    check_forget,
+    check_roots,
     measure_included,
     take_out,
     without_share,
 )
 from hyperforget_jax.inheritance.plans import NetworkData
-from hyperforget_jax.inheritance.request_checks import check_forget, check_roots
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.models.head import Head, find_head, move_columns
 

@@ -1,17 +1,28 @@
 """What each node's Fisher is of, and what a request takes out of it."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from hyperforget_jax import fisher
-from hyperforget_jax.base import Array
+from hyperforget_jax import checks, fisher
+from hyperforget_jax.base import Array, ForgetRequest
 from hyperforget_jax.fisher import Fisher, FIUnConfig
+from hyperforget_jax.forgotten import Forgotten, find
+from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.plans import NetworkData
 
-__all__ = ["Included", "measure_included", "take_out", "without_share"]
+__all__ = [
+    "Included",
+    "check_forget",
+    "check_roots",
+    "measure_included",
+    "take_out",
+    "without_share",
+]
 
 _EXACT = lax.Precision.HIGHEST
 
@@ -58,8 +69,8 @@ def take_out(graph, included: Included, ids: Array, asked) -> tuple[Array, Inclu
     for root, request in asked.items():
         forget = request.forget
         reached = jnp.asarray(graph.reach([root]))  # [M, 1]
-        place = jnp.minimum(jnp.searchsorted(ids, forget.id), ids.shape[0] - 1)
-        there = (ids[place] == forget.id) & (forget.id >= 0) & (forget.weight > 0)
+        place, known = find(ids, forget.id)
+        there = known & (forget.weight > 0)
         of_class = jax.nn.one_hot(forget.y, weight.shape[1], dtype=jnp.float32)
         counts = jnp.where(there, forget.weight, 0).astype(jnp.float32)
         held = rows[:, place].astype(jnp.float32)  # [M, F]
@@ -90,3 +101,65 @@ def without_share(
 
     left = fisher.subtract(own, jax.tree.map(squares, roots.values, own.values), total)
     return jax.tree.map(lambda new, old: jnp.where(total > 0, new, old), left, own)
+
+
+def check_roots(graph: Graph, forgotten: Forgotten, requests, config) -> None:
+    """Raise where the roots cannot be asked."""
+    if not isinstance(requests, Mapping):
+        raise TypeError(
+            "requests must be a dictionary by root, such as {'u0': request}; got "
+            f"{type(requests).__name__}."
+        )
+    graph.check_names("roots", tuple(requests))
+    if not requests:
+        raise ValueError("roots is empty: a request is made to at least one node.")
+    for root, request in requests.items():
+        checks.check_is_request(request)
+        if request.data is None:
+            raise ValueError(f"The request to {root!r} carries no data.")
+        fisher.check_effect(config, request)
+    wanted = {root: request.classes for root, request in requests.items()}
+    if not checks.is_concrete(forgotten.classes, wanted):
+        return
+    wanted = {root: np.flatnonzero(each).tolist() for root, each in wanted.items()}
+    reach, gone = graph.reach(tuple(requests)), np.asarray(forgotten.classes)
+    for place, node in enumerate(graph.nodes):
+        lost = np.flatnonzero(gone[place]).tolist()
+        known = [label for label in node.classes if label not in lost]
+        for label in wanted.get(node.name, ()):
+            if label not in known:
+                raise ValueError(
+                    f"The root {node.name!r} does not know class {label}; its classes "
+                    f"are {known}."
+                )
+        asked = {
+            label
+            for labels, reaches in zip(wanted.values(), reach[place], strict=True)
+            for label in labels
+            if reaches
+        }
+        if config.reinitialise and asked and not set(known) - asked:
+            raise ValueError(
+                f"{node.name} knows the requested classes alone: nothing would be left."
+            )
+
+
+def check_forget(root: str, request: ForgetRequest, own: Fisher | None) -> None:
+    """Raise where a root's forget data, less what it forgot before, are not its own."""
+    data: Any = request.data
+    if not checks.is_concrete(request):
+        return
+    if not np.asarray(request.forget.weight).any():
+        raise ValueError(
+            f"The request to {root!r} names no example that is there (forgotten "
+            "before?): the Fisher of nothing says nothing."
+        )
+    if own is None or own.estimator != "per_example" or not checks.is_concrete(own):
+        return
+    held, given = float(own.total_weight), float(np.asarray(data.weight).sum())
+    # Counts up to 2**24 are exact in float32.
+    if given > held:
+        raise ValueError(
+            f"The request to {root!r} brings {given:g} examples, and its Fisher is of "
+            f"{held:g}: give it its own, as plan.request_at does."
+        )

@@ -69,7 +69,7 @@ def warn_of_few_rows(
             f"by steps={steps}, batch_size={batch_size}, which may leave them answered "
             "worse than unseen rows are. Give fewer steps, and look at info.change and "
             "at the membership attack of hf.evaluate.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

@@ -1,22 +1,21 @@
 """FIUn on one model: what a whole graph would do, where root and descendant are one."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 
 from hyperforget_jax import checks, fisher
 from hyperforget_jax.base import (
     OUTPUT_MASK,
-    Array,
     Classifier,
     Examples,
-    ForgetRequest,
     Unlearner,
     Variables,
 )
 from hyperforget_jax.fisher import FIUnConfig
-from hyperforget_jax.forgotten import check_known, nothing_forgotten, recall, remember
-from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.methods.change import change
-from hyperforget_jax.methods.fisher_state import FisherInfo, FisherState
+from hyperforget_jax.methods.dampening import FisherInfo, FisherState
+from hyperforget_jax.methods.keeping import keeping
 from hyperforget_jax.models.head import find_head
 
 __all__ = ["fiun"]
@@ -57,26 +56,17 @@ def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearn
     checks.check_is_classifier(classifier)
     config = fisher.as_config(config)
 
-    def init(key: Array, variables: Variables, data: Examples) -> FisherState:
-        checks.check_key(key)  # Nothing here is random.
-        num_classes = checks.check_init(classifier, variables, data)
+    def prepare(variables: Variables, data: Examples):
         head = find_head(classifier, variables, data.x)
         if config.reinitialise:
-            variables = {OUTPUT_MASK: jnp.zeros(num_classes, bool), **variables}
-        return FisherState(
-            variables,
-            fisher.data_fisher(classifier, variables, data, config, head),
-            nothing_forgotten(data, num_classes),
-        )
+            logits = jax.eval_shape(classifier.apply, variables, data.x)
+            nothing = jnp.zeros(logits.shape[-1], bool)
+            variables = {OUTPUT_MASK: nothing, **variables}
+        own = fisher.data_fisher(classifier, variables, data, config, head)
+        return variables, own
 
-    def unlearn(key: Array, state: FisherState, request: ForgetRequest):
-        key = as_threefry(key)
-        checks.check_is(FisherState, "what init gave", state=state)
-        checks.check_request(classifier, state.variables, request)
-        fisher.check_effect(config, request)
-        check_known(state.forgotten, request)
-        request, refused = recall(state.forgotten, request)
-        forget, variables, own = request.forget, state.variables, state.fisher
+    def answer(key, variables, own, request):
+        forget = request.forget
         head = find_head(classifier, variables, forget.x)
         fresh = classifier.init(key, forget.x)["params"]
         found = fisher.forget_statistics(classifier, variables, request, config, head)
@@ -84,12 +74,14 @@ def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearn
         changed, info = fisher.update(variables, own, scaled, fresh, config, head)
         if own is not None and found.fisher is not None:
             own = fisher.without(own, found.fisher, forget.weight)
-        moved = change(
-            classifier, variables, changed, forget, batch_size=config.batch_size
-        )
-        forgotten = remember(state.forgotten, request)
-        return FisherState(changed, own, forgotten), FisherInfo(
-            info.dampened, refused, moved
-        )
+        return changed, (own,), functools.partial(FisherInfo, info.dampened)
 
-    return Unlearner(init, unlearn, config.access)
+    return keeping(
+        classifier,
+        FisherState,
+        prepare,
+        answer,
+        config.access,
+        batch_size=config.batch_size,
+        notice=lambda request, state: fisher.check_effect(config, request),
+    )

@@ -21,24 +21,23 @@ from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.pgu_config import PGUConfig
-from hyperforget_jax.methods.pgu_losses import (
+from hyperforget_jax.methods.pgu_optimise import (
+    optimise,
     published_loss,
     target_log_probs,
     target_loss,
 )
-from hyperforget_jax.methods.pgu_optimise import optimise
 from hyperforget_jax.models import predictions, warn_of_untapped
-from hyperforget_jax.models.head import logits_layer
+from hyperforget_jax.models.head import find_logits_layer
 from hyperforget_jax.sharding import check_mesh
 from hyperforget_jax.subspace import Projector, Spectrum, Store
-from hyperforget_jax.subspace.drift import drift, relative_drift
-from hyperforget_jax.subspace.included import (
+from hyperforget_jax.subspace.projection import drift, relative_drift, without_free
+from hyperforget_jax.subspace.store import (
     check_included,
     include,
+    margins_of,
     remove,
 )
-from hyperforget_jax.subspace.margins import margins_of
-from hyperforget_jax.subspace.projection import without_free
 from hyperforget_jax.training.fit import Augment
 
 __all__ = ["PGUInfo", "PGUState", "pgu"]
@@ -208,7 +207,7 @@ def pgu(
             grams if config.biases else subspace.without_bias(grams, params)
         )
         projector = _projector(config, spectrum, params)
-        head = _head(classifier, variables, forget.x)
+        head = find_logits_layer(classifier, variables, forget.x)
         if config.free_columns and head is not None:
             projector = projector._replace(free={head: request.classes[None]})
 
@@ -280,15 +279,6 @@ def pgu(
         "margins; normalisation statistics",
     )
     return Unlearner(init, unlearn, access)
-
-
-def _head(classifier: Classifier, variables: Variables, x: Array) -> str | None:
-    """The dense layer whose outputs are the logits, if there is one."""
-    if classifier.tapped is None:
-        return None
-    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    _, taps = jax.eval_shape(classifier.tapped, variables, row, {})
-    return logits_layer(taps)
 
 
 def _projector(config: PGUConfig, spectrum: Spectrum, params) -> Projector:

@@ -2,11 +2,8 @@
 
 import warnings
 
-import jax.numpy as jnp
-
 from hyperforget_jax import checks, fisher
 from hyperforget_jax.base import (
-    Access,
     Array,
     Classifier,
     Examples,
@@ -14,10 +11,9 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.forgotten import check_known, nothing_forgotten, recall, remember
-from hyperforget_jax.methods.change import change
+from hyperforget_jax.fisher import Fisher
+from hyperforget_jax.methods.dampening import FisherState, dampening
 from hyperforget_jax.methods.defaults import count_of, is_share_below
-from hyperforget_jax.methods.fisher_state import FisherInfo, FisherState
 
 __all__ = ["ssd"]
 
@@ -54,23 +50,34 @@ def ssd(
         Foster et al., Fast machine unlearning without retraining through selective
         synaptic dampening, arXiv 2308.07707, 2024.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_positive(alpha=alpha, strength=strength)
-    checks.check_sizes(batch_size=batch_size)
-
+    checks.check_positive(alpha=alpha)
     # Not where either is traced: then it is a sweep.
     is_default = checks.is_concrete(alpha, strength) and (
         (alpha, strength) == (_ALPHA, _STRENGTH)
     )
 
-    def measure(variables, data: Examples):
+    def measure(variables: Variables, data: Examples) -> Fisher:
         return fisher.diagonal(
             classifier, variables, data, estimator=estimator, batch_size=batch_size
         )
 
+    def notice(request: ForgetRequest, state: FisherState) -> None:
+        if is_default and state.fisher is not None:
+            rows = state.forgotten.id.size
+            _warn_of_share(request.forget, state.fisher, rows)
+
+    method = dampening(
+        classifier,
+        measure,
+        lambda forget, data: alpha,
+        strength=strength,
+        batch_size=batch_size,
+        kept="the Fisher",
+        notice=notice,
+    )
+
     def init(key: Array, variables: Variables, data: Examples) -> FisherState:
-        checks.check_key(key)  # Nothing here is random.
-        num_classes = checks.check_init(classifier, variables, data)
+        state = method.init(key, variables, data)
         if is_default and "batch_stats" in variables:
             warnings.warn(
                 f"hf.ssd: alpha={alpha} and strength={strength} were chosen on "
@@ -79,47 +86,12 @@ def ssd(
                 "info.change.",
                 stacklevel=2,
             )
-        return FisherState(
-            variables, measure(variables, data), nothing_forgotten(data, num_classes)
-        )
+        return state
 
-    def unlearn(key: Array, state: FisherState, request: ForgetRequest):
-        checks.check_key(key)  # Nothing here is random.
-        checks.check_is(FisherState, "what init gave", state=state)
-        checks.check_request(classifier, state.variables, request)
-        check_known(state.forgotten, request)
-        request, refused = recall(state.forgotten, request)
-        whole, forget = state.fisher, request.forget
-        if whole is None:
-            raise ValueError("state has no Fisher: make it by init of hf.ssd.")
-        if is_default:
-            _warn_of_share(forget, whole, state.forgotten.id.size)
-        if whole.batch_size is not None:
-            # Minibatches of the same size, if only one that is mostly padding.
-            forget = forget.take(jnp.arange(max(whole.batch_size, forget.y.shape[0])))
-        share = measure(state.variables, forget)
-        params, dampened = fisher.dampen(
-            state.variables["params"], share, whole, alpha=alpha, strength=strength
-        )
-        left = fisher.without(whole, share, forget.weight)
-        variables = {**state.variables, "params": params}
-        changed = change(
-            classifier, state.variables, variables, forget, batch_size=batch_size
-        )
-        forgotten = remember(state.forgotten, request)
-        return FisherState(variables, left, forgotten), FisherInfo(
-            dampened, refused, changed
-        )
-
-    access = Access(
-        init={"retain", "forget"},
-        unlearn={"forget"},
-        remains="the Fisher, less the forgotten share; normalisation statistics",
-    )
-    return Unlearner(init, unlearn, access)
+    return method._replace(init=init)
 
 
-def _warn_of_share(forget: Examples, whole: fisher.Fisher, num_rows: int) -> None:
+def _warn_of_share(forget: Examples, whole: Fisher, num_rows: int) -> None:
     if whole.estimator != "per_example":
         return
     if is_share_below(_LEAST_SHARE, forget, whole.total_weight, num_rows):
@@ -128,5 +100,5 @@ def _warn_of_share(forget: Examples, whole: fisher.Fisher, num_rows: int) -> Non
             f"{count_of(forget)} of {num_rows} rows. The fewer they are, the more "
             "parameters alpha=1 selects: choose alpha on held-out rows, about "
             "the inverse of the share or less, and look at info.dampened.",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -1,5 +1,6 @@
 """What the methods share that prepare nothing: a model goes in, a model comes out."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,15 +16,9 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.forgotten import (
-    Forgotten,
-    check_known,
-    nothing_forgotten,
-    recall,
-    remember,
-)
-from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.forgotten import Forgotten
+from hyperforget_jax.methods.change import Change
+from hyperforget_jax.methods.keeping import keeping
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.optimizers import check_optimizer
 
@@ -87,31 +82,16 @@ def stateless(
     access: Access,
 ) -> Unlearner:
     """Make an unlearner that prepares nothing but the memory of what it forgot."""
-    checks.check_is_classifier(classifier)
 
-    def init(key: Array, variables: Variables, data: Examples) -> ModelState:
-        checks.check_key(key)  # Nothing here is random.
-        num_classes = checks.check_init(classifier, variables, data)
-        return ModelState(variables, nothing_forgotten(data, num_classes))
+    def answer(key, variables, request):
+        variables, details = forget_fn(key, variables, request)
+        if details is None:
+            return variables, (), ModelInfo
+        return variables, (), functools.partial(OptimisationInfo, *details)
 
-    def unlearn(key: Array, state: ModelState, request: ForgetRequest):
-        key = as_threefry(key)
-        checks.check_is(ModelState, "what init gave", state=state)
-        checks.check_request(classifier, state.variables, request)
-        if access.unlearn & {"retain", "forget"}:
-            check_known(state.forgotten, request)
-        request, refused = recall(state.forgotten, request)
-        variables, details = forget_fn(key, state.variables, request)
-        forget = request.forget if "forget" in access.unlearn else None
-        changed = change(classifier, state.variables, variables, forget)
-        info = (
-            ModelInfo(refused, changed)
-            if details is None
-            else OptimisationInfo(*details, refused, changed)
-        )
-        return ModelState(variables, remember(state.forgotten, request)), info
-
-    return Unlearner(init, unlearn, access)
+    return keeping(
+        classifier, ModelState, lambda variables, data: (variables,), answer, access
+    )
 
 
 def optimising(

@@ -1,18 +1,13 @@
 """Adapters that make any model a Classifier, and the classifiers that are shipped."""
 
 from hyperforget_jax.models.adapters import from_functions, from_linen, from_nnx
-from hyperforget_jax.models.allcnn import AllCNN
 from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.dense import dense
 from hyperforget_jax.models.ensemble import ensemble
-from hyperforget_jax.models.gpt_cnn import GptCNN
 from hyperforget_jax.models.head import widen
-from hyperforget_jax.models.mlp import MLP
+from hyperforget_jax.models.networks import MLP, AllCNN, GptCNN, ResNet18, SmallVGG, ViT
 from hyperforget_jax.models.predictions import logits, population_logits
-from hyperforget_jax.models.resnet import ResNet18
 from hyperforget_jax.models.taps import untapped_layers, warn_of_untapped
-from hyperforget_jax.models.vgg import SmallVGG
-from hyperforget_jax.models.vit import ViT
 
 __all__ = [
     "AllCNN",

@@ -13,11 +13,13 @@ import numpy as np
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array, Classifier, Tap, Variables
+from hyperforget_jax.models.taps import tap_shapes
 
 __all__ = [
     "Head",
     "centre_head",
     "find_head",
+    "find_logits_layer",
     "hand_down",
     "head_by_class",
     "logits_layer",
@@ -116,9 +118,7 @@ def find_head(
         ValueError: no taps, a last layer that is not one dense layer, or columns that
             are not as many as its outputs.
     """
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    shapes = jax.eval_shape(lambda tree: tree, variables)
-    path, taps = _last_layer(classifier, shapes, one)
+    path, taps = _last_layer(classifier, variables, x)
     if not path:
         raise ValueError(
             f"The classifier ({classifier.description}) is a single layer, which has "
@@ -158,6 +158,15 @@ def logits_layer(taps: Mapping[str, tuple[Tap, ...]]) -> str | None:
         if len(calls) == 1 and calls[0].gives_logits and calls[0].kind == "dense":
             return path
     return None
+
+
+def find_logits_layer(
+    classifier: Classifier, variables: Variables, x: Array
+) -> str | None:
+    """Find :func:`logits_layer` of a classifier, by its shapes; None if not tapped."""
+    if classifier.tapped is None:
+        return None
+    return logits_layer(tap_shapes(classifier, variables, x))
 
 
 def head_by_class(variables: Variables, head: Head, num_classes: int):
@@ -208,11 +217,7 @@ def centre_head(params: Any, head: str, among: Array | None = None) -> Any:
 
 def _last_layer(classifier: Classifier, variables: Any, x: Any):
     """The layer that gives the logits; where that is not known, the last one called."""
-    found: Any = {}
-    if classifier.tapped is not None:
-        _, found = jax.eval_shape(classifier.tapped, variables, x, {})
-    elif classifier.taps is not None:
-        found = jax.eval_shape(classifier.taps, variables, x)
+    found = tap_shapes(classifier, variables, x)
     if not found:
         raise ValueError(
             f"The classifier ({classifier.description}) has no taps, so its last layer "

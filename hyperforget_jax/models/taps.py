@@ -4,17 +4,27 @@ import dataclasses
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from hyperforget_jax import trees
 from hyperforget_jax.base import Array, Classifier, Tap, Variables
+from hyperforget_jax.models.convolution import patches
 from hyperforget_jax.models.marks import Mark, replay, trace
 
-__all__ = ["Marked", "tap", "untapped_layers", "warn_of_untapped"]
+__all__ = [
+    "Marked",
+    "pad",
+    "rows_of",
+    "tap",
+    "tap_shapes",
+    "untapped_layers",
+    "warn_of_untapped",
+]
 
 Marked = Callable[[Variables, Array], Array]
 """``(variables, x) -> logits``: a model whose layers are marked."""
@@ -91,6 +101,24 @@ def tap(
     return logits, known
 
 
+def tap_shapes(
+    classifier: Classifier, variables: Variables, x: Array
+) -> dict[str, tuple[Tap, ...]]:
+    """Find the taps of one row, in whose arrays' places stand shapes.
+
+    Args:
+        classifier: the model. Where it is ``tapped``, of the layers whose parameters
+            act through their calls alone; none of a model without taps.
+        variables: its variables.
+        x: inputs, ``[N, ...]``; only shape and dtype are used.
+    """
+    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    tapped, taps = classifier.tapped, classifier.taps
+    if tapped is not None:
+        return jax.eval_shape(lambda v, x: tapped(v, x, {})[1], variables, row)
+    return {} if taps is None else jax.eval_shape(taps, variables, row)
+
+
 def untapped_layers(
     classifier: Classifier, variables: Variables, x: Array
 ) -> list[str]:
@@ -111,13 +139,7 @@ def untapped_layers(
         parameters that are called so, and others of two or more axes; embedding tables
         and parameters that are shared by all rows (``[1, ...]``) are none.
     """
-    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    known: Any = {}
-    if classifier.tapped is not None:
-        _, known = jax.eval_shape(classifier.tapped, variables, row, {})
-    elif classifier.taps is not None:
-        known = jax.eval_shape(classifier.taps, variables, row)
-    found = []
+    known, found = tap_shapes(classifier, variables, x), []
     for name, leaf in trees.by_path(variables["params"]).items():
         path, _, last = name.rpartition("/")
         wide = len(leaf.shape) >= 2 and leaf.shape[0] > 1 and last not in _NO_KERNELS
@@ -164,3 +186,46 @@ def _tap(mark: Mark, given: Array, output_shape: tuple[int, ...], call: int) -> 
         output_shape=output_shape,
         call=call,
     )
+
+
+def rows_of(tap: Tap, kernel_shape: Sequence[int], bias: bool) -> Array:
+    """Return what the kernel saw of each example at each place of one call.
+
+    The rows times the layer's matrix are what the layer gave, place by place; the
+    outputs of the groups lie side by side.
+
+    Args:
+        tap: of one call, input ``[N, ..., features]``.
+        kernel_shape: shape of the layer's kernel, ``[*window, C / G, O]`` for a
+            convolution; a dense layer's is not looked at.
+        bias: whether the layer has a bias: every row then ends with a one, so that the
+            bias is one more row of the layer's matrix.
+
+    Returns:
+        Rows, float32, ``[G, N, P, D]``: ``G`` feature groups, ``P`` places, in HWIO
+        order as the kernel is. Negative padding crops, as it does for the layer.
+    """
+    num_rows, axes = tap.input.shape[0], len(tap.strides)
+    given = tap.input.astype(jnp.float32)
+    # The channels of a group lie side by side.
+    given = given.reshape(*given.shape[:-1], tap.groups, -1)
+    given = jnp.moveaxis(given, -2, 0)
+    if tap.kind == "conv":
+        images = pad(given.reshape(-1, *given.shape[-1 - axes :]), tap.padding)
+        window, kept = kernel_shape[:axes], ((0, 0),) * axes
+        given = patches(images, window, tap.strides, kept, tap.dilation)
+    rows = given.reshape(tap.groups, num_rows, -1, given.shape[-1])
+    if not bias:
+        return rows
+    return jnp.concatenate([rows, jnp.ones((*rows.shape[:-1], 1), rows.dtype)], axis=-1)
+
+
+def pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
+    """Surround images with zeros, or crops them.
+
+    Args:
+        x: images, ``[N, *spatial, C]``.
+        padding: ``(low, high)`` a spatial axis; what is negative is cut off.
+    """
+    margins = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), margins)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax import fisher
 from hyperforget_jax.base import Array, Classifier, Unlearner
-from hyperforget_jax.rivals.dampening import dampening
+from hyperforget_jax.methods.dampening import dampening
 
 __all__ = ["adaptive_alpha", "assd"]
 

@@ -9,7 +9,7 @@ import optax
 from hyperforget_jax import checks, losses, trees
 from hyperforget_jax.base import Access, Array, Classifier, Unlearner, Variables
 from hyperforget_jax.methods.stateless import stateless
-from hyperforget_jax.models.head import logits_layer
+from hyperforget_jax.models.head import find_logits_layer
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.optimizers import check_optimizer
 
@@ -108,13 +108,7 @@ def new_output(key: Array, kernel: Array) -> Array:
 
 def _head(classifier: Classifier, variables: Variables, x: Array) -> str:
     """The path of the layer that gives the logits."""
-    head = None
-    if classifier.tapped is not None:
-        row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-        tapped = classifier.tapped
-        head = logits_layer(
-            jax.eval_shape(lambda v, x: tapped(v, x, {})[1], variables, row)
-        )
+    head = find_logits_layer(classifier, variables, x)
     if head is None:
         name = classifier.description or "no description"
         raise ValueError(

@@ -2,11 +2,8 @@
 
 import optax
 
-from hyperforget_jax import checks
-from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.stateless import stateless
-from hyperforget_jax.rivals.last_layers import in_last_layers, train_part
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.base import Classifier, Unlearner
+from hyperforget_jax.rivals.last_layers import training_last
 
 __all__ = ["cf_k"]
 
@@ -43,25 +40,11 @@ def cf_k(
         Goel et al., Towards adversarial evaluations for inexact machine unlearning,
         arXiv 2201.06640, 2022.
     """
-    checks.check_sizes(k=k, steps=steps, batch_size=batch_size)
-    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
-    check_optimizer(optimizer)
-
-    def forget_fn(key, variables, request):
-        retain = request.retain
-        mask = in_last_layers(classifier, variables, retain.x, k)
-        return train_part(
-            key,
-            classifier,
-            variables,
-            retain,
-            mask,
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-        )
-
-    access = Access(
-        unlearn={"retain"}, remains="all layers but k; normalisation statistics"
+    return training_last(
+        classifier,
+        k,
+        optax.adam(1e-2) if optimizer is None else optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        anew=False,
     )
-    return stateless(classifier, forget_fn, access)

@@ -1,13 +1,9 @@
 """EU-k: train the last k layers anew, without the forgotten."""
 
-import jax
 import optax
 
-from hyperforget_jax import checks
-from hyperforget_jax.base import Access, Classifier, Unlearner
-from hyperforget_jax.methods.stateless import stateless
-from hyperforget_jax.rivals.last_layers import in_last_layers, train_part
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.base import Classifier, Unlearner
+from hyperforget_jax.rivals.last_layers import training_last
 
 __all__ = ["eu_k"]
 
@@ -43,32 +39,11 @@ def eu_k(
         Goel et al., Towards adversarial evaluations for inexact machine unlearning,
         arXiv 2201.06640, 2022.
     """
-    checks.check_sizes(k=k, steps=steps, batch_size=batch_size)
-    check_optimizer(optimizer)
-
-    def forget_fn(key, variables, request):
-        key_init, key_loop = jax.random.split(key)
-        retain, params = request.retain, variables["params"]
-        mask = in_last_layers(classifier, variables, retain.x, k)
-        fresh = classifier.init(key_init, retain.x)["params"]
-        start = jax.tree.map(
-            lambda is_last, new, old: new.astype(old.dtype) if is_last else old,
-            mask,
-            fresh,
-            params,
-        )
-        return train_part(
-            key_loop,
-            classifier,
-            {**variables, "params": start},
-            retain,
-            mask,
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-        )
-
-    access = Access(
-        unlearn={"retain"}, remains="all layers but k; normalisation statistics"
+    return training_last(
+        classifier,
+        k,
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        anew=True,
     )
-    return stateless(classifier, forget_fn, access)

@@ -4,13 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from hyperforget_jax import losses
-from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.microbatch import batch_rows, compensated_sum
+from hyperforget_jax.base import Classifier, Examples, Variables
+from hyperforget_jax.microbatch import sum_over
 
-__all__ = ["mean_gradient", "present", "sum_of_gradients"]
+__all__ = ["at_least_single", "mean_gradient", "sum_of_gradients"]
 
 
 def sum_of_gradients(
@@ -25,20 +24,18 @@ def sum_of_gradients(
         batch_size: rows at once.
 
     Returns:
-        Like ``params``, float32.
+        Like ``params``, at least float32.
     """
 
-    def of_batch(rows: Array) -> Any:
-        batch = present(data.take(rows))
-
+    def of_batch(batch: Examples) -> Any:
         def loss(params):
             logits = classifier.apply({**variables, "params": params}, batch.x)
-            values = losses.cross_entropy(logits, batch.y).astype(jnp.float32)
+            values = at_least_single(losses.cross_entropy(logits, batch.y))
             return jnp.sum(batch.weight * values)
 
-        return optax.tree.cast(jax.grad(loss)(variables["params"]), jnp.float32)
+        return at_least_single(jax.grad(loss)(variables["params"]))
 
-    return compensated_sum(of_batch, batch_rows(data.y.shape[0], batch_size))
+    return sum_over(of_batch, data, batch_size)
 
 
 def mean_gradient(
@@ -53,7 +50,8 @@ def mean_gradient(
     return jax.tree.map(lambda leaf: leaf / total, summed)
 
 
-def present(batch: Examples) -> Examples:
-    """Blank the inputs of rows that weigh nothing: zero times NaN is NaN."""
-    there = (batch.weight > 0).reshape(-1, *[1] * (batch.x.ndim - 1))
-    return batch._replace(x=jnp.where(there, batch.x, 0))
+def at_least_single(tree: Any) -> Any:
+    """Widen leaves of half precision to float32."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), tree
+    )

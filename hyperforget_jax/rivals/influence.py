@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.sparse.linalg import cg
 
-from hyperforget_jax import checks, losses
+from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Examples, Unlearner, Variables
 from hyperforget_jax.methods.stateless import stateless
 from hyperforget_jax.microbatch import sum_over
+from hyperforget_jax.rivals.gradients import at_least_single, sum_of_gradients
 
-__all__ = ["gauss_newton_product", "influence", "summed_gradient"]
+__all__ = ["gauss_newton_product", "influence"]
 
 
 def influence(
@@ -63,7 +64,7 @@ def influence(
         del key  # Nothing here is random.
         forget, retain = request.forget, request.retain
         of_forget, of_retain = (
-            summed_gradient(classifier, variables, half, batch_size=batch_size)
+            sum_of_gradients(classifier, variables, half, batch_size)
             for half in (forget, retain)
         )
         lost, left = (jnp.sum(h.weight, dtype=jnp.float32) for h in (forget, retain))
@@ -98,32 +99,6 @@ def influence(
     return stateless(classifier, forget_fn, access)
 
 
-def summed_gradient(
-    classifier: Classifier, variables: Variables, data: Examples, *, batch_size: int
-) -> Any:
-    """Compute the weighted sum of examples' gradients of the cross-entropy.
-
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        data: examples, ``[N]``; those of weight zero may hold anything.
-        batch_size: rows at once.
-
-    Returns:
-        Like ``variables["params"]``, at least float32.
-    """
-
-    def of_batch(batch):
-        def loss(params):
-            logits = classifier.apply({**variables, "params": params}, batch.x)
-            values = losses.cross_entropy(logits, batch.y)
-            return jnp.sum(jnp.where(batch.weight > 0, values * batch.weight, 0))
-
-        return _wide(jax.grad(loss)(variables["params"]))
-
-    return sum_over(of_batch, data, batch_size)
-
-
 def gauss_newton_product(
     classifier: Classifier,
     variables: Variables,
@@ -134,8 +109,12 @@ def gauss_newton_product(
 ) -> Any:
     """Multiply the Gauss-Newton matrix, summed over examples, by a vector.
 
-    Arguments and result are as for :func:`summed_gradient`; ``vector`` is like the
-    result.
+    Args:
+        classifier: the model, in evaluation mode.
+        variables: its variables.
+        data: examples, ``[N]``; those of weight zero may hold anything.
+        vector: like ``variables["params"]``, at least float32, as is what is returned.
+        batch_size: rows at once.
     """
 
     def of_batch(batch):
@@ -150,12 +129,6 @@ def gauss_newton_product(
         bent = p * (moved - jnp.sum(p * moved, axis=-1, keepdims=True))
         weight = batch.weight[:, None].astype(bent.dtype)
         _, pull = jax.vjp(logits_of, params)
-        return _wide(pull(weight * bent)[0])
+        return at_least_single(pull(weight * bent)[0])
 
     return sum_over(of_batch, data, batch_size)
-
-
-def _wide(tree: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), tree
-    )

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import optax
 
-from hyperforget_jax import trees
-from hyperforget_jax.base import Array, Classifier, Examples, Tap, Variables
-from hyperforget_jax.methods.stateless import loss_on
+from hyperforget_jax import checks, trees
+from hyperforget_jax.base import Access, Array, Classifier, Tap, Unlearner, Variables
+from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.rivals.freezing import only
 from hyperforget_jax.training import loop
+from hyperforget_jax.training.optimizers import check_optimizer
 
-__all__ = ["in_last_layers", "train_part"]
+__all__ = ["in_last_layers", "training_last"]
 
 
 def in_last_layers(
@@ -64,29 +65,55 @@ def in_last_layers(
     )
 
 
-def train_part(
-    key: Array,
+def training_last(
     classifier: Classifier,
-    variables: Variables,
-    retain: Examples,
-    mask: Any,
+    k: int,
     optimizer: optax.GradientTransformation,
     *,
     steps: int,
     batch_size: int,
-) -> tuple[Variables, loop.LoopInfo]:
-    """Minimise cross-entropy over the parameters that ``mask`` marks."""
+    anew: bool,
+) -> Unlearner:
+    """Make an unlearner that fits the last ``k`` layers to the retained examples.
+
+    Args:
+        classifier: the model, with taps.
+        k: how many layers are trained.
+        optimizer: any optax optimiser.
+        steps: minibatches.
+        batch_size: rows a minibatch.
+        anew: whether these layers are drawn anew first.
+    """
+    checks.check_sizes(k=k, steps=steps, batch_size=batch_size)
+    check_optimizer(optimizer)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
         return loss_on(classifier, variables, batches[0].examples), variables
 
-    return loop.run(
-        key,
-        loss_fn,
-        variables,
-        (retain,),
-        only(mask, optimizer),
-        steps=steps,
-        batch_size=batch_size,
+    def forget_fn(key, variables, request):
+        retain, params = request.retain, variables["params"]
+        mask = in_last_layers(classifier, variables, retain.x, k)
+        if anew:
+            key_init, key = jax.random.split(key)
+            fresh = classifier.init(key_init, retain.x)["params"]
+            params = jax.tree.map(
+                lambda is_last, new, old: new.astype(old.dtype) if is_last else old,
+                mask,
+                fresh,
+                params,
+            )
+        return loop.run(
+            key,
+            loss_fn,
+            {**variables, "params": params},
+            (retain,),
+            only(mask, optimizer),
+            steps=steps,
+            batch_size=batch_size,
+        )
+
+    access = Access(
+        unlearn={"retain"}, remains="all layers but k; normalisation statistics"
     )
+    return stateless(classifier, forget_fn, access)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from hyperforget_jax import checks
 from hyperforget_jax.base import Classifier, Examples, Unlearner, Variables
 from hyperforget_jax.fisher import Fisher
+from hyperforget_jax.methods.dampening import dampening
 from hyperforget_jax.microbatch import sum_over
-from hyperforget_jax.rivals.dampening import dampening
 
 __all__ = ["lfssd", "output_sensitivity"]
 

@@ -8,7 +8,7 @@ import optax
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array, Classifier, Unlearner, Variables
-from hyperforget_jax.models.head import logits_layer
+from hyperforget_jax.models.head import find_logits_layer
 from hyperforget_jax.rivals.gradients import mean_gradient
 from hyperforget_jax.rivals.restart import restarting
 
@@ -102,11 +102,7 @@ def _smallest(gradient: Array, fraction: Any) -> Array:
 
 def _kernels(classifier: Classifier, variables: Variables, x: Array) -> list[str]:
     """List the paths of all kernels but the head's."""
-    head = None
-    if classifier.tapped is not None:
-        row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-        _, taps = jax.eval_shape(classifier.tapped, variables, row, {})
-        head = logits_layer(taps)
+    head = find_logits_layer(classifier, variables, x)
     split = {path: path.rpartition("/") for path in trees.by_path(variables["params"])}
     return [
         path

@@ -13,19 +13,11 @@ from hyperforget_jax.base import (
     Array,
     Classifier,
     Examples,
-    ForgetRequest,
     Unlearner,
     Variables,
 )
-from hyperforget_jax.forgotten import (
-    Forgotten,
-    check_known,
-    nothing_forgotten,
-    recall,
-    remember,
-)
-from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.methods.change import change
+from hyperforget_jax.forgotten import Forgotten
+from hyperforget_jax.methods.keeping import keeping
 from hyperforget_jax.methods.stateless import ModelInfo
 from hyperforget_jax.rivals.gradients import mean_gradient
 
@@ -85,7 +77,6 @@ def rewind(
         Mu and Klabjan, Rewind-to-Delete: certified machine unlearning for nonconvex
         functions, arXiv 2409.09778, 2025.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(step_size=step_size)
     checks.check_factor(noise=noise)
     checks.check_sizes(steps=steps, inner_steps=inner_steps, batch_size=batch_size)
@@ -96,10 +87,7 @@ def rewind(
         gradient = mean_gradient(classifier, variables, data, batch_size)
         return optax.apply_updates(params, optax.tree.scale(by, gradient))
 
-    def init(key: Array, variables: Variables, data: Examples) -> RewindState:
-        checks.check_key(key)  # Nothing here is random.
-        num_classes = checks.check_init(classifier, variables, data)
-
+    def prepare(variables: Variables, data: Examples):
         def undo(carry, _):
             params, undone, going = carry
 
@@ -115,35 +103,25 @@ def rewind(
 
         first = variables["params"], jnp.zeros((), jnp.int32), jnp.ones((), bool)
         (start, undone, _), _ = lax.scan(undo, first, None, length=steps)
-        forgotten = nothing_forgotten(data, num_classes)
-        return RewindState(variables, start, undone, forgotten)
+        return variables, start, undone
 
-    def unlearn(key: Array, state: RewindState, request: ForgetRequest):
-        key = as_threefry(key)
-        checks.check_is(RewindState, "what init gave", state=state)
-        variables = state.variables
-        checks.check_request(classifier, variables, request)
-        check_known(state.forgotten, request)
-        request, refused = recall(state.forgotten, request)
-
+    def answer(key, variables, start, undone, request):
         def descend(params, number):
             # Steps that were not undone are not taken either.
-            rate = jnp.where(number < state.undone, -step_size, 0)
+            rate = jnp.where(number < undone, -step_size, 0)
             return moved(params, params, variables, request.retain, rate), None
 
-        params, _ = lax.scan(descend, state.start, jnp.arange(steps))
+        params, _ = lax.scan(descend, start, jnp.arange(steps))
         drawn = optax.tree.scale(noise, optax.tree.random_like(key, params))
         after = {**variables, "params": optax.apply_updates(params, drawn)}
-        info = ModelInfo(refused, change(classifier, variables, after))
-        forgotten = remember(state.forgotten, request)
-        return state._replace(variables=after, forgotten=forgotten), info
+        return after, (start, undone), ModelInfo
 
     access = Access(
         init={"retain", "forget"},
         unlearn={"retain"},
         remains="an earlier model, of all data; normalisation statistics",
     )
-    return Unlearner(init, unlearn, access)
+    return keeping(classifier, RewindState, prepare, answer, access)
 
 
 def _distance(first: Any, second: Any) -> Array:

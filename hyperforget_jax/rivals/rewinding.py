@@ -1,5 +1,6 @@
 """SCRUB+R: of the students of all epochs, the one that errs as on unseen rows."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,12 +13,12 @@ from hyperforget_jax.base import (
     Array,
     Classifier,
     Examples,
-    ForgetRequest,
     Unlearner,
     Variables,
 )
 from hyperforget_jax.forgotten import Forgotten
-from hyperforget_jax.methods.stateless import ModelState, stateless
+from hyperforget_jax.methods.keeping import keeping
+from hyperforget_jax.methods.stateless import OptimisationInfo
 from hyperforget_jax.models import predictions
 from hyperforget_jax.training import loop
 
@@ -25,17 +26,17 @@ __all__ = ["ProbedState", "holding_probe", "nearest_epoch", "rewind"]
 
 
 class ProbedState(NamedTuple):
-    """A model, what it has forgotten, and held-out rows.
+    """A model, held-out rows, and what it has forgotten.
 
     Attributes:
         variables: the current model's variables.
-        forgotten: what earlier requests forgot.
         probe: held-out examples.
+        forgotten: what earlier requests forgot.
     """
 
     variables: Variables
-    forgotten: Forgotten
     probe: Examples
+    forgotten: Forgotten
 
 
 def holding_probe(
@@ -53,25 +54,17 @@ def holding_probe(
         probe: held-out examples, which ``init`` puts into the state.
     """
 
-    def answering(probe: Examples) -> Unlearner:
-        return stateless(
-            classifier, lambda *arguments: forget_fn(probe, *arguments), access
-        )
-
-    def init(key: Array, variables: Variables, data: Examples) -> ProbedState:
-        state = answering(probe).init(key, variables, data)
+    def prepare(variables: Variables, data: Examples):
         num_classes = checks.check_classifier(classifier, variables, probe.x)
         checks.check_examples(probe, num_classes=num_classes, name="probe")
         checks.check_held_out(data, probe)
-        return ProbedState(state.variables, state.forgotten, probe)
+        return variables, probe
 
-    def unlearn(key: Array, state: ProbedState, request: ForgetRequest):
-        checks.check_is(ProbedState, "what init gave", state=state)
-        held = ModelState(state.variables, state.forgotten)
-        held, info = answering(state.probe).unlearn(key, held, request)
-        return state._replace(variables=held.variables, forgotten=held.forgotten), info
+    def answer(key, variables, probe, request):
+        variables, details = forget_fn(probe, key, variables, request)
+        return variables, (probe,), functools.partial(OptimisationInfo, *details)
 
-    return Unlearner(init, unlearn, access)
+    return keeping(classifier, ProbedState, prepare, answer, access)
 
 
 def rewind(

@@ -15,9 +15,9 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
-from hyperforget_jax.methods.stateless import loss_on, stateless
-from hyperforget_jax.microbatch import sum_over
+from hyperforget_jax.methods.stateless import stateless
 from hyperforget_jax.rivals.freezing import only
+from hyperforget_jax.rivals.gradients import sum_of_gradients
 from hyperforget_jax.rivals.random_labels import learn_wrong_labels
 from hyperforget_jax.training.optimizers import check_optimizer
 
@@ -105,14 +105,9 @@ def salient(
         Like ``params``, bool.
     """
 
-    def gradient(batch):
-        def total(params):
-            mean = loss_on(classifier, {**variables, "params": params}, batch)
-            return mean * jnp.sum(batch.weight).astype(mean.dtype)
-
-        return optax.tree.cast(jax.grad(total)(variables["params"]), jnp.float32)
-
-    sizes = jax.tree.map(jnp.abs, sum_over(gradient, forget, batch_size))
+    # A mean's largest gradients are a sum's.
+    gradients = sum_of_gradients(classifier, variables, forget, batch_size)
+    sizes = jax.tree.map(jnp.abs, gradients)
     flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(sizes)])
     ranked = jnp.sort(flat)
     # The place of the last one that is marked, from the largest on.

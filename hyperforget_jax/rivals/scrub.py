@@ -1,12 +1,17 @@
 """SCRUB: away from the teacher on the forgotten, near to it on the retained."""
 
+import jax
+import jax.numpy as jnp
 import optax
+from jax import lax
 
-from hyperforget_jax import checks
+from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Access, Classifier, Examples, Unlearner
 from hyperforget_jax.methods.stateless import stateless
+from hyperforget_jax.rivals.distillation import divergence
 from hyperforget_jax.rivals.rewinding import holding_probe, rewind
-from hyperforget_jax.rivals.scrub_loop import alternate
+from hyperforget_jax.training import loop
+from hyperforget_jax.training.minibatches import active_epoch_length, epoch_length
 from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["scrub"]
@@ -86,21 +91,71 @@ def scrub(
     check_optimizer(chosen)
 
     def answer(key, variables, request, keep):
-        return alternate(
-            key,
-            classifier,
-            variables,
-            request,
-            chosen,
-            alpha=alpha,
-            gamma=gamma,
-            temperature=temperature,
-            epochs=epochs,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            forget_batch_size=forget_batch_size,
-            keep=keep,
-        )
+        """Train; also give what ``keep`` gives of the student after each epoch."""
+        key_max, key_min = jax.random.split(key)
+        retain, forget, teacher = request.retain, request.forget, variables
+        steps = epoch_length(retain.y.shape[0], batch_size)
+        # Padding makes the loop longer, and the epoch not.
+        max_steps = epoch_length(forget.y.shape[0], forget_batch_size)
+        counted = active_epoch_length(forget.weight, forget_batch_size)
+
+        def distance(logits, x):
+            return divergence(classifier.apply(teacher, x), logits, temperature)
+
+        def max_loss(key, variables, batches):
+            del key  # Evaluation mode draws nothing.
+            x, _, weight, _ = batches[0].examples
+            far = distance(classifier.apply(variables, x), x)
+            return -losses.weighted_mean(far, weight), variables
+
+        def min_loss(key, variables, batches):
+            del key
+            x, y, weight, _ = batches[0].examples
+            logits = classifier.apply(variables, x)
+            each = gamma * losses.cross_entropy(logits, y) + alpha * distance(logits, x)
+            return losses.weighted_mean(each, weight), variables
+
+        def maximise(state, epoch):
+            later, _ = loop.run_steps(
+                key_max,
+                max_loss,
+                state,
+                (forget,),
+                chosen,
+                steps=max_steps,
+                batch_size=forget_batch_size,
+                first_step=epoch * counted,
+                padded=(True,),
+                limit=(epoch + 1) * counted,
+            )
+            # A failure here is told as one of the step on the retained that follows.
+            failed = (state.failed_at < 0) & (later.failed_at >= 0)
+            return later._replace(
+                failed_at=jnp.where(failed, epoch * steps, later.failed_at)
+            )
+
+        def minimise(state, epoch):
+            state, loss = loop.run_steps(
+                key_min,
+                min_loss,
+                state,
+                (retain,),
+                chosen,
+                steps=steps,
+                batch_size=batch_size,
+                first_step=epoch * steps,
+            )
+            return state, (loss, keep(state.variables))
+
+        def both(state, epoch):
+            return minimise(maximise(state, epoch), epoch)
+
+        numbers = jnp.arange(epochs, dtype=jnp.int32)
+        state = loop.init(variables, chosen)
+        state, first = lax.scan(both, state, numbers[:max_epochs])
+        state, rest = lax.scan(minimise, state, numbers[max_epochs:])
+        loss, kept = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), first, rest)
+        return state.variables, loop.LoopInfo(loss.ravel(), state.failed_at), kept
 
     def forget_fn(key, variables, request):
         return answer(key, variables, request, lambda student: None)[:2]

@@ -6,24 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hyperforget_jax import checks
-from hyperforget_jax.base import (
-    Access,
-    Array,
-    Classifier,
-    Examples,
-    ForgetRequest,
-    Unlearner,
-    Variables,
-)
-from hyperforget_jax.forgotten import (
-    Forgotten,
-    check_known,
-    nothing_forgotten,
-    recall,
-    remember,
-)
-from hyperforget_jax.methods.change import change
+from hyperforget_jax.base import Access, Classifier, Examples, Unlearner, Variables
+from hyperforget_jax.forgotten import Forgotten
+from hyperforget_jax.methods.keeping import keeping
 from hyperforget_jax.methods.stateless import ModelInfo
 from hyperforget_jax.models import warn_of_untapped
 
@@ -67,33 +52,24 @@ def stored(
         remains: the sums' name, for the access record.
         batch_size: rows at once, where the request is judged.
     """
-    checks.check_is_classifier(classifier)
 
-    def init(key: Array, variables: Variables, data: Examples) -> StoreState:
-        checks.check_key(key)  # Nothing here is random.
-        num_classes = checks.check_init(classifier, variables, data)
+    def prepare(variables: Variables, data: Examples):
         store = measure(variables, data)
         warn_of_untapped(classifier, variables, data.x, name)
-        return StoreState(variables, store, nothing_forgotten(data, num_classes))
+        return variables, store
 
-    def unlearn(key: Array, state: StoreState, request: ForgetRequest):
-        checks.check_key(key)  # Nothing here is random.
-        checks.check_is(StoreState, "what init gave", state=state)
-        before = state.variables
-        checks.check_request(classifier, before, request)
-        check_known(state.forgotten, request)
-        request, refused = recall(state.forgotten, request)
-        forget = request.forget
-        gone = measure(before, forget)
-        left = jax.tree.map(jnp.subtract, state.store, gone)
-        after = {**before, "params": answer(before, left, gone, forget)}
-        changed = change(classifier, before, after, forget, batch_size=batch_size)
-        forgotten = remember(state.forgotten, request)
-        return StoreState(after, left, forgotten), ModelInfo(refused, changed)
+    def answer_request(key, before, store, request):
+        del key  # Nothing here is random.
+        gone = measure(before, request.forget)
+        left = jax.tree.map(jnp.subtract, store, gone)
+        params = answer(before, left, gone, request.forget)
+        return {**before, "params": params}, (left,), ModelInfo
 
     access = Access(
         init={"retain", "forget"},
         unlearn={"forget"},
         remains=f"{remains}, less the forgotten share; normalisation statistics",
     )
-    return Unlearner(init, unlearn, access)
+    return keeping(
+        classifier, StoreState, prepare, answer_request, access, batch_size=batch_size
+    )

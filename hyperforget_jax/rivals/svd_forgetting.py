@@ -11,7 +11,7 @@ from hyperforget_jax import checks, subspace
 from hyperforget_jax.base import Array, Classifier, Unlearner
 from hyperforget_jax.rivals.stored import stored
 from hyperforget_jax.subspace import Grams
-from hyperforget_jax.subspace.layer_matrix import map_layers
+from hyperforget_jax.subspace.grams import map_layers
 
 __all__ = ["svd_forgetting"]
 

@@ -8,8 +8,7 @@ from jax import lax
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array
-from hyperforget_jax.subspace.grams import Grams
-from hyperforget_jax.subspace.layer_matrix import layer_matrix
+from hyperforget_jax.subspace.grams import Grams, layer_matrix
 
 __all__ = ["RANK_RULES", "Spectrum", "check_rank_rule", "decompose", "keep"]
 

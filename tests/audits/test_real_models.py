@@ -48,12 +48,13 @@ def phi_of_a_class():
 @pytest.mark.slow
 def test_retrained_models_posed_as_unlearned_pass():
     logits, labels = phi_of_a_class()
-    kinds = ["unlearned"] * 64 + ["retrained"] * 128
+    # As many as do without forgetting scores, which take long.
+    kinds = ["unlearned"] * 31 + ["retrained"] * 62
     accuracies, covered = [], []
-    # Examples of a class move together within a model, so that one split of 64 models
-    # a side has a spread of about 0.04; and so large is the interval that it states.
+    # Examples of a class move together within a model, so that one split of 31 models
+    # a side has a spread of about 0.06; and so large is the interval that it states.
     for repeat in range(20):
-        drawn = np.random.default_rng(repeat).permutation(len(logits))[:192]
+        drawn = np.random.default_rng(repeat).permutation(len(logits))[:93]
         found = audits.judge(logits[drawn], labels, kinds, seed=repeat, exchanges=0)
         (own,) = (each for each in found.audits if each.audit == "u-lira")
         accuracies.append(own.value)
@@ -65,7 +66,9 @@ def test_retrained_models_posed_as_unlearned_pass():
 
 @pytest.mark.slow
 def test_what_ought_to_pass_is_accused_at_the_stated_rate():
+    # Few examples: the time goes by them, and the rate does not.
     logits, labels = phi_of_a_class()
+    logits, labels = logits[:, :40], labels[:40]
     kinds = ["unlearned"] * 16 + ["retrained"] * 32
     accused = []
     for repeat in range(20):

@@ -95,6 +95,10 @@ RIVALS = {
 }
 SHOWN_BY_OTHERS += tuple(RIVALS)
 
+# Made of the parts that the others are made of: one network, one mapping, one mixture
+# of precisions shows what is theirs alone.
+MADE_OF_PARTS = (*VARIANTS, *RIVALS)
+
 
 def _graph(classifier, config):
     """FIUn on three models, of whom the first is asked and the second inherits.

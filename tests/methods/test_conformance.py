@@ -15,10 +15,10 @@ from tests import toys
 from tests.methods.table import (
     ENSEMBLES,
     GRAPHS,
+    MADE_OF_PARTS,
     METHODS,
     PROBE,
-    RIVALS,
-    VARIANTS,
+    SHOWN_BY_OTHERS,
     one_model,
 )
 
@@ -28,6 +28,8 @@ CLASSIFIERS = {"perceptron": toys.perceptron, "batchnorm": toys.normalised}
 # Batched or sharded products sum in another order, and Adam divides by small numbers.
 CLOSE = functools.partial(chex.assert_trees_all_close, atol=2e-4, rtol=1e-4)
 
+# As many as a class has rows, so that all requests are of one program.
+CAPACITY = 10
 # How often the jitted methods below were traced.
 TRACES = collections.Counter()
 
@@ -42,7 +44,7 @@ pytestmark = pytest.mark.parametrize(
         )
         for method in ROWS
         for network in CLASSIFIERS
-        if network == "perceptron" or method not in (*VARIANTS, *RIVALS, *ENSEMBLES)
+        if network == "perceptron" or method not in SHOWN_BY_OTHERS
     ],
 )
 
@@ -143,7 +145,12 @@ def test_vmap_over_requests_equals_a_loop(method, network):
     data, _, unlearner, unlearn, state = prepared(method, network)
     keys = jax.random.split(jax.random.key(4), toys.NUM_CLASSES)
     each = hf.forget_each_class(data)
-    together = hf.unlearn_each(unlearner, keys, state, each)
+    if method in MADE_OF_PARTS:  # Models and requests at once: one program for both.
+        states = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), state)
+        requests = hf.ForgetRequest(None, 0, 0)
+        together = jax.vmap(unlearn, (0, 0, requests))(keys, states, each)
+    else:
+        together = hf.unlearn_each(unlearner, keys, state, each)
     for label in range(toys.NUM_CLASSES):
         alone = unlearn(keys[label], state, hf.forget_classes(data, [label]))
         CLOSE(jax.tree.map(lambda leaf, at=label: leaf[at], together), alone)
@@ -153,11 +160,11 @@ def test_scan_over_sequential_requests_equals_a_loop(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     rows = [[0, 1, 2], [7, 30], [12]]
     keys = jax.random.split(jax.random.key(5), 3)
-    requests = hf.sequence(data, rows, capacity=4)
+    requests = hf.sequence(data, rows, capacity=CAPACITY)
     states, _ = in_turn(method, network)(keys, state, requests)
     left = data
     for step, gone in enumerate(rows):
-        request = hf.forget_rows(left, gone, capacity=4)
+        request = hf.forget_rows(left, gone, capacity=CAPACITY)
         state, _ = unlearn(keys[step], state, request)
         CLOSE(jax.tree.map(lambda leaf, at=step: leaf[at], states), state)
         left = request.retain
@@ -171,7 +178,7 @@ def test_second_request_never_brings_the_first_ones_rows_back(method, network):
     keys = jax.random.split(jax.random.key(6), 3)
 
     def answer(data):
-        requests = hf.sequence(data, [first, [20, 21], [13]], capacity=4)
+        requests = hf.sequence(data, [first, [20, 21], [13]], capacity=CAPACITY)
         return in_turn(method, network)(keys, state, requests)[0]
 
     scribbled = toys.scribble(jax.random.key(7), data, jnp.array(first))
@@ -180,7 +187,7 @@ def test_second_request_never_brings_the_first_ones_rows_back(method, network):
 
 def test_padding_rows_are_inert(method, network):
     data, _, _, unlearn, state = prepared(method, network)
-    request = hf.forget_rows(data, [3, 4, 5], capacity=4)
+    request = hf.forget_rows(data, [3, 4, 5], capacity=CAPACITY)
     # The same padding written otherwise: far out of range, or negative.
     for padding in (10_000, -1):
         rows = jnp.where(request.rows < 40, request.rows, padding)
@@ -191,12 +198,60 @@ def test_padding_rows_are_inert(method, network):
         )
 
 
+def test_padding_decides_nothing(method, network):
+    if network == "batchnorm":
+        return  # Whatever the network, the same is padded.
+    data, _, _, unlearn, state = prepared(method, network)
+    answers = [
+        unlearn(jax.random.key(8), state, hf.forget_classes(data, [1], capacity=size))
+        for size in (CAPACITY, 37)
+    ]
+    # Sums over microbatches of other lengths round otherwise.
+    variables = [state.variables for state, _ in answers]
+    chex.assert_trees_all_close(*variables, atol=5e-6)
+
+
+def test_requests_that_bring_only_their_own_examples(method, network):
+    if network == "batchnorm":
+        return  # Whatever the network, the same is brought.
+    data, _, unlearner, unlearn, state = prepared(method, network)
+    mine = data.take(jnp.flatnonzero(data.y == 1))
+    request = hf.forget_examples(mine, num_classes=4, classes=[1])
+    whole = unlearn(jax.random.key(8), state, hf.forget_classes(data, [1]))[0]
+    for ask in (unlearn,) if method in MADE_OF_PARTS else (unlearn, unlearner.unlearn):
+        if "retain" in unlearner.access.unlearn:
+            with pytest.raises(ValueError, match="brings the examples to forget alone"):
+                ask(jax.random.key(8), state, request)
+            continue
+        answer = ask(jax.random.key(8), state, request)[0]
+        chex.assert_trees_all_close(answer.variables, whole.variables, atol=5e-6)
+
+
+def test_info_tells_how_much_the_model_was_changed(method, network):
+    if method in GRAPHS:
+        return  # Theirs is of each model.
+    data, _, _, unlearn, state = prepared(method, network)
+    after, info = unlearn(jax.random.key(2), state, hf.forget_classes(data, [1]))
+    before = jax.tree.leaves(state.variables["params"])
+    moved = jax.tree.leaves(after.variables["params"])
+    pairs = list(zip(before, moved, strict=True))
+    flat = [np.concatenate([np.ravel(p[i]) for p in pairs]) for i in (0, 1)]
+    np.testing.assert_allclose(info.change.moved, (flat[0] != flat[1]).mean())
+    np.testing.assert_allclose(
+        info.change.distance,
+        np.linalg.norm(flat[1] - flat[0]) / np.linalg.norm(flat[0]),
+        rtol=1e-5,
+        atol=1e-7,
+    )
+
+
 def test_weightless_rows_are_inert(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     gone = jnp.array([0, 17])
     scribbled = toys.scribble(jax.random.key(9), data, gone)
     requests = [
-        hf.forget_rows(d.without(gone), [3, 4], capacity=4) for d in (data, scribbled)
+        hf.forget_rows(d.without(gone), [3, 4], capacity=CAPACITY)
+        for d in (data, scribbled)
     ]
     answers = [unlearn(jax.random.key(8), state, request) for request in requests]
     chex.assert_trees_all_equal(*answers)
@@ -229,6 +284,8 @@ def test_eight_devices_equal_one(method, network):
 
 
 def test_models_of_a_population_are_answered_by_vmap(method, network):
+    if method in MADE_OF_PARTS:
+        return  # Beside requests, above.
     data, _, _, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [0])
     keys = jax.random.split(jax.random.key(3), 2)

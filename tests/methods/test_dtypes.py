@@ -9,7 +9,7 @@ import pytest
 
 import hyperforget_jax as hf
 from tests import toys
-from tests.methods.table import METHODS
+from tests.methods.table import MADE_OF_PARTS, METHODS
 
 KEYS = [jax.random.key(seed) for seed in range(3)]
 CHANGING = [name for name in METHODS if name != "identity"]
@@ -48,20 +48,26 @@ CHANGING_OR_SLOW = [
 ]
 
 
-@pytest.mark.parametrize("method", [name for name in CHANGING if name != "dihyfo"])
+@pytest.mark.parametrize(
+    "method", [name for name in CHANGING if name not in ("dihyfo", *MADE_OF_PARTS)]
+)
 def test_half_precision_stays(method):
     check(method, jnp.bfloat16)
 
 
-@pytest.mark.parametrize("method", CHANGING_OR_SLOW)
+@pytest.mark.parametrize(
+    "method", [each for each in CHANGING_OR_SLOW if each.values[0] not in MADE_OF_PARTS]
+)
 def test_each_leaf_keeps_its_own_dtype(method):
     check(method, jnp.bfloat16, jnp.float32, jnp.float16)
 
 
 @pytest.mark.parametrize("method", CHANGING_OR_SLOW)
 def test_double_precision_stays(method):
+    # All that there are in one program, where one shows enough.
+    mixed = (jnp.bfloat16, jnp.float32, jnp.float16) if method in MADE_OF_PARTS else ()
     with jax.enable_x64(True):
-        check(method, jnp.float64)
+        check(method, jnp.float64, *mixed)
 
 
 @pytest.mark.parametrize("method", ["retrain", "finetune", "fiun_published"])

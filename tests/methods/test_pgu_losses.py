@@ -9,12 +9,12 @@ import pytest
 import scipy.special
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_losses import (
+from hyperforget_jax.methods.pgu_optimise import (
     published_loss,
     target_log_probs,
     target_loss,
 )
-from hyperforget_jax.subspace.margins import Margins, margins_of
+from hyperforget_jax.subspace.store import Margins, margins_of
 
 OUT, SHRINK, TEMPERATURE = -10.0, 0.7, 0.8
 HOW = {"forget_margin": OUT, "shrink": SHRINK, "temperature": TEMPERATURE}

@@ -137,51 +137,6 @@ def test_rows_that_init_was_not_given_are_refused(method):
     )
 
 
-@pytest.mark.parametrize("method", ROWS)
-def test_padding_decides_nothing(method):
-    data, _, unlearn, state = world(method)
-    answers = [
-        unlearn(KEYS[1], state, hf.forget_classes(data, [1], capacity=capacity))
-        for capacity in (10, 37)
-    ]
-    # Sums over microbatches of other lengths round otherwise.
-    variables = [state.variables for state, _ in answers]
-    chex.assert_trees_all_close(*variables, atol=5e-6)
-
-
-@pytest.mark.parametrize("method", ROWS)
-@pytest.mark.parametrize("is_jitted", [False, True])
-def test_requests_that_bring_only_their_own_examples(method, is_jitted):
-    data, unlearner, unlearn, state = world(method)
-    mine = data.take(jnp.flatnonzero(data.y == 1))
-    request = hf.forget_examples(mine, num_classes=4, classes=[1])
-    unlearn = unlearn if is_jitted else unlearner.unlearn
-    if "retain" in unlearner.access.unlearn:
-        with pytest.raises(ValueError, match="brings the examples to forget alone"):
-            unlearn(KEYS[1], state, request)
-        return
-    answer = unlearn(KEYS[1], state, request)[0]
-    whole = unlearn(KEYS[1], state, hf.forget_classes(data, [1]))[0]
-    chex.assert_trees_all_close(answer.variables, whole.variables, atol=5e-6)
-
-
-def test_every_info_tells_how_much_the_model_was_changed():
-    for method in METHODS:
-        data, unlearner, unlearn, state = world(method)
-        after, info = unlearn(KEYS[1], state, hf.forget_classes(data, [1]))
-        before = jax.tree.leaves(state.variables["params"])
-        moved = jax.tree.leaves(after.variables["params"])
-        pairs = list(zip(before, moved, strict=True))
-        flat = [np.concatenate([np.ravel(p[i]) for p in pairs]) for i in (0, 1)]
-        np.testing.assert_allclose(info.change.moved, (flat[0] != flat[1]).mean())
-        np.testing.assert_allclose(
-            info.change.distance,
-            np.linalg.norm(flat[1] - flat[0]) / np.linalg.norm(flat[0]),
-            rtol=1e-5,
-            atol=1e-7,
-        )
-
-
 @pytest.mark.parametrize("method", ["ascent", "neggrad_plus"])
 def test_few_rows_under_the_defaults_are_warned_of(method):
     data, classifier = toys.points(), toys.perceptron()

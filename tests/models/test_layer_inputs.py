@@ -11,8 +11,8 @@ from jax import lax
 
 import hyperforget_jax as hf
 from hyperforget_jax.base import Tap
-from hyperforget_jax.models.layer_inputs import pad, rows_of
-from hyperforget_jax.subspace.layer_matrix import layer_matrix
+from hyperforget_jax.models.taps import pad, rows_of
+from hyperforget_jax.subspace.grams import layer_matrix
 
 IMAGES = jax.random.normal(jax.random.key(0), (3, 6, 7, 4))
 LINES = jax.random.normal(jax.random.key(1), (3, 9, 4))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.models.layers import max_pool
+from hyperforget_jax.models.networks import max_pool
 
 MODES = {"train": {"train": True}, "eval": {"train": False}}
 # name: the network as published, a tiny one, whether it has modes

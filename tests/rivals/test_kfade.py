@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.rivals.kronecker import curvature
+from hyperforget_jax.rivals.kfade import curvature
 from tests import toys
 from tests.rivals.by_numpy import (
     CLASSIFIER,

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.rivals.noise import error_maximising_noise
+from hyperforget_jax.rivals.unsir import error_maximising_noise
 from tests.rivals import by_hand
 
 KEY = jax.random.key(2)

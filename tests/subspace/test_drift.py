@@ -9,7 +9,7 @@ import optax
 
 import hyperforget_jax as hf
 from hyperforget_jax import subspace
-from hyperforget_jax.subspace.drift import drift, relative_drift
+from hyperforget_jax.subspace.projection import drift, relative_drift
 from tests import toys
 
 

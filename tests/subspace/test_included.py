@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperforget_jax.base import Examples
-from hyperforget_jax.subspace.included import check_included, include, remove
+from hyperforget_jax.subspace.store import check_included, include, remove
 
 
 def _examples(ids, weight=None):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hyperforget_jax.subspace.layer_matrix import layer_matrix, map_layers, with_layer
+from hyperforget_jax.subspace.grams import layer_matrix, map_layers, with_layer
 
 LAYERS = {
     "dense": ({"kernel": (5, 3), "bias": (3,)}, 1, 5),

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from hyperforget_jax import checkpointing, subspace
-from hyperforget_jax.subspace.included import include
-from hyperforget_jax.subspace.margins import margins_of
+from hyperforget_jax.subspace.store import include, margins_of
 from tests import toys
 
 HOW = {"normalisation": "none", "augment": "crop_and_flip", "seed": 3}
