@@ -189,7 +189,7 @@ class Trials:
             model=self.recipe.model,
             scenario=self.scene.name,
             request=self.scene.what,
-            access=make(classifier, **ranked[0].hyper).access,
+            access=make(classifier, **ranked[0].hyper, **given).access,
         )
 
 
