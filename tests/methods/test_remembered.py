@@ -240,6 +240,8 @@ def test_methods_that_drive_labels_out_say_what_becomes_of_rows():
     assert len(said) == 2
     with pytest.warns(UserWarning, match=r"hf\.ascent: the labels of single rows"):
         answers(hf.ascent(classifier), rows)
+    with pytest.warns(UserWarning, match=r"boundary_shrink: the labels of single rows"):
+        answers(hf.rivals.boundary_shrink(classifier), rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         answers(without, classes)
