@@ -1,12 +1,10 @@
 """Gradient ascent on the forget data, with nothing else at hand."""
 
-import functools
-
 import optax
 
 from hyperforget_jax import losses
 from hyperforget_jax.base import Classifier, Unlearner
-from hyperforget_jax.methods.defaults import warn_of_few_rows
+from hyperforget_jax.methods.defaults import warn_of_driven_out, warn_of_few_rows
 from hyperforget_jax.methods.stateless import loss_on, optimising
 
 __all__ = ["ascent"]
@@ -30,7 +28,8 @@ def ascent(
 ) -> Unlearner:
     """Make the forgotten labels unlikely, step by step, on the forget data alone.
 
-    The defaults were chosen by ``experiments/tune.py``.
+    The defaults were chosen by ``experiments/tune.py``, for a class. Nothing holds what
+    stays: single rows of all classes make every label unlikely, as a warning says.
 
     Args:
         classifier: the model.
@@ -52,6 +51,19 @@ def ascent(
     def loss(variables, forget):
         return loss_on(classifier, variables, forget, _OBJECTIVES[objective])
 
+    def notice(request):
+        chosen_at = _STEPS, _BATCH_SIZE, _ROWS
+        sizes = {"steps": steps, "batch_size": batch_size, "chosen_at": chosen_at}
+        warn_of_few_rows("hf.ascent", request, **sizes)
+        if optimizer is None and (steps, batch_size) == (_STEPS, _BATCH_SIZE):
+            warn_of_driven_out(
+                "hf.ascent",
+                request.classes,
+                request.forget,
+                request.data.weight,
+                "Take fewer steps, or hf.neggrad_plus, which reads what stays too",
+            )
+
     return optimising(
         classifier,
         loss,
@@ -59,11 +71,5 @@ def ascent(
         optax.adam(1e-3) if optimizer is None else optimizer,
         steps=steps,
         batch_size=batch_size,
-        notice=functools.partial(
-            warn_of_few_rows,
-            "hf.ascent",
-            steps=steps,
-            batch_size=batch_size,
-            chosen_at=(_STEPS, _BATCH_SIZE, _ROWS),
-        ),
+        notice=notice,
     )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax import checks
-from hyperforget_jax.base import Array, Examples
+from hyperforget_jax.base import Array, Examples, ForgetRequest
 
 __all__ = ["count_of", "is_share_below", "warn_of_driven_out", "warn_of_few_rows"]
 
@@ -16,7 +16,11 @@ _LEAST_SHARE = 0.025
 
 
 def warn_of_driven_out(
-    method: str, classes: Array, forget: Examples, weight: Array
+    method: str,
+    classes: Array,
+    forget: Examples,
+    weight: Array,
+    instead: str = "Give held-out examples, probe=, where rows are to go",
 ) -> None:
     """Warn of right labels that are driven out, if single rows are asked for.
 
@@ -26,6 +30,7 @@ def warn_of_driven_out(
             few rows are taken for such a request.
         forget: the examples to forget.
         weight: of all data, ``[N]``.
+        instead: what to do.
     """
     if checks.is_concrete(classes):
         for_rows = not np.asarray(classes).any()
@@ -33,17 +38,16 @@ def warn_of_driven_out(
         for_rows = is_share_below(_LEAST_SHARE, forget, jnp.sum(weight), weight.size)
     if for_rows:
         warnings.warn(
-            f"{method}: without a probe the labels of single rows are driven out "
-            "altogether, which is right for wrong labels, and otherwise at the cost of "
-            "rows like them. Give held-out examples, probe=, where rows are to go; "
-            "requests for classes are not concerned.",
+            f"{method}: the labels of single rows are driven out altogether, which is "
+            "right for wrong labels, and otherwise at the cost of all rows like them. "
+            f"{instead}. Requests for classes are not concerned.",
             stacklevel=3,
         )
 
 
 def warn_of_few_rows(
     method: str,
-    forget: Examples,
+    request: ForgetRequest,
     *,
     steps: int,
     batch_size: int,
@@ -53,14 +57,14 @@ def warn_of_few_rows(
 
     Args:
         method: its name.
-        forget: the examples to forget. Under a trace their weights cannot be seen, and
-            the padded length counts.
+        request: for the examples to forget. Under a trace their weights cannot be seen,
+            and the padded length counts.
         steps: minibatches.
         batch_size: rows of each.
         chosen_at: the default steps and batch size, of which alone there is a warning,
             and for how many rows to forget they were chosen.
     """
-    rows = count_of(forget)
+    rows = count_of(request.forget)
     *default, usual = chosen_at
     if [steps, batch_size] == default and 0 < rows < usual / 4:
         warnings.warn(

@@ -102,7 +102,7 @@ def optimising(
     *,
     steps: int,
     batch_size: int,
-    notice: Callable[[Examples], None] = lambda forget: None,
+    notice: Callable[[ForgetRequest], None] = lambda request: None,
 ) -> Unlearner:
     """Make an unlearner that takes optimiser steps on the model at hand.
 
@@ -113,7 +113,7 @@ def optimising(
         optimizer: any optax optimiser.
         steps: minibatches.
         batch_size: rows a minibatch.
-        notice: what is to look at the forget data beforehand, such as a warning.
+        notice: what is to look at the request beforehand, such as a warning.
     """
     checks.check_is_classifier(classifier)
     checks.check_sizes(steps=steps, batch_size=batch_size)
@@ -125,7 +125,7 @@ def optimising(
 
     def forget_fn(key, variables, request):
         if "forget" in reads:
-            notice(request.forget)
+            notice(request)
         return loop.run(
             key,
             loss_fn,

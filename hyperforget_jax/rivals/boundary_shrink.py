@@ -14,6 +14,7 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.microbatch import batch_rows
 from hyperforget_jax.training import loop
@@ -21,14 +22,16 @@ from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["boundary_shrink", "nearest_labels"]
 
+_STEPS, _BATCH_SIZE = 20, 128
+
 
 def boundary_shrink(
     classifier: Classifier,
     *,
     bound: float = 0.1,
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 20,
-    batch_size: int = 128,
+    steps: int = _STEPS,
+    batch_size: int = _BATCH_SIZE,
 ) -> Unlearner:
     """Train the forgotten towards the class that one adversarial step leads to.
 
@@ -37,7 +40,8 @@ def boundary_shrink(
     that are not to be forgotten, and are not its own. Published code takes the largest
     of all, its own class too, which teaches what is to be forgotten wherever the step
     fails; and clips to [0, 1], which is wrong for inputs that are normalised. Here
-    nothing is clipped. Class requests are what it was made for.
+    nothing is clipped. Class requests are what it was made for: single rows
+    of all classes lead to every class but the right one, as a warning says.
 
     It reads the forget data and which classes go. The bound is the published one, of
     pixels in [0, 1]: give it in units of the classifier's inputs. The optimiser, steps
@@ -58,6 +62,7 @@ def boundary_shrink(
     checks.check_is_classifier(classifier)
     checks.check_positive(bound=bound)
     checks.check_sizes(steps=steps, batch_size=batch_size)
+    is_default = optimizer is None and (steps, batch_size) == (_STEPS, _BATCH_SIZE)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     check_optimizer(optimizer)
 
@@ -67,6 +72,14 @@ def boundary_shrink(
 
     def forget_fn(key, variables, request):
         forget = request.forget
+        if is_default:
+            warn_of_driven_out(
+                "hf.rivals.boundary_shrink",
+                request.classes,
+                forget,
+                request.data.weight,
+                "Take fewer steps, or a method that reads what stays too",
+            )
         labels = nearest_labels(
             classifier, variables, forget, bound, request.classes, batch_size=batch_size
         )

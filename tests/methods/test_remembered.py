@@ -177,7 +177,7 @@ def test_ssd_far_from_where_its_defaults_were_chosen_is_warned_of():
         hf.ssd(normalised).init(KEYS[0], variables, data)
 
 
-def test_pgu_without_a_probe_says_what_becomes_of_rows():
+def test_methods_that_drive_labels_out_say_what_becomes_of_rows():
     data, classifier = toys.points(400), toys.perceptron()
     variables = classifier.init(jax.random.key(0), data.x)
     rows, classes = hf.forget_rows(data, FIRST), hf.forget_classes(data, [1])
@@ -190,10 +190,16 @@ def test_pgu_without_a_probe_says_what_becomes_of_rows():
         jax.eval_shape(unlearner.unlearn, KEYS[1], state, request)
         jax.eval_shape(lambda s: unlearner.unlearn(KEYS[1], s, request), state)
 
-    with pytest.warns(UserWarning, match=r"hf\.pgu: without a probe") as said:
+    with pytest.warns(UserWarning, match=r"hf\.pgu: the labels of single rows") as said:
         answers(without, rows)
     assert len(said) == 2
+    with pytest.warns(UserWarning, match=r"hf\.ascent: the labels of single rows"):
+        answers(hf.ascent(classifier), rows)
+    with pytest.warns(UserWarning, match=r"boundary_shrink: the labels of single rows"):
+        answers(hf.rivals.boundary_shrink(classifier), rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         answers(without, classes)
         answers(with_probe, rows)
+        answers(hf.ascent(classifier), classes)
+        answers(hf.ascent(classifier, steps=5), rows)
