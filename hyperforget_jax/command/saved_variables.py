@@ -95,9 +95,7 @@ def fit(saved: Saved, classifier: Classifier, x: Array) -> tuple[Variables, list
     return variables, sorted(set(tops.values()))
 
 
-def write(
-    folder: pathlib.Path, form: str, variables: Variables, **texts: Any
-) -> pathlib.Path:
+def write(folder: pathlib.Path, form: str, variables: Variables, **texts: Any) -> None:
     """Write variables in the form that they were read in.
 
     Args:
@@ -119,7 +117,6 @@ def write(
         arrays = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
         with atomic_write.replace_file(path, "wb") as file:
             file.write(save(arrays))
-    return path
 
 
 def _some(paths: list[str]) -> str:

@@ -193,17 +193,6 @@ def test_unseen_rows_make_the_whole_report_of_the_default_method(folder, capsys)
     assert "forgotten rows, test" in printed and "pgu, asked to forget" in printed
 
 
-@pytest.mark.slow
-def test_a_known_data_set_by_its_name(folder, capsys):
-    classifier = hf.from_linen(hf.models.MLP())
-    variables = classifier.init(jax.random.key(0), hf.data.load("digits").train.x)
-    save_safetensors("digits.safetensors", variables)
-    options = "--model", "hyperforget_jax.models:MLP", "--method", "logit_mask"
-    files = dict(variables="digits.safetensors", data="digits")
-    assert forget("--classes", "3", *options, **files) == 0
-    assert info()["accuracy"]["forget_accuracy_test"]["after"] == 0
-
-
 BAD = {
     "no variables": (dict(variables="nowhere"), (), "is not there: name the folder"),
     "a pickle": (dict(variables="my_networks.py"), (), "no pickle is loaded"),

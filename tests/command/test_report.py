@@ -30,11 +30,8 @@ def test_the_page_is_that_which_the_record_was_written_with(tmp_path, capsys):
 def test_a_page_is_made_again_from_its_record(tmp_path, capsys, name):
     record, page = tmp_path / "mine.json", tmp_path / "pages/mine.html"
     shutil.copy(RESULTS / f"{name}.json", record)
-    assert main(["report", str(record)]) == 0
-    beside = record.with_suffix(".html")
-    assert str(beside) in capsys.readouterr().out
     assert main(["report", str(record), "--out", str(page)]) == 0
-    assert page.read_bytes() == beside.read_bytes()
+    assert str(page) in capsys.readouterr().out
     rows = (hf.report.read_audit if "audit" in name else hf.report.read)(record)["rows"]
     text = page.read_text()
     assert all(row["method"] in text for row in rows)
