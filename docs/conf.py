@@ -9,7 +9,6 @@ results are the same files here as on GitHub.
 import hyperforget_jax as hf
 
 project = "hyperforget_jax"
-author = "the authors of hyperforget_jax"
 release = hf.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -19,6 +18,7 @@ include_patterns = [
     "docs/**.md",
     "experiments/results/*.md",
     "notebooks/*.ipynb",
+    "notebooks/README.md",
 ]
 exclude_patterns = [".*", "docs/_build", "runs", "build", "dist"]
 root_doc = "docs/index"
@@ -37,6 +37,7 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 default_role = "code"  # Single backticks of docstrings.
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"hyperforget_jax {release}"
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]

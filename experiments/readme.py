@@ -1,4 +1,4 @@
-"""Write the tables of the README, of docs/ and of the pages of results.
+"""Write the tables of the README, of docs/, notebooks/ and the pages of results.
 
 python experiments/readme.py            # rewrites them
 python experiments/readme.py --check    # fails if one is out of date
@@ -20,12 +20,13 @@ from tables import (
     leaderboard,
     methods,
     networks,
+    notebooks,
     pgu,
     systems,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/*.md", "experiments/results/*.md")
+PAGES = ("README.md", "docs/*.md", "notebooks/*.md", "experiments/results/*.md")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ _DENSE = ("digits", "mnist", "mnist-free", "mnist_wide")
 BLOCKS = {
     "methods": methods.access,
     "rivals": methods.rivals,
+    "notebooks": notebooks.overview,
     "audits": audits.results,
     "audits-digits": audits.overview,
     "systems-mnist": systems.overview,

@@ -14,15 +14,16 @@ import pytest
 import hyperforget_jax as hf
 
 ROOT = pathlib.Path(__file__).parents[1]
-MODULES = [name for name in hf.__all__ if inspect.ismodule(getattr(hf, name))]
 
 
 def public(module):
-    """Every public name below a module, in full."""
+    """Every public name below a module, in full; that of hf for what hf has too."""
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.ismodule(value):
             yield from public(value)
+        elif getattr(hf, name, None) is value:
+            yield f"{hf.__name__}.{name}"
         else:
             yield f"{module.__name__}.{name}"
 

@@ -40,8 +40,8 @@ def image_data():
     return data._replace(x=data.x.reshape(-1, 8, 8, 1))
 
 
-# Seconds of tracing: for CI, like the rows that others show.
-LONG = ("dihyfo",)
+# They trace for long: for CI, like the rows that others show.
+LONG = ("dihyfo", "graph_fiun")
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,7 @@ def test_fit():
     assert set(lower(fit, KEY, image_data())) == {"params", "batch_stats"}
 
 
+@pytest.mark.slow
 def test_a_population_on_a_mesh():
     data, classifier = toys.points(), toys.perceptron()
     objective = members.CrossEntropy(classifier, None)
