@@ -22,7 +22,7 @@ __all__ = ["keeping"]
 
 def keeping(
     classifier: Classifier,
-    state_type: Callable[..., Any],
+    state_type: type[Any],
     prepare: Callable[[Variables, Examples], tuple[Any, ...]],
     answer: Callable[..., tuple[Variables, tuple[Any, ...], Callable[..., Any]]],
     access: Access,
