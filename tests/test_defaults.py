@@ -24,7 +24,6 @@ MAKE = {
     "neggrad_plus": lambda c, rate, **rest: hf.neggrad_plus(
         c, optimizer=optax.adam(rate), **rest
     ),
-    "ssd": hf.ssd,
 }
 
 

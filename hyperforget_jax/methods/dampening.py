@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from hyperforget_jax import checks, fisher
@@ -12,7 +13,6 @@ from hyperforget_jax.base import (
     Array,
     Classifier,
     Examples,
-    ForgetRequest,
     Unlearner,
     Variables,
 )
@@ -21,7 +21,7 @@ from hyperforget_jax.forgotten import Forgotten
 from hyperforget_jax.methods.change import Change
 from hyperforget_jax.methods.keeping import keeping
 
-__all__ = ["FisherInfo", "FisherState", "dampening"]
+__all__ = ["FisherInfo", "FisherState", "adaptive_alpha", "dampening"]
 
 
 class FisherState(NamedTuple):
@@ -62,7 +62,6 @@ def dampening(
     strength: float,
     batch_size: int,
     kept: str = "the importances",
-    notice: Callable[[ForgetRequest, FisherState], None] = lambda request, state: None,
 ) -> Unlearner:
     """Make an unlearner that dampens where the forgotten matter most.
 
@@ -76,7 +75,6 @@ def dampening(
         strength: ``lambda``, see :func:`hyperforget_jax.fisher.dampen`.
         batch_size: rows at once.
         kept: the importances' name, for the access record.
-        notice: as for :func:`keeping`.
     """
     checks.check_positive(strength=strength)
     checks.check_sizes(batch_size=batch_size)
@@ -116,5 +114,32 @@ def dampening(
         answer,
         access,
         batch_size=batch_size,
-        notice=notice,
     )
+
+
+def adaptive_alpha(forget: Fisher, data: Fisher) -> Array:
+    """Compute the threshold that some percentile of ``F_f / F_D`` lies at.
+
+    It is the percentile ``100 - ln(1 + 100 n_f / n)``, which is 97.6 for a forget set
+    of a tenth of the data, and 100 for none. Ratios that are not finite do not count.
+
+    Args:
+        forget: ``F_f``, of the forget data, with their total weight ``n_f``.
+        data: ``F_D``, of all data, those to be forgotten among them; n.
+
+    Returns:
+        ``alpha``, float32, ``[]``.
+
+    References:
+        Schoepf, Foster and Brintrup, Parameter-tuning-free data entry error unlearning
+        with adaptive selective synaptic dampening, arXiv 2402.10098, 2024.
+    """
+    pairs = zip(
+        jax.tree.leaves(forget.values), jax.tree.leaves(data.values), strict=True
+    )
+    ratio = jnp.concatenate([(f / d).reshape(-1) for f, d in pairs])
+    share = forget.total_weight / jnp.maximum(data.total_weight, 1)
+    quantile = 1 - jnp.log1p(100 * share) / 100
+    # Infinite where nothing is finite: then nothing is selected.
+    alpha = jnp.nanquantile(jnp.where(jnp.isfinite(ratio), ratio, jnp.nan), quantile)
+    return jnp.where(jnp.isnan(alpha), jnp.inf, alpha)

@@ -1,31 +1,18 @@
 """Selective synaptic dampening: shrink the weights that matter to the forgotten."""
 
-import warnings
-
 from hyperforget_jax import checks, fisher
-from hyperforget_jax.base import (
-    Array,
-    Classifier,
-    Examples,
-    ForgetRequest,
-    Unlearner,
-    Variables,
-)
+from hyperforget_jax.base import Classifier, Examples, Unlearner, Variables
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.methods.dampening import FisherState, dampening
-from hyperforget_jax.methods.defaults import count_of, is_share_below
+from hyperforget_jax.methods.dampening import adaptive_alpha, dampening
 
 __all__ = ["ssd"]
-
-# Chosen on one class of the digits (experiments/tune.py).
-_ALPHA, _STRENGTH, _LEAST_SHARE = 1.0, 0.3, 0.025
 
 
 def ssd(
     classifier: Classifier,
     *,
-    alpha: float = _ALPHA,
-    strength: float = _STRENGTH,
+    alpha: float | None = None,
+    strength: float = 0.3,
     estimator: str = "per_example",
     batch_size: int = 256,
 ) -> Unlearner:
@@ -36,12 +23,14 @@ def ssd(
 
     With the exact Fisher ``F_f / F_D <= 1 / pi`` for a forget set that is the share
     ``pi`` of the data, so that ``alpha >= 1 / pi`` selects nothing: the published
-    ``alpha=10, strength=1`` does nothing to one class of ten. The defaults were chosen
-    by ``experiments/tune.py``.
+    ``alpha=10, strength=1`` does nothing to one class of ten. A threshold that was
+    tuned on one network or one share ruins others, so by default it follows from the
+    request: that is safe, and forgets less than one that is tuned.
 
     Args:
         classifier: the model.
-        alpha: selection threshold on ``F_f / F_D``.
+        alpha: selection threshold on ``F_f / F_D``; by default that of
+            :func:`hyperforget_jax.methods.dampening.adaptive_alpha`.
         strength: ``lambda``: a chosen weight keeps ``lambda * F_D / F_f`` of itself.
         estimator: of the Fisher, see :func:`hyperforget_jax.fisher.diagonal`.
         batch_size: rows at once.
@@ -50,55 +39,19 @@ def ssd(
         Foster et al., Fast machine unlearning without retraining through selective
         synaptic dampening, arXiv 2308.07707, 2024.
     """
-    checks.check_positive(alpha=alpha)
-    # Not where either is traced: then it is a sweep.
-    is_default = checks.is_concrete(alpha, strength) and (
-        (alpha, strength) == (_ALPHA, _STRENGTH)
-    )
+    if alpha is not None:
+        checks.check_positive(alpha=alpha)
 
     def measure(variables: Variables, data: Examples) -> Fisher:
         return fisher.diagonal(
             classifier, variables, data, estimator=estimator, batch_size=batch_size
         )
 
-    def notice(request: ForgetRequest, state: FisherState) -> None:
-        if is_default and state.fisher is not None:
-            rows = state.forgotten.id.size
-            _warn_of_share(request.forget, state.fisher, rows)
-
-    method = dampening(
+    return dampening(
         classifier,
         measure,
-        lambda forget, data: alpha,
+        adaptive_alpha if alpha is None else lambda forget, data: alpha,
         strength=strength,
         batch_size=batch_size,
         kept="the Fisher",
-        notice=notice,
     )
-
-    def init(key: Array, variables: Variables, data: Examples) -> FisherState:
-        state = method.init(key, variables, data)
-        if is_default and "batch_stats" in variables:
-            warnings.warn(
-                f"hf.ssd: alpha={alpha} and strength={strength} were chosen on "
-                "perceptrons. In networks with normalisation they can ruin the "
-                "retained classes: choose both on held-out rows, and look at "
-                "info.change.",
-                stacklevel=2,
-            )
-        return state
-
-    return method._replace(init=init)
-
-
-def _warn_of_share(forget: Examples, whole: Fisher, num_rows: int) -> None:
-    if whole.estimator != "per_example":
-        return
-    if is_share_below(_LEAST_SHARE, forget, whole.total_weight, num_rows):
-        warnings.warn(
-            f"hf.ssd: the defaults were chosen for one class of ten, and here are "
-            f"{count_of(forget)} of {num_rows} rows. The fewer they are, the more "
-            "parameters alpha=1 selects: choose alpha on held-out rows, about "
-            "the inverse of the share or less, and look at info.dampened.",
-            stacklevel=4,
-        )

@@ -1,23 +1,22 @@
 """ASSD: synaptic dampening whose threshold follows from the forget data's share."""
 
-import jax
-import jax.numpy as jnp
-
 from hyperforget_jax import fisher
-from hyperforget_jax.base import Array, Classifier, Unlearner
-from hyperforget_jax.methods.dampening import dampening
+from hyperforget_jax.base import Classifier, Unlearner
+from hyperforget_jax.methods.dampening import adaptive_alpha, dampening
 
-__all__ = ["adaptive_alpha", "assd"]
+__all__ = ["assd"]
 
 
 def assd(
     classifier: Classifier, *, strength: float = 1.0, batch_size: int = 256
 ) -> Unlearner:
-    """Dampen as ``hf.ssd`` does, with :func:`adaptive_alpha` for its threshold.
+    """Dampen as ``hf.ssd`` does, as it is published with an adaptive threshold.
 
-    So there is no threshold to tune: a fixed share of the parameters is selected, fewer
-    of them the fewer examples are to be forgotten. The Fisher is that of single
-    examples, where published code squares the mean gradients of minibatches.
+    The threshold is :func:`hyperforget_jax.methods.dampening.adaptive_alpha`: there is
+    none to tune, and the fewer examples are to be forgotten, the fewer parameters are
+    selected. The Fisher is that of single examples, where published code squares the
+    mean gradients of minibatches. ``hf.ssd`` has this threshold by default, and a
+    strength of ours.
 
     ``init`` reads the training data once. A request reads the forget data alone, and
     takes their share out of the Fisher that is kept.
@@ -39,27 +38,3 @@ def assd(
     return dampening(
         classifier, measure, adaptive_alpha, strength=strength, batch_size=batch_size
     )
-
-
-def adaptive_alpha(forget: fisher.Fisher, data: fisher.Fisher) -> Array:
-    """Compute the threshold that some percentile of ``F_f / F_D`` lies at.
-
-    It is the percentile ``100 - ln(1 + 100 n_f / n)``, which is 97.6 for a forget set
-    of a tenth of the data, and 100 for none. Ratios that are not finite do not count.
-
-    Args:
-        forget: ``F_f``, of the forget data, with their total weight ``n_f``.
-        data: ``F_D``, of all data, those to be forgotten among them; n.
-
-    Returns:
-        ``alpha``, float32, ``[]``.
-    """
-    pairs = zip(
-        jax.tree.leaves(forget.values), jax.tree.leaves(data.values), strict=True
-    )
-    ratio = jnp.concatenate([(f / d).reshape(-1) for f, d in pairs])
-    share = forget.total_weight / jnp.maximum(data.total_weight, 1)
-    quantile = 1 - jnp.log1p(100 * share) / 100
-    # Infinite where nothing is finite: then nothing is selected.
-    alpha = jnp.nanquantile(jnp.where(jnp.isfinite(ratio), ratio, jnp.nan), quantile)
-    return jnp.where(jnp.isnan(alpha), jnp.inf, alpha)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from hyperforget_jax import checks
 from hyperforget_jax.base import Classifier, Examples, Unlearner, Variables
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.methods.dampening import dampening
+from hyperforget_jax.methods.dampening import adaptive_alpha, dampening
 from hyperforget_jax.microbatch import sum_over
 
 __all__ = ["lfssd", "output_sensitivity"]
@@ -15,14 +15,14 @@ __all__ = ["lfssd", "output_sensitivity"]
 def lfssd(
     classifier: Classifier,
     *,
-    alpha: float = 1.0,
+    alpha: float | None = None,
     strength: float = 0.55,
     batch_size: int = 256,
 ) -> Unlearner:
     """Dampen as ``hf.ssd`` does, by importances that need neither loss nor labels.
 
     The importance of a parameter is its :func:`output_sensitivity`. It is an absolute
-    value, where the Fisher is a square: the defaults are the square roots of those of
+    value, where the Fisher is a square: the strength is the square root of that of
     ``hf.ssd``. Published code takes the absolute value of a minibatch's mean, in which
     examples cancel and which depends on their order; this is the mean of the examples'
     own.
@@ -30,18 +30,21 @@ def lfssd(
     ``init`` reads the inputs of the training data once. A request reads those of the
     forget data alone, and takes their share out of the importances that are kept. A
     share of the data bounds the ratio of importances as it bounds that of Fishers:
-    ``alpha >= 1 / share`` selects nothing.
+    ``alpha >= 1 / share`` selects nothing. A fixed one that does something here ruins
+    other networks, so by default it follows from the request.
 
     Args:
         classifier: the model.
-        alpha: selection threshold on the ratio of importances.
+        alpha: selection threshold on the ratio of importances; by default that of
+            :func:`hyperforget_jax.methods.dampening.adaptive_alpha`.
         strength: a chosen weight keeps this times the inverse ratio of itself.
         batch_size: rows at once; memory holds as many gradients.
 
     References:
         Foster et al., Loss-free machine unlearning, arXiv 2402.19308, 2024.
     """
-    checks.check_positive(alpha=alpha)
+    if alpha is not None:
+        checks.check_positive(alpha=alpha)
 
     def measure(variables, data):
         return output_sensitivity(classifier, variables, data, batch_size=batch_size)
@@ -49,7 +52,7 @@ def lfssd(
     return dampening(
         classifier,
         measure,
-        lambda forget, data: alpha,
+        adaptive_alpha if alpha is None else lambda forget, data: alpha,
         strength=strength,
         batch_size=batch_size,
     )

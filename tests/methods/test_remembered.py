@@ -156,27 +156,6 @@ def test_few_rows_under_the_defaults_are_warned_of(method):
         jax.eval_shape(lambda key, s: fewer.unlearn(key, s, few), KEYS[0], state)
 
 
-def test_ssd_far_from_where_its_defaults_were_chosen_is_warned_of():
-    data = toys.points(400)
-    classifier = toys.perceptron()
-    variables = classifier.init(jax.random.key(0), data.x)
-    unlearner = hf.ssd(classifier)
-    state = unlearner.init(KEYS[0], variables, data)
-    with pytest.warns(UserWarning, match="here are 3 of 400 rows"):
-        unlearner.unlearn(KEYS[1], state, hf.forget_rows(data, FIRST))
-    # Under jit weights cannot be seen, and shapes can.
-    with pytest.warns(UserWarning, match="here are 4 of 400 rows"):
-        jax.eval_shape(unlearner.unlearn, KEYS[1], state, hf.forget_rows(data, FIRST))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        request = hf.forget_classes(data, [1])
-        jax.eval_shape(unlearner.unlearn, KEYS[1], state, request)
-    normalised = toys.normalised()
-    variables = normalised.init(jax.random.key(0), data.x)
-    with pytest.warns(UserWarning, match="chosen on perceptrons"):
-        hf.ssd(normalised).init(KEYS[0], variables, data)
-
-
 def test_methods_that_drive_labels_out_say_what_becomes_of_rows():
     data, classifier = toys.points(400), toys.perceptron()
     variables = classifier.init(jax.random.key(0), data.x)

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hyperforget_jax as hf
@@ -192,3 +193,22 @@ def test_unknown_estimators_are_refused():
     unlearner = hf.ssd(classifier, estimator="exact")
     with pytest.raises(ValueError, match="estimator must be one of"):
         unlearner.init(jax.random.key(0), variables, data)
+
+
+def test_the_default_threshold_follows_from_the_request():
+    """Fewer rows select fewer parameters, where one fixed threshold selects more."""
+    data, classifier = toys.points(400), toys.perceptron()
+    keys = jax.random.split(jax.random.key(3), 3)
+    variables = hf.fit(keys[0], classifier, data, optax.adam(1e-2), 30)
+    requests = [hf.forget_rows(data, list(range(count))) for count in (4, 40)]
+
+    def dampened(unlearner, request):
+        state = unlearner.init(keys[1], variables, data)
+        return float(unlearner.unlearn(keys[2], state, request)[1].dampened)
+
+    by_default = hf.ssd(classifier)
+    few, many = (dampened(by_default, request) for request in requests)
+    # One minus the percentile, but for ratios that are not finite.
+    assert 0 < few <= np.log1p(1) / 100 + 1e-3
+    assert few < many <= np.log1p(10) / 100 + 1e-3
+    assert dampened(hf.ssd(classifier, alpha=1.0), requests[0]) > 10 * few

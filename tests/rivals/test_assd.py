@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.rivals.assd import adaptive_alpha
+from hyperforget_jax.methods.dampening import adaptive_alpha
 from tests import toys
 from tests.rivals import numpy_net
 
