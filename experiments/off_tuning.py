@@ -43,7 +43,8 @@ class _Table(recipes.Recipe):
         every = hf.data.examples(((x - x.mean(0)) / x.std(0)).astype("float32"), y)
         train, rest = stratified_split(y, 0.5)
         probe, test = (rest[rows] for rows in stratified_split(y[rest], 0.6))
-        return hf.data.Splits(every.take(train), every.take(probe), every.take(test))
+        parts = (every.take(jnp.asarray(rows)) for rows in (train, probe, test))
+        return hf.data.Splits(*parts)
 
     @property
     def classifier(self) -> hf.Classifier:
@@ -119,8 +120,9 @@ def main(config: OffTuning) -> None:
         if not path.exists():
             console.log(name)
             about = requests, config.preset, splits
-            write_json(path, [*_rows(name, make(classifier), originals, *about)])
-        rows += json.loads(path.read_text())
+            found = _rows(name, make(classifier), originals, *about)
+            write_json(path, {"rows": list(found)})
+        rows += json.loads(path.read_text())["rows"]
     runs.write(config, rows, record, begin, references=False)
     metrics = {"retain_accuracy_test": min, "points_lost": max}
     console.print(runs.summary(rows, ("method", "scenario", "warned"), metrics))

@@ -100,7 +100,7 @@ def _answer_each(
         init=jax.vmap(unlearner.init, (0, 0, None)),
         unlearn=jax.vmap(unlearner.unlearn, (0, 0, None)),
     )
-    keys = jax.random.split(key, (2, seeds))
+    keys = tuple(jax.random.split(key, (2, seeds)))
     after, seconds, _ = answer(keys, of_each, variables, request)
     return after, {
         phase: each if phase == "compile" else each / seeds
