@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
-from tables.leaderboard import ATTACK, ranked
+from tables.leaderboard import AUDIT, ranked
 
 import hyperforget_jax as hf
 
@@ -57,10 +57,10 @@ def leaderboard(document):
     for (left, right), rows in zip(np.atleast_2d(axes), groups, strict=True):
         placed = [row for _, row in ranked(rows)]
         found = [
-            next(each for each in row["audits"] if each["audit"] == ATTACK)
+            next(each for each in row["audits"] if each["audit"] == AUDIT)
             for row in placed
         ]
-        auc = np.array([each["value"] for each in found])
+        apart = np.array([each["value"] for each in found])
         ends = np.array([each["interval"] for each in found])
         retained = [
             100 * row["metrics"]["retain_accuracy_test"]["mean"] for row in placed
@@ -71,9 +71,9 @@ def leaderboard(document):
         ]
         place = np.arange(len(placed))
         left.errorbar(
-            auc,
+            apart,
             place,
-            xerr=np.abs(ends.T - auc),
+            xerr=np.abs(ends.T - apart),
             fmt="o",
             color="tab:blue",
             label="with 95 % interval over models",
@@ -82,17 +82,21 @@ def leaderboard(document):
         left.axvline(found[0]["original"], color="tab:red", label="original models")
         left.set_yticks(place, [row["method"] for row in placed])
         left.invert_yaxis()
-        left.set(xlabel="U-LiRA, AUC", title=hf.report.scenario_title(rows[0]))
+        left.set(
+            xscale="log",
+            xlabel="distance of mean confidence from retrained models, nats",
+            title=hf.report.scenario_title(rows[0]),
+        )
         left.legend(loc="lower left", fontsize="small")
         points = right.scatter(
-            auc,
+            apart,
             retained,
             c=np.log10(1000 * np.array(seconds)),
             s=50,
             cmap="viridis",
             plotnonfinite=True,
         )
-        for x, y, row in zip(auc, retained, placed, strict=True):
+        for x, y, row in zip(apart, retained, placed, strict=True):
             right.annotate(
                 row["method"],
                 (x, y),
@@ -101,7 +105,8 @@ def leaderboard(document):
                 fontsize=7,
             )
         right.set(
-            xlabel="U-LiRA, AUC (left is better)",
+            xscale="log",
+            xlabel="distance of mean confidence, nats (left is better)",
             ylabel="retained accuracy on test rows, % (up is better)",
         )
         figure.colorbar(points, ax=right, label="log10 of milliseconds a request")
