@@ -63,6 +63,8 @@ LEFT_OUT = {
     "dihyfo-digits-strangers": "three zoos and hypernetworks, ten minutes",
     "audit-digits": "test_audit_study.py makes a cell of it again, by --check",
     "audit-mnist": "512 models a side take 25 minutes",
+    "leaderboard-digits": "half an hour; test_search.py makes cells of a small one",
+    "search-digits": "half an hour; test_search.py makes a small one",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
     **{
