@@ -80,14 +80,15 @@ def leaderboard(document):
         )
         left.axvline(found[0]["floor"], color="tab:green", label="retrained models")
         left.axvline(found[0]["original"], color="tab:red", label="original models")
-        left.set_yticks(place, [row["method"] for row in placed])
+        names = [f"{row['method']}  {at + 1}" for at, row in enumerate(placed)]
+        left.set_yticks(place, names)
         left.invert_yaxis()
         left.set(
             xscale="log",
             xlabel="distance of mean confidence from retrained models, nats",
             title=hf.report.scenario_title(rows[0]),
         )
-        left.legend(loc="lower left", fontsize="small")
+        left.legend(loc="upper right", fontsize="small")
         points = right.scatter(
             apart,
             retained,
@@ -96,13 +97,9 @@ def leaderboard(document):
             cmap="viridis",
             plotnonfinite=True,
         )
-        for x, y, row in zip(apart, retained, placed, strict=True):
+        for at, point in enumerate(zip(apart, retained, strict=True)):
             right.annotate(
-                row["method"],
-                (x, y),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=7,
+                at + 1, point, (4, 3), textcoords="offset points", fontsize=8
             )
         right.set(
             xscale="log",
