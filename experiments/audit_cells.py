@@ -69,13 +69,9 @@ class Cells:
         settings: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         """Return a cell's row, made now or in a run before by the same settings."""
-        folder = self.out / method
-        if settings:
-            text = json.dumps(settings, sort_keys=True)
-            folder = folder.with_name(f"{method}-{zlib.crc32(text.encode()):08x}")
-        path = folder / "row.json"
+        path = path_of(self.out, method, settings)
         if not path.exists():
-            row = self._row(method, make(), settings, folder)
+            row = self._row(method, make(), settings, path.parent)
             with atomic_write.replace_file(path) as file:
                 json.dump(row, file)
         return json.loads(path.read_text())
@@ -237,6 +233,14 @@ class Cells:
                 for kind in ("mean", "std", "min", "max")
             }
         return found
+
+
+def path_of(out: Path, method: str, settings: Mapping[str, float] | None) -> Path:
+    """Name the file of a cell's row: other settings have another."""
+    if not settings:
+        return out / method / "row.json"
+    text = json.dumps(settings, sort_keys=True)
+    return out / f"{method}-{zlib.crc32(text.encode()):08x}" / "row.json"
 
 
 def costs(unlearner: hf.Unlearner, variables, request) -> dict[str, Any]:

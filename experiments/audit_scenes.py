@@ -58,6 +58,7 @@ def make(
     recipe: recipes.Recipe,
     out: Path,
     *,
+    halves: bool = True,
     held_out: Literal["probe", "test"] = "test",
     label: int = CLASS,
     seed: int = 11,
@@ -68,6 +69,8 @@ def make(
         name: of :data:`SCENARIOS`.
         recipe: the data, and how models are trained.
         out: a folder.
+        halves: whether rows at random, or memorised ones, are candidates, of which each
+            model is to forget half; or half as many are a request as others are.
         held_out: the split that held-out rows are from.
         label: the class, the sub-class, or the label that a trigger calls up.
         seed: of what is drawn.
@@ -85,14 +88,19 @@ def make(
         return _labels(key, splits, held_out, count // 20)
     if name == "backdoor":
         return _backdoor(key, splits, held_out, count // 2, label)
+    asked = count if halves else count // 2
     if name == "random":
-        request = hf.forget_random(key, splits.train, count)
-        what = f"a random half of {CANDIDATES:.0%} of the rows, drawn at random"
+        request = hf.forget_random(key, splits.train, asked)
+        what = "{} of the rows, drawn at random"
     else:
-        rows = _memorised(key, recipe, splits.train, count, out / "halves")
+        rows = _memorised(key, recipe, splits.train, asked, out / "halves")
         request = hf.forget_rows(splits.train, rows)
-        what = f"a random half of the {CANDIDATES:.0%} most memorised rows"
-    return Scene(name, what, request, True, splits, retained=getattr(splits, held_out))
+        what = "the {} most memorised rows"
+    what = what.format(f"{CANDIDATES if halves else CANDIDATES / 2:.0%}")
+    if halves:
+        what = f"a random half of {what}"
+    judged = getattr(splits, held_out)
+    return Scene(name, what, request, halves, splits, judged)
 
 
 def _classes(splits: hf.data.Splits, held_out: str, labels: list[int]) -> Scene:

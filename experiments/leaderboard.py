@@ -7,13 +7,15 @@ Every method answers with the settings that ``search.py`` chose for the data set
 kind of request, for as many shadow models as the standard tier of the audits has, each
 of a training seed of its own. Retraining from other seeds, the logit mask and the
 original models stand beside them. A run that was stopped goes on cell by cell; another
-method, or other settings, add their cells alone.
+method, or other settings, add their cells alone. Cells are known by their settings:
+after a change of a method's code delete its folders.
 """
 
 import dataclasses
+import json
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import audit
 import audit_cells
@@ -55,7 +57,13 @@ def main(config: Leaderboard) -> None:
     console, begin = Console(), time.perf_counter()
     runs.check_known("--scenarios", config.scenarios, audit_scenes.SCENARIOS)
     runs.check_known("--methods", config.methods, METHODS)
+    if config.models < 5:
+        raise SystemExit(f"--models must be at least 5, got {config.models}.")
     recipe = audit.RECIPES[config.preset]
+    # Before anything is trained.
+    wanted = {scenario: recipes_of(config, scenario) for scenario in config.scenarios}
+    if not any(wanted.values()):
+        raise SystemExit("None of these methods answers such requests.")
     settings = {
         "preset": config.preset,
         "models": config.models,
@@ -63,22 +71,27 @@ def main(config: Leaderboard) -> None:
         "examples": audit_cells.MOST,
     }
     runs.open_folder(config.out, settings, config.resume)
-    rows = []
-    for scenario in config.scenarios:
+    for scenario, methods in wanted.items():
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
         cells = audit_cells.Cells(
             recipe, scene, config.models, config.out / scenario, config.timed
         )
-        for method in config.methods:
-            if answers(method, scenario, config.preset):
-                row = _row(config, cells, method)
-                console.log(f"{scenario}, {method}: {row['verdict']}")
-                rows.append(row)
+        for method, tuned in methods.items():
+            row = _row(config, cells, method, tuned)
+            console.log(f"{scenario}, {method}: {row['verdict']}")
+    rows = []
+    every = dataclasses.replace(config, methods=METHODS)
+    for scenario in audit_scenes.SCENARIOS:
+        if (config.out / scenario).exists():
+            for method, tuned in recipes_of(every, scenario).items():
+                path = audit_cells.path_of(config.out / scenario, method, tuned)
+                if path.exists():
+                    rows.append(json.loads(path.read_text()))
     document = hf.report.audit_document(
         rows,
         preset=config.preset,
-        tier="standard",
+        tier="smoke" if config.models < 32 else "standard",
         config=settings,
         seconds=time.perf_counter() - begin,
         repository=Path(__file__).parent,
@@ -93,19 +106,37 @@ def answers(method: str, scenario: str, preset: str) -> bool:
     return method == "retrain" or search.answers(method, scenario)
 
 
-def _row(config: Leaderboard, cells: audit_cells.Cells, method: str):
+def recipes_of(config: Leaderboard, scenario: str) -> dict[str, Any]:
+    """Load the settings of every method that answers, by its name; {} for untuned."""
+    found = {}
+    for method in config.methods:
+        if answers(method, scenario, config.preset):
+            found[method] = {}
+            if method not in UNTUNED:
+                found[method] = _recipe(method, config.preset, scenario).settings
+    return found
+
+
+def _recipe(method: str, preset: str, scenario: str) -> hf.recipes.Recipe:
+    # Requests in turn are for one class each.
+    tuned_on = "class" if scenario == "sequence" else scenario
+    try:
+        return hf.recipes.load(method, preset, tuned_on)
+    except ValueError as error:
+        raise SystemExit(f"{error} Run search.py for it first.") from error
+
+
+def _row(config: Leaderboard, cells: audit_cells.Cells, method: str, settings):
     scene, classifier = cells.scene, cells.classifier
-    if method in UNTUNED:
-        return cells.row(
-            method,
-            lambda: audit.unlearner(method, config.preset, scene, config.out),
-        )
-    tuned_on = "class" if scene.in_turn else scene.name
-    recipe = hf.recipes.load(method, config.preset, tuned_on)
-    given = spaces.given(method, scene.name, scene.splits.probe)
-    return cells.row(
-        method, lambda: recipe.unlearner(classifier, **given), recipe.settings
-    )
+
+    def make() -> hf.Unlearner:
+        if method in UNTUNED:
+            return audit.unlearner(method, config.preset, scene, config.out)
+        given = spaces.given(method, scene.name, scene.splits.probe)
+        recipe = _recipe(method, config.preset, scene.name)
+        return recipe.unlearner(classifier, **given)
+
+    return cells.row(method, make, settings)
 
 
 if __name__ == "__main__":

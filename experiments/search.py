@@ -79,14 +79,21 @@ def main(config: Search) -> None:
         "seeds": config.seeds,
         "recipe": audit.RECIPES[config.preset].record(),
     }
+    asked = [
+        (scenario, method)
+        for scenario in config.scenarios
+        for method in config.methods
+        if answers(method, scenario)
+    ]
+    if not asked:
+        raise SystemExit("None of these methods answers such requests.")
     runs.open_folder(config.out, record, config.resume)
-    for scenario in config.scenarios:
-        trials = None
-        for method in config.methods:
-            path = config.out / scenario / f"{method}.json"
-            if path.exists() or not answers(method, scenario):
-                continue
-            trials = trials or Trials(config, scenario)
+    trials: Trials | None = None
+    for scenario, method in asked:
+        path = config.out / scenario / f"{method}.json"
+        if not path.exists():
+            if trials is None or trials.scene.name != scenario:
+                trials = Trials(config, scenario)
             since = time.perf_counter()
             rows = trials.rows(method)
             with atomic_write.replace_file(path) as file:
@@ -132,10 +139,17 @@ class Trials:
         self.classifier, self.trials = recipe.classifier, config.trials
         out = config.out / scenario
         scene = audit_scenes.make(
-            scenario, recipe, out, held_out="probe", label=LABEL, seed=SEED
+            scenario,
+            recipe,
+            out,
+            halves=False,
+            held_out="probe",
+            label=LABEL,
+            seed=SEED,
         )
         self.scene = scene
-        keys = jax.random.split(jax.random.key(SEED), 3)
+        # Apart from the key of what is drawn.
+        keys = jax.random.split(jax.random.key(SEED + 1), 3)
         self.originals, self.retrained = (
             recipe.train(key, data, config.seeds, out / name).variables
             for name, key, data in (

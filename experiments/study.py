@@ -32,7 +32,7 @@ class Method(NamedTuple):
 
     Attributes:
         make: ``(classifier, **hyper) -> Unlearner``.
-        hyper: the library's defaults, chosen by ``tune.py``.
+        hyper: chosen by ``tune.py``: the library's defaults, but for ``ssd``.
     """
 
     make: Callable[..., hf.Unlearner]

@@ -39,6 +39,11 @@ SMALLER = {
 }
 
 
+def _a_recipe_is_a_method(names, printed):
+    assert "learning_rate" in printed
+    assert isinstance(names["unlearner"], hf.Unlearner)
+
+
 def _forgets_in_the_readme(names, printed):
     assert printed.count("forget accuracy, test") == 2
     before, after = (
@@ -253,6 +258,7 @@ AFTERWARDS = {
     "new_method": _predictions_are_flat,
     "rivals": _rival_answered,
     "sisa": _one_shard_was_trained_again,
+    "recipes": _a_recipe_is_a_method,
     "twenty_lines": _forgets_in_the_readme,
     "protocol": _remembers_both_classes,
     "requests": _requests_are_of_the_stated_structure,

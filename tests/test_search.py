@@ -1,6 +1,7 @@
 """The random search: its goal by hand, its draws, and a small one gone on with."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +100,23 @@ def test_who_answers():
     assert not board.answers("dihyfo", "class", "mnist_cnn")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--preset", "mnist", "--methods", "damp"), "Run search.py for it first"),
+        (("--scenarios", "random", "--methods", "damp"), "None of these methods"),
+        (("--models", "3"), "--models must be at least 5, got 3"),
+        (("--methods", "nothing"), "--methods .*nothing.* unknown"),
+    ],
+)
+def test_a_leaderboard_that_cannot_be_is_refused_at_once(tmp_path, options, message):
+    out = tmp_path / "board"
+    run = scripts.run("leaderboard", "--out", str(out), *options)
+    assert run.returncode != 0
+    assert re.search(message, run.stderr)
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_a_search_and_a_leaderboard_go_on_cell_by_cell(tmp_path):
     """Two methods with three trials, then a third one; and their cells of audits."""
@@ -127,11 +145,12 @@ def test_a_search_and_a_leaderboard_go_on_cell_by_cell(tmp_path):
     assert first.returncode == 0, first.stderr
     row = tmp_path / "board" / "class" / "damp" / "row.json"
     before = row.stat().st_mtime_ns
-    more = ("--methods", "damp", "logit_mask", "--resume")
+    more = ("--methods", "logit_mask", "--resume")
     assert scripts.run("leaderboard", *out, *more).returncode == 0
     assert row.stat().st_mtime_ns == before
     document = hf.report.read_audit(tmp_path / "board" / "results.json")
-    assert [row["method"] for row in document["rows"]] == ["damp", "logit_mask"]
-    assert all(row["seconds"]["unlearn"] > 0 for row in document["rows"])
-    kept, mask = (row["stored_bytes"] for row in document["rows"])
+    rows = {row["method"]: row for row in document["rows"]}
+    assert set(rows) == {"damp", "logit_mask"}
+    assert all(row["seconds"]["unlearn"] > 0 for row in rows.values())
+    kept, mask = (rows[name]["stored_bytes"] for name in ("damp", "logit_mask"))
     assert kept > mask

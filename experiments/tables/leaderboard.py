@@ -37,6 +37,7 @@ def section(file: Path) -> str:
 def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     """Show a line a method, the nearest to retraining first."""
     first = rows[0]
+    timed = any(row["seconds"] is not None for row in rows)
     lines = [_reference(first, kind) for kind in ("original", "retrained")]
     for (low, high), row in ranked(rows):
         of = {found["audit"]: found for found in row["audits"]}
@@ -62,7 +63,7 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"\n### {title}\n\n{first['dataset']}, {first['model']}; {first['a_side']} "
         f"models a side, {first['examples']} examples.\n\n"
-        + table([*heads, *_COSTS[: len(_costs(first))]], lines)
+        + _table([*heads, *_COSTS], lines, 0 if timed else len(_COSTS))
     )
 
 
@@ -97,13 +98,19 @@ def _reference(row: Mapping[str, Any], kind: str) -> list[str]:
         f"{apart:.2f}" if apart else "–",
         "–",
         *_accuracies(row["reference_metrics"][kind]),
-        *("–" for _ in _costs(row)),
+        *("–" for _ in _COSTS),
     ]
+
+
+def _table(heads: list[str], lines: list[list[str]], less: int) -> str:
+    """Write a table, without its last columns where nothing is known of them."""
+    end = len(heads) - less
+    return table(heads[:end], [line[:end] for line in lines])
 
 
 def _costs(row: Mapping[str, Any]) -> list[str]:
     if row["seconds"] is None:
-        return []
+        return ["–" for _ in _COSTS]
     stored = row["stored_bytes"] / 1024
     return [f"{1000 * row['seconds']['unlearn']:.0f}", f"{stored:,.0f}"]
 

@@ -142,10 +142,12 @@ def make_unlearner(
     config = defaults.get("config")
     simple = defaults if config is None else dataclasses.asdict(config)
     given = dict(map(_setting, settings))
+    hints = typing.get_type_hints(method if config is None else type(config))
     allowed = [
         key
         for key, default in simple.items()
         if isinstance(default, bool | int | float | str)
+        or (default is None and {int, float} & {*typing.get_args(hints[key])})
     ]
     if unknown := sorted(set(given) - set(allowed)):
         raise ValueError(

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return options.run()
-    except (OSError, TypeError, ValueError) as error:
+    except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
         name = type(options).__name__.lower()
         sys.stderr.write(f"hyperforget {name}: {error}\n")
         return 2

@@ -83,5 +83,5 @@ def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearn
         answer,
         config.access,
         batch_size=config.batch_size,
-        notice=lambda request, state: fisher.check_effect(config, request),
+        notice=lambda request: fisher.check_effect(config, request),
     )

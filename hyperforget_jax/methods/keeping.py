@@ -28,7 +28,7 @@ def keeping(
     access: Access,
     *,
     batch_size: int = 512,
-    notice: Callable[[ForgetRequest, Any], None] = lambda request, state: None,
+    notice: Callable[[ForgetRequest], None] = lambda request: None,
 ) -> Unlearner:
     """Make an unlearner of what ``init`` keeps and what a request makes of it.
 
@@ -40,8 +40,7 @@ def keeping(
             ``info(refused, change)`` is what the request reports.
         access: what is read.
         batch_size: rows at once, where the request is judged.
-        notice: ``(request, state)``: what is to look at both as they are given, such as
-            a warning.
+        notice: what is to look at the request as it is given, such as a warning.
     """
     checks.check_is_classifier(classifier)
 
@@ -58,7 +57,7 @@ def keeping(
         checks.check_request(classifier, before, request)
         if access.unlearn & {"retain", "forget"}:
             check_known(forgotten, request)
-        notice(request, state)
+        notice(request)
         request, refused = recall(forgotten, request)
         after, kept, info = answer(key, before, *kept, request)
         forget = request.forget if "forget" in access.unlearn else None

@@ -45,10 +45,11 @@ class Recipe:
 def load(method: str, dataset: str, scenario: str = "class") -> Recipe:
     """Load the settings that ``experiments/search.py`` chose.
 
-    Every method had as many trials, drawn at random, its own defaults among them. The
-    goal was the distance to the outputs of retrained models on a probe split, at
-    classifiers of other training seeds than those of the tables. They hold for networks
-    like the one that was searched on, and are a first guess for others.
+    Every method that has settings had as many trials, drawn at random, with its own
+    defaults among them if it has any. The goal was the distance from retrained models
+    in the confidence of labels, on forgotten rows and on a probe split, at classifiers
+    of other training seeds than those of the tables. They hold for networks like the
+    one that was searched on, and are a first guess for others.
 
     Args:
         method: its name in ``hf`` or ``hf.rivals``.

@@ -151,7 +151,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
         ({"masks": [[0, 1, 2, 3]]}, "none of them of all classes"),
         ({"masks": [[0], [0]]}, "must not repeat"),
         ({"masks": [[1, 1]]}, r"must not repeat a class, got \[1, 1\]"),
-        ({"checkpoint_steps": (8, 65)}, r"lie in \[1, 64\], got \[8, 65\]"),
+        ({"checkpoint_steps": (8, 65)}, r"lie in \[1, 64\], got \(8, 65\)"),
         ({"checkpoint_steps": (8, 8)}, "must increase"),
         (
             {"starts": toys.perceptron().init(jax.random.key(0), jnp.ones((1, 3)))},
