@@ -71,6 +71,8 @@ def pytest_collection_modifyitems(items):
         if file.endswith("test_results.py"):
             file = item.nodeid  # Each of them is a process of its own.
         item.add_marker(pytest.mark.xdist_group(file))
+    # The longest first, or one worker waits for the other at the end.
+    items.sort(key=lambda item: "test_results.py" not in item.nodeid)
 
 
 TESTS = itertools.count(1)
