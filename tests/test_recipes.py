@@ -97,6 +97,12 @@ def test_a_recipe_is_the_method_with_its_settings():
     )
 
 
+def test_a_recipe_that_needs_held_out_examples_says_so():
+    recipe = hf.recipes.load("regun", "digits")
+    with pytest.raises(TypeError, match="probe="):
+        recipe.unlearner(toys.perceptron())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

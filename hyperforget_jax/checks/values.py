@@ -30,8 +30,10 @@ def is_concrete(*trees) -> bool:
 
 
 def check_positive(**values) -> None:
-    """Raise ValueError unless every named value is positive; tracers pass."""
+    """Raise unless every named value is a positive number; tracers pass."""
     for name, value in values.items():
+        if isinstance(value, str):
+            raise TypeError(f"{name} must be a number, got {name}={value!r}.")
         if is_concrete(value) and not value > 0:
             raise ValueError(f"{name} must be positive, got {name}={value}.")
 

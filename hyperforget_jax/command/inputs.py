@@ -135,7 +135,10 @@ def make_unlearner(
         ValueError: an unknown method or setting.
     """
     if name not in (known := _methods()):
-        raise ValueError(f"--method {name} must be one of {', '.join(sorted(known))}.")
+        raise ValueError(
+            f"--method {name} must be one of {', '.join(sorted(known))}: methods that "
+            "must be given more than a classifier are for scripts."
+        )
     method = known[name]
     parameters = inspect.signature(method).parameters
     defaults = {each.name: each.default for each in parameters.values()}

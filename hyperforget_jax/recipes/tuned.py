@@ -37,8 +37,16 @@ class Recipe:
 
         Args:
             classifier: the model.
-            given: what the method takes that no search can choose, such as ``probe=``.
+            given: what the method takes that no search can choose: ``probe=``, which
+                ``regun`` must be given, and ``pgu`` for single rows.
+
+        Raises:
+            TypeError: ``regun`` without a probe.
         """
+        if self.method == "regun" and "probe" not in given:
+            raise TypeError(
+                "regun reads held-out examples: recipe.unlearner(classifier, probe=...)"
+            )
         return MAKERS[self.method](classifier, **self.settings, **given)
 
 

@@ -186,6 +186,8 @@ def test_hyper_parameters_are_positive(name):
     for value in (0, -1):
         with pytest.raises(ValueError, match=f"{name} must be positive, got {name}="):
             hf.ssd(toys.perceptron(), **{name: value})
+    with pytest.raises(TypeError, match=f"{name} must be a"):
+        hf.ssd(toys.perceptron(), **{name: "high"})
 
 
 def test_unknown_estimators_are_refused():
