@@ -123,7 +123,7 @@ def main(config: Audit) -> None:
     )
     hf.report.write_audit(config.out / "results.json", document)
     hf.report.write_audit_page(config.out / "report.html", document)
-    console.print(f"Report: {config.out / 'report.html'}")
+    console.print(f"Report: {config.out / 'report.html'}", soft_wrap=True)
     if config.check and (differences := compared(rows, record["rows"])):
         raise SystemExit("\n".join(differences))
 

@@ -106,7 +106,7 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
     if config.seeds < 5:
         console.print(f"[bold]A smoke run: {config.seeds} seeds are no result.[/bold]")
     console.print(hf.report.table(study.rows, min_seeds=min(5, config.seeds)))
-    console.print(f"Report: {config.out / 'report.html'}")
+    console.print(f"Report: {config.out / 'report.html'}", soft_wrap=True)
 
 
 def parse() -> Quickstart:

@@ -49,7 +49,9 @@ class Quickstart:
             references=self.seeds > 1,  # One retrained model has no ceiling.
         )
         console.print(table)
-        console.print(f"Report: {self.out / 'report.html'}", markup=False)
+        console.print(
+            f"Report: {self.out / 'report.html'}", markup=False, soft_wrap=True
+        )
         return 0
 
 
