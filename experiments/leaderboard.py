@@ -108,7 +108,7 @@ def answers(method: str, scenario: str, preset: str) -> bool:
 
 def recipes_of(config: Leaderboard, scenario: str) -> dict[str, Any]:
     """Load the settings of every method that answers, by its name; {} for untuned."""
-    found = {}
+    found: dict[str, Any] = {}
     for method in config.methods:
         if answers(method, scenario, config.preset):
             found[method] = {}
