@@ -14,8 +14,8 @@ Three parts, of which ``--parts`` chooses:
 - ``judge``: the whole verdict on a claim, in seconds.
 
 Shadow models are trained on as many devices as there are CPUs, as ``docs/devices.md``
-advises. Entrants take turns in one run, so that a machine whose speed drifts slows all; of
-shadow models in alternating order. The figure to quote is the ratio, its median over
+advises. Entrants take turns in one run, so that a machine whose speed drifts slows all;
+of shadow models in alternating order. The figure to quote is the ratio, its median over
 repeats. Compilation is left out: all are run once before the clock starts. Do nothing
 else on the machine.
 """
