@@ -275,7 +275,7 @@ def attacks(posed: Posed, floor: Posed, original: Posed) -> list[audits.Audited]
             scores, own = of.scores[name][rows], of.own[rows]
             if own.all() or not own.any():  # Of few models a draw may lack one side.
                 return np.nan
-            return audits.rates(scores[own], scores[~own]).auc
+            return audits.rates(scores[own], scores[~own], levels=()).auc
 
         def at(of, level=0.01, name=name):
             scores = of.scores[name]

@@ -228,7 +228,8 @@ def _ratio(attack: Callable[[Pool], np.ndarray]):
     def accuracy(first, second):
         pool = _pool(first, second)
         scores = attack(pool)
-        return rates(scores[pool.is_(UNLEARNED)], scores[pool.is_(OUT)]).accuracy
+        sides = (scores[pool.is_(world)] for world in (UNLEARNED, OUT))
+        return rates(*sides, levels=()).accuracy
 
     return accuracy
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
+from scipy.stats import rankdata
+from sklearn.metrics import roc_curve
 
 __all__ = ["Rates", "bootstrap", "rates", "tpr_at"]
 
@@ -51,13 +52,15 @@ def rates(
             f"Both sides need scores, got {positive.size} positive and "
             f"{negative.size} negative ones."
         )
-    truth = np.repeat([1, 0], [positive.size, negative.size])
-    scores = np.concatenate([positive, negative])
+    # By ranks: intervals and tests ask thousands of times, and the checks of
+    # scikit-learn cost ten times as much.
+    ranks = rankdata(np.concatenate([positive, negative]))[: positive.size]
+    above = ranks.sum() - positive.size * (positive.size + 1) / 2
     right = (np.mean(positive > 0), np.mean(negative < 0))
     # Undecided cases are right in half of all cases.
     undecided = (np.mean(positive == 0), np.mean(negative == 0))
     return Rates(
-        float(roc_auc_score(truth, scores)),
+        float(above / positive.size / negative.size),
         float((sum(right) + sum(undecided) / 2) / 2),
         {level: tpr_at(level, positive, negative) for level in levels},
         positive.size,

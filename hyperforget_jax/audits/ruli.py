@@ -38,16 +38,7 @@ def ruli(pool: Pool, *, folds: int | None = 8) -> np.ndarray:
 
     def score(phi, others):
         first, second = (
-            np.stack(
-                [
-                    _log_density(samples[there], at)
-                    for samples, there, at in zip(
-                        pool.phi.T, (others & pool.is_(world)).T, phi.T, strict=True
-                    )
-                ],
-                axis=1,
-            )
-            for world in worlds
+            _log_density(pool.phi, others & pool.is_(world), phi) for world in worlds
         )
         return first - second
 
@@ -56,11 +47,26 @@ def ruli(pool: Pool, *, folds: int | None = 8) -> np.ndarray:
     return np.where(np.isin(pool.world, worlds), scores, np.nan)
 
 
-def _log_density(samples: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """A Gaussian kernel density (Scott's bandwidth), in logarithms, less a constant."""
-    width = max(samples.std(ddof=1) * samples.size ** (-1 / 5), 1e-6)
-    terms = -(((at[:, None] - samples[None, :]) / width) ** 2) / 2
+def _log_density(samples: np.ndarray, there: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Gaussian kernel densities (Scott's bandwidth), in logarithms, less a constant.
+
+    Args:
+        samples: of each example, ``[K, M]``.
+        there: which of them to take, bool, ``[K, M]``.
+        at: where to evaluate them, ``[G, M]``.
+
+    Returns:
+        ``[G, M]``.
+    """
+    count = there.sum(axis=0)
+    deviation = np.std(samples, axis=0, ddof=1, where=there)
+    width = np.maximum(deviation * count ** (-1 / 5), 1e-6)
+    scaled, own = at / width, np.where(there, samples / width, np.inf)
     # By hand: the checks of scipy cost more. No density is cut off, so that far from
-    # both worlds the wider one is the likelier.
-    top = terms.max(axis=1)
-    return top + np.log(np.exp(terms - top[:, None]).mean(axis=1)) - np.log(width)
+    # both worlds the wider one is the likelier. One model at a time: less to hold.
+    found = []
+    for point in scaled:
+        terms = -((point - own) ** 2) / 2
+        top = terms.max(axis=0)
+        found.append(top + np.log(np.exp(terms - top).sum(axis=0)))
+    return np.stack(found) - np.log(count * width)
