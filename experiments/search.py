@@ -166,8 +166,8 @@ class Trials:
         if scene.held_out is not None:
             self.judged["held_out"] = scene.held_out
 
-    def rows(self, method: str) -> list[dict[str, Any]]:
-        """Measure a method's trials, and make a row of each, the nearest first."""
+    def measure(self, method: str, settings) -> list[tuning.Point]:
+        """Measure a method at some settings, the nearest first."""
         classifier, make = self.classifier, hf.recipes.MAKERS[method]
         given = spaces.given(method, self.scene.name, self.scene.splits.probe)
 
@@ -184,7 +184,7 @@ class Trials:
 
         found = tuning.measure(
             evaluate,
-            spaces.draws(method, self.scene.name, self.trials),
+            settings,
             self.keys,
             self.originals,
             self.retrained,
@@ -194,16 +194,25 @@ class Trials:
             static=STATIC,
         )
         ranked = [tuning.Point(settings, metrics) for settings, metrics in found]
-        ranked.sort(key=lambda point: point.metrics["goal"].mean())
+        return sorted(ranked, key=lambda point: point.metrics["goal"].mean())
+
+    def about(self, method: str) -> dict[str, Any]:
+        """Say what rows of a method are about."""
+        given = spaces.given(method, self.scene.name, self.scene.splits.probe)
+        return {
+            "dataset": self.recipe.dataset,
+            "model": self.recipe.model,
+            "scenario": self.scene.name,
+            "request": self.scene.what,
+            "access": hf.recipes.MAKERS[method](self.classifier, **given).access,
+        }
+
+    def rows(self, method: str) -> list[dict[str, Any]]:
+        """Measure a method's trials, and make a row of each, the nearest first."""
+        drawn = spaces.draws(method, self.scene.name, self.trials)
+        ranked = self.measure(method, drawn)
         return tuning.rows(
-            method,
-            ranked,
-            lambda place: place == 0,
-            dataset=self.recipe.dataset,
-            model=self.recipe.model,
-            scenario=self.scene.name,
-            request=self.scene.what,
-            access=make(classifier, **ranked[0].hyper, **given).access,
+            method, ranked, lambda place: place == 0, **self.about(method)
         )
 
 

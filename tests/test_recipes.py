@@ -74,6 +74,24 @@ def test_no_row_of_a_leaderboard_has_settings_of_its_own(path):
             assert row["settings"] == recipe.settings
 
 
+def test_controls_change_the_suspect_and_nothing_else():
+    (controls,) = scripts.load("controls")
+    path = RESULTS / "controls-digits.json"
+    found = {}
+    for row in hf.report.read(path, references=False)["rows"]:
+        settings = dict(row["factors"])
+        about = row["scenario"], row["method"]
+        assert settings.pop("it").split(", ") == [*controls.SUSPECTS[about]]
+        found.setdefault(about, {})[settings.pop("variant")] = settings
+    assert found.keys() == controls.SUSPECTS.keys()
+    for (scenario, method), of in found.items():
+        best = hf.recipes.load(method, "digits", scenario).settings
+        assert of["the defaults"] == {} and of["the best"] == best
+        alone, without = of["the defaults with it"], of["the best without it"]
+        assert alone.keys() == set(controls.SUSPECTS[scenario, method])
+        assert alone.keys().isdisjoint(without) and alone | without == best
+
+
 def test_a_recipe_is_the_method_with_its_settings():
     recipe = hf.recipes.Recipe(
         "salun", "digits", "class", {"learning_rate": 0.01, "share": 0.5, "steps": 3}

@@ -64,6 +64,7 @@ LEFT_OUT = {
     "audit-digits": "test_audit_study.py makes a cell of it again, by --check",
     "audit-mnist": "512 models a side take 25 minutes",
     "leaderboard-digits": "half an hour; test_search.py makes cells of a small one",
+    "controls-digits": "two minutes; test_recipes.py holds it to the search",
     "search-digits": "half an hour; test_search.py makes a small one",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
