@@ -1,6 +1,6 @@
 """What helps of the settings that the search changed together."""
 
-from tables.writing import METHOD, frame, grouped, mean, spread, value
+from tables.writing import METHOD, frame, grouped, mean, value
 
 
 def variants(preset: str) -> str:
@@ -12,7 +12,7 @@ def variants(preset: str) -> str:
         METHOD,
         ("it", value("it", "`{}`")),
         ("settings", value("variant")),
-        ("goal, nats", spread("goal", 2)),
+        ("goal, nats", mean("goal", 2)),
         ("on what is forgotten", mean("goal_forgotten", 2)),
         ("on the rest", mean("goal_retained", 2)),
     )
