@@ -36,39 +36,45 @@ _ONE_OF = tyro.conf.create_mutex_group(required=True, title="what to forget")
 class Forget:
     """Make a trained model forget classes or rows of its training data.
 
-    Writes the new variables in the form of the old ones, info.json, results.json and
-    report.html. Exits with 0, or with 2 if something cannot be read or done; then
-    nothing is written.
+    Writes to --out: the unlearned variables in the format of --variables; info.json,
+    what was done; results.json and report.html, the metrics before and after. The exit
+    code is 0, or 2 if an input is not valid; then nothing is written.
     """
 
     variables: pathlib.Path
-    """The trained model's: an Orbax checkpoint's folder, or a .safetensors file."""
+    """Variables of the trained model: the folder of an Orbax checkpoint, or a
+    .safetensors file whose names are paths, such as params/Dense_0/kernel."""
     model: Annotated[str, tyro.conf.arg(metavar="MODULE:FACTORY")]
-    """What makes the Flax Linen module, or a hf.Classifier, without arguments."""
+    """Python function that returns the model, such as my_package.networks:make. It is
+    called without arguments, and returns a Flax Linen module or a hf.Classifier."""
     data: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.npz")]
-    """What it was trained on: digits, mnist, ..., or x, y [, x_test, y_test]."""
+    """Training data: the name of a data set (digits, mnist, cifar10, ...), or a file
+    with arrays x and y, and optionally x_test, y_test, x_probe, y_probe."""
     out: pathlib.Path
-    """A folder that is not there yet, or is empty."""
+    """Folder to write to. It must be empty, or not exist yet."""
     classes: Annotated[
         tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]"), _ONE_OF
     ] = None
-    """Forget these classes."""
+    """Labels of the classes to forget."""
     rows: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.npy"), _ONE_OF] = (
         None
     )
-    """Forget the training rows of these numbers, from 0."""
+    """File with the indices of the training rows to forget, from 0."""
     random: Annotated[
         int | float | None, tyro.conf.arg(metavar="COUNT|SHARE"), _ONE_OF
     ] = None
-    """Forget so many training rows, or such a share of them, drawn at random."""
+    """Forget training rows drawn at random: how many (a whole number), or which
+    fraction of them (a number below 1)."""
     method: str = "pgu"
-    """Of hf or hf.rivals, and in need of no more than the classifier."""
+    """Unlearning method: a function of hf or hf.rivals that needs no other argument
+    than the classifier, such as pgu, fiun, ssd, finetune, neggrad_plus, scrub."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Settings of the method, such as steps=50."""
+    """Hyper-parameters of the method, such as --set steps=50 batch_size=64. All others
+    have the method's defaults."""
     seed: int = 0
-    """Of the draws."""
+    """Random seed, of --random and of the method."""
     json: bool = False
-    """Print info.json in place of a table."""
+    """Print info.json instead of a table."""
 
     def run(self) -> int:
         """Forget, write, print, and return the exit code."""
