@@ -18,7 +18,7 @@ SHOWN = {
     *("methods.fiun.fiun", "inheritance.graph_fiun.fiun", "recipes.tuned.load"),
     "hypernet.hypernetwork.build",
 }
-QUICK = {"requests.forget_classes"}
+QUICK = {"requests.forget_classes", "recipes.tuned.load"}
 
 
 def examples():

@@ -99,15 +99,15 @@ def fiun(
 
     Examples:
         >>> import jax
-        >>> import optax
         >>> import hyperforget_jax as hf
         >>> train = hf.data.load("digits").train
         >>> classifier = hf.from_linen(hf.models.MLP((16,)))
         >>> keys = jax.random.split(jax.random.key(0), 4)
         >>> plan = hf.inheritance.federated_dag(keys[0], train, sensitive=[3])
-        >>> graph, models = hf.inheritance.train(
-        ...     keys[1], classifier, train, plan, optax.adam(1e-2), 20, progress=False
-        ... )
+        >>> graph = plan.graph  # hf.inheritance.train gives graph and models
+        >>> fresh = jax.random.split(keys[1], len(graph.names))
+        >>> init = jax.vmap(classifier.init, (0, None))
+        >>> models = {"default": init(fresh, train.x)}
         >>> unlearner = hf.inheritance.fiun(graph, classifier)
         >>> state = unlearner.init(keys[2], models, plan.data(train))
         >>> requests = plan.requests(hf.forget_classes(train, [3]))

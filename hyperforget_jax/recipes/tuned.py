@@ -71,7 +71,7 @@ def load(method: str, dataset: str, scenario: str = "class") -> Recipe:
         >>> import hyperforget_jax as hf
         >>> recipe = hf.recipes.load("neggrad_plus", "digits", "class")
         >>> sorted(recipe.settings)
-        ['batch_size', 'forget_weight', 'learning_rate', 'steps']
+        ['beta', 'learning_rate', 'steps']
         >>> classifier = hf.from_linen(hf.models.MLP((16,)))
         >>> unlearner = recipe.unlearner(classifier)
         >>> sorted(unlearner.access.unlearn)
