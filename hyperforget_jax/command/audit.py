@@ -24,9 +24,9 @@ class Audit:
     """
 
     folder: tyro.conf.Positional[pathlib.Path]
-    """Folder with logits.npy of shape [models, examples, classes] on the forgotten
-    examples, labels.npy of shape [examples], and audit.json: {"models": [...]}, which
-    says of each model in turn whether it is "original", "retrained" or "unlearned"."""
+    """Folder with logits.npy [models, examples, classes] on the forgotten examples,
+    labels.npy [examples], and audit.json, what each model is:
+    {"models": ["original", "retrained", "unlearned", ...]}."""
     seed: int = 0
     """Random seed of the split of retrained models and of the permutation tests."""
     level: float = 0.05

@@ -42,14 +42,11 @@ class Forget:
     """
 
     variables: pathlib.Path
-    """Variables of the trained model: the folder of an Orbax checkpoint, or a
-    .safetensors file whose names are paths, such as params/Dense_0/kernel."""
+    """Orbax checkpoint's folder, or .safetensors with names params/Dense_0/kernel."""
     model: Annotated[str, tyro.conf.arg(metavar="MODULE:FACTORY")]
-    """Python function that returns the model, such as my_package.networks:make. It is
-    called without arguments, and returns a Flax Linen module or a hf.Classifier."""
+    """Function without arguments that returns a Flax module or a hf.Classifier."""
     data: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.npz")]
-    """Training data: the name of a data set (digits, mnist, cifar10, ...), or a file
-    with arrays x and y, and optionally x_test, y_test, x_probe, y_probe."""
+    """Training data: digits, mnist, ..., or arrays x, y [, x_test, y_test, ...]."""
     out: pathlib.Path
     """Folder to write to. It must be empty, or not exist yet."""
     classes: Annotated[
@@ -63,14 +60,11 @@ class Forget:
     random: Annotated[
         int | float | None, tyro.conf.arg(metavar="COUNT|SHARE"), _ONE_OF
     ] = None
-    """Forget training rows drawn at random: how many (a whole number), or which
-    fraction of them (a number below 1)."""
+    """Forget random training rows: how many (500), or which fraction (0.01)."""
     method: str = "pgu"
-    """Unlearning method: a function of hf or hf.rivals that needs no other argument
-    than the classifier, such as pgu, fiun, ssd, finetune, neggrad_plus, scrub."""
+    """Unlearning method of hf or hf.rivals, such as pgu, fiun, ssd or finetune."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Hyper-parameters of the method, such as --set steps=50 batch_size=64. All others
-    have the method's defaults."""
+    """Hyper-parameters of the method, such as --set steps=50 batch_size=64."""
     seed: int = 0
     """Random seed, of --random and of the method."""
     json: bool = False

@@ -33,8 +33,7 @@ class Quickstart:
     forget: tuple[int, ...] = (3,)
     """Labels of the classes to forget."""
     seeds: int = 5
-    """Number of models, each trained with its own seed. The means of fewer than five
-    are not reliable."""
+    """Number of models by training seed; means of fewer than 5 are not reliable."""
     out: pathlib.Path = pathlib.Path("runs/quickstart")
     """Folder to write to. It must be empty, or not exist yet."""
 
