@@ -153,6 +153,15 @@ def forget_classes(
         capacity: length of the padded rows; by default the number of requested
             classes times the size of the largest class, so that any such request
             shares a compilation.
+
+    Examples:
+        >>> import hyperforget_jax as hf
+        >>> data = hf.data.examples([[0.0], [1.0], [2.0], [3.0]], [0, 1, 1, 2])
+        >>> request = hf.forget_classes(data, [1])
+        >>> request.rows.tolist(), request.classes.tolist()
+        ([1, 2], [False, True, False])
+        >>> request.forget.y.tolist(), request.retain.weight.tolist()
+        ([1, 1], [1, 0, 0, 1])
     """
     num_classes = num_classes_of(data, num_classes)
     chosen = _class_mask(classes, num_classes)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "hyperforget_jax"
 # Who stands on whom. Nobody imports from its own floor but itself: evaluation and
 # methods never meet. The command stands on the roof, where public names are.
 FLOORS = (
-    {"base", "atomic_write"},
+    {"base", "atomic_write", "user_warnings"},
     {"trees", "microbatch"},
     {"checks", "digests"},
     {"manifests"},

@@ -195,7 +195,7 @@ def _weights_give_a_mask_away(names, printed):
 
 
 def _rival_answered(names, printed):
-    assert names["state"].forgotten.classes[3] and "Change" in printed
+    assert names["state"].forgotten.classes[3] and "parameters moved" in printed
 
 
 def _one_shard_was_trained_again(names, printed):

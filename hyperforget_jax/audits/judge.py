@@ -143,6 +143,19 @@ def judge(
             are unknown, not as many as models, or without retrained or unlearned ones;
             probabilities in place of logits, copies of one model, or a level that
             cannot be shown.
+
+    Examples:
+        >>> import numpy as np
+        >>> from hyperforget_jax import audits
+        >>> draw = np.random.default_rng(0)
+        >>> labels = draw.integers(0, 10, 50)
+        >>> logits = draw.normal(size=(24, 50, 10))  # of 24 models
+        >>> kinds = 16 * ["retrained"] + 8 * ["unlearned"]
+        >>> audits.judge(logits, labels, kinds).accused_by
+        ()
+        >>> logits[16:, np.arange(50), labels] += 5.0  # the last 8 know the labels
+        >>> "u-lira" in audits.judge(logits, labels, kinds).accused_by
+        True
     """
     logits, labels, words = checked_claim(logits, labels, kinds, KINDS)
     phi = _confidences(logits, labels)

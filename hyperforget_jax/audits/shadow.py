@@ -2,7 +2,6 @@
 
 import functools
 import os
-import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.training import fit_population, resuming
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = [
     "Shadows",
@@ -246,11 +246,10 @@ def unlearn_shadows(
     )
     failed = np.flatnonzero(failed_at >= 0)
     if failed.size:
-        warnings.warn(
+        warn_user(
             f"Unlearning of {failed.size} of {count} models is not finite; they keep "
             f"their last finite variables: {failed[:10].tolist()}.",
             RuntimeWarning,
-            stacklevel=2,
         )
     return variables
 

@@ -17,23 +17,24 @@ __all__ = ["Audit"]
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Judge a claim of forgetting from logits in a folder.
+    """Test whether unlearned models can be told from retrained ones, by their logits.
 
-    Exits with 0 if nothing was found, 1 if models can be told from retrained ones, 2 if
-    something cannot be read or judged by so few models.
+    The exit code is 0 if no audit tells them apart, 1 if one does, and 2 if the files
+    are not valid or hold too few models to say.
     """
 
     folder: tyro.conf.Positional[pathlib.Path]
-    """With audit.json, {"models": ["original", "retrained", "unlearned", ...]},
-    logits.npy [models, examples, classes] and labels.npy [examples]."""
+    """Folder with logits.npy [models, examples, classes] on the forgotten examples,
+    labels.npy [examples], and audit.json, what each model is:
+    {"models": ["original", "retrained", "unlearned", ...]}."""
     seed: int = 0
-    """Of splits and exchanges."""
+    """Random seed of the split of retrained models and of the permutation tests."""
     level: float = 0.05
-    """Of false accusations."""
+    """Significance level: the chance of a false alarm, over all audits together."""
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as JSON instead of a table."""
     report: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write a page there."""
+    """Also write the result as an HTML page."""
 
     def run(self) -> int:
         """Judge, print, and return the exit code."""

@@ -28,13 +28,13 @@ _NVIDIA = pathlib.Path("/dev/nvidia0")
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Say what is installed, which devices there are, where data are, what is missing.
+    """Check the installation: package versions, devices, data sets, what is missing.
 
-    Exits with 0 if the quickstart can run, 1 if it lacks something.
+    The exit code is 0 if the quickstart can run, and 1 if something is missing.
     """
 
     json: bool = False
-    """Print one JSON object."""
+    """Print the result as JSON instead of a table."""
 
     def run(self) -> int:
         """Look, print, and return the exit code."""

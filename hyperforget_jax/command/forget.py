@@ -36,39 +36,39 @@ _ONE_OF = tyro.conf.create_mutex_group(required=True, title="what to forget")
 class Forget:
     """Make a trained model forget classes or rows of its training data.
 
-    Writes the new variables in the form of the old ones, info.json, results.json and
-    report.html. Exits with 0, or with 2 if something cannot be read or done; then
-    nothing is written.
+    Writes to --out: the unlearned variables in the format of --variables; info.json,
+    what was done; results.json and report.html, the metrics before and after. The exit
+    code is 0, or 2 if an input is not valid; then nothing is written.
     """
 
     variables: pathlib.Path
-    """The trained model's: an Orbax checkpoint's folder, or a .safetensors file."""
+    """Orbax checkpoint's folder, or .safetensors with names params/Dense_0/kernel."""
     model: Annotated[str, tyro.conf.arg(metavar="MODULE:FACTORY")]
-    """What makes the Flax Linen module, or a hf.Classifier, without arguments."""
+    """Function without arguments that returns a Flax module or a hf.Classifier."""
     data: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.npz")]
-    """What it was trained on: digits, mnist, ..., or x, y [, x_test, y_test]."""
+    """Training data: digits, mnist, ..., or arrays x, y [, x_test, y_test, ...]."""
     out: pathlib.Path
-    """A folder that is not there yet, or is empty."""
+    """Folder to write to. It must be empty, or not exist yet."""
     classes: Annotated[
         tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]"), _ONE_OF
     ] = None
-    """Forget these classes."""
+    """Labels of the classes to forget."""
     rows: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.npy"), _ONE_OF] = (
         None
     )
-    """Forget the training rows of these numbers, from 0."""
+    """File with the indices of the training rows to forget, from 0."""
     random: Annotated[
         int | float | None, tyro.conf.arg(metavar="COUNT|SHARE"), _ONE_OF
     ] = None
-    """Forget so many training rows, or such a share of them, drawn at random."""
+    """Forget random training rows: how many (500), or which fraction (0.01)."""
     method: str = "pgu"
-    """Of hf or hf.rivals, and in need of no more than the classifier."""
+    """Unlearning method of hf or hf.rivals, such as pgu, fiun, ssd or finetune."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Settings of the method, such as steps=50."""
+    """Hyper-parameters of the method, such as --set steps=50 batch_size=64."""
     seed: int = 0
-    """Of the draws."""
+    """Random seed, of --random and of the method."""
     json: bool = False
-    """Print info.json in place of a table."""
+    """Print info.json instead of a table."""
 
     def run(self) -> int:
         """Forget, write, print, and return the exit code."""

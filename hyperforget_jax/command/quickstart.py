@@ -25,17 +25,17 @@ _RECIPE: dict[str, Any] = dict(
 
 @dataclasses.dataclass(frozen=True)
 class Quickstart:
-    """Train classifiers of digits, let them forget, and compare with retraining.
+    """Train classifiers on digits, unlearn a class, and compare with retraining.
 
-    Writes results.json and report.html, in at most three minutes on two cores.
+    Writes results.json and report.html. Takes at most three minutes on two cores.
     """
 
     forget: tuple[int, ...] = (3,)
-    """The class to forget, or several."""
+    """Labels of the classes to forget."""
     seeds: int = 5
-    """Trained models; of fewer than five no number means anything."""
+    """Number of models by training seed; means of fewer than 5 are not reliable."""
     out: pathlib.Path = pathlib.Path("runs/quickstart")
-    """A folder that is not there yet, or is empty."""
+    """Folder to write to. It must be empty, or not exist yet."""
 
     def run(self) -> int:
         """Train, forget, evaluate, write, print, and return the exit code."""

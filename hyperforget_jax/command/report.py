@@ -16,18 +16,18 @@ __all__ = ["Report"]
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Make the page of a record again: of a results.json, or of an audit study.
+    """Write the HTML page of a saved record: a results.json, or that of an audit study.
 
-    Figures that need more than the record are left out: losses, single classes,
-    pictures. Exits with 0, or with 2 if the file is no such record.
+    Figures that need more than the record are left out: training losses, accuracy by
+    class, images. The exit code is 0, or 2 if the file is not such a record.
     """
 
     record: Annotated[
         tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="FILE.json")
     ]
-    """What a study, hf.report.compare or hyperforget forget wrote."""
+    """Record that hyperforget forget, hf.report.compare or a study wrote."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.html")] = None
-    """Where to; by default beside the record, by its name."""
+    """Page to write; by default FILE.html beside FILE.json."""
 
     def run(self) -> int:
         """Write the page, say where, and return the exit code."""

@@ -71,21 +71,22 @@ def fit(saved: Saved, classifier: Classifier, x: Array) -> tuple[Variables, list
         ``["opt_state", "step"]``.
 
     Raises:
-        ValueError: leaves that the classifier lacks, has besides, or of other shapes.
+        ValueError: missing or unexpected leaves, or some of other shapes.
     """
     check_classifier(classifier, None, x)
     key = jax.eval_shape(lambda: jax.random.key(0))
     fresh = jax.eval_shape(classifier.init, key, x)
     wanted, held = trees.leaf_paths(fresh), dict(saved.leaves)
     mask = held.pop(OUTPUT_MASK, None)
-    lacking = sorted(set(wanted) - set(held))
-    tops = {path: path.partition("/")[0] for path in set(held) - set(wanted)}
-    besides = sorted(path for path, top in tops.items() if top in fresh)
-    if lacking or besides:
+    missing = sorted(set(wanted) - set(held))
+    others = sorted(set(held) - set(wanted))
+    tops = {path: path.partition("/")[0] for path in others}
+    if missing or any(top in fresh for top in tops.values()):
         raise ValueError(
-            f"--variables do not fit --model ({classifier.description}): they lack "
-            f"{_some(lacking)}, and have {_some(besides)} that it has not. They are to "
-            "be {'params': params}, with 'batch_stats' if the model has any."
+            f"--variables do not fit --model ({classifier.description}): missing "
+            f"{_some(missing)}; unexpected {_some(others)}. Expected are the model's "
+            "own variables, {'params': params} with 'batch_stats' if it has any, each "
+            f"array named by its path: {_some(sorted(wanted))}."
         )
     leaves = [jnp.asarray(held[path]) for path in wanted]
     variables = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
@@ -121,6 +122,6 @@ def write(folder: pathlib.Path, form: str, variables: Variables, **texts: Any) -
 
 def _some(paths: list[str]) -> str:
     if not paths:
-        return "nothing"
+        return "none"
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(paths[:3]) + more

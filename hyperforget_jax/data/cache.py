@@ -2,12 +2,12 @@
 
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from hyperforget_jax import atomic_write
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = ["cache_folder", "cached", "write_arrays"]
 
@@ -54,17 +54,12 @@ def cached(
             check(*arrays)
             return arrays
         except Exception as error:  # Of a crafted file NumPy raises all sorts.
-            warnings.warn(
-                f"{path} is damaged ({error}) and is made again.", stacklevel=2
-            )
+            warn_user(f"{path} is damaged ({error}) and is made again.")
     arrays = make()
     try:
         write_arrays(path, dict(zip(names, arrays, strict=True)))
     except OSError as error:
-        warnings.warn(
-            f"{path} cannot be written ({error}): the next load decodes again.",
-            stacklevel=2,
-        )
+        warn_user(f"{path} cannot be written ({error}): the next load decodes again.")
     return arrays
 
 

@@ -73,6 +73,19 @@ def evaluate(
         ValueError: a request without data or of several requests at once; logits,
             labels and classes that do not match; examples that were trained on; logits
             that are not finite; retrained models prepared for another request.
+
+    Examples:
+        >>> import jax
+        >>> import hyperforget_jax as hf
+        >>> splits = hf.data.load("digits")
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> variables = classifier.init(jax.random.key(0), splits.train.x)
+        >>> request = hf.forget_classes(splits.train, [3])
+        >>> found = hf.evaluate(classifier, variables, request, splits.test)
+        >>> sorted(found.metrics)[:3]
+        ['accuracy_test', 'forget_accuracy_test', 'forget_accuracy_train']
+        >>> found.per_class["test"].accuracy.shape
+        (10,)
     """
     models = {"variables": variables}
     if original is not None:

@@ -1,13 +1,13 @@
 """How FIUn changes a model: one frozen configuration, and three presets of it."""
 
 import dataclasses
-import warnings
 
 import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Array, ForgetRequest
 from hyperforget_jax.fisher.diagonal import ESTIMATORS
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = [
     "PRESETS",
@@ -217,10 +217,9 @@ def check_effect(config: FIUnConfig, request: ForgetRequest) -> None:
     alpha = np.asarray(getattr(config, name))
     most = 1.0 if config.by_share else 1 / share if share > 0 else np.inf
     if config.estimator == "per_example" and (alpha >= most).all():
-        warnings.warn(
+        warn_user(
             f"{name}={getattr(config, name)} selects nothing: the forget data are "
             f"{share:.3g} of the data at hand, and what is compared is at most "
             f"{most:.3g} there.",
             RuntimeWarning,
-            stacklevel=4,  # Who calls unlearn.
         )

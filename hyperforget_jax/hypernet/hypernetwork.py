@@ -175,6 +175,15 @@ def build(
         ValueError: ``config.tokens`` is "units" and the classifier is no plain sequence
             of layers; or the generate mode for a classifier with other variables than
             params.
+
+    Examples:
+        >>> import hyperforget_jax as hf
+        >>> from hyperforget_jax import hypernet
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> x = hf.data.load("digits").train.x
+        >>> network = hypernet.build(classifier, x, hypernet.HypernetConfig(width=32))
+        >>> network.tokenizer.kind, network.edits
+        ('units', True)
     """
     if not hasattr(x, "shape"):
         raise TypeError(

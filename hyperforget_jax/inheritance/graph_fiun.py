@@ -28,11 +28,11 @@ from hyperforget_jax.inheritance.included import (
     take_out,
     without_share,
 )
-from hyperforget_jax.inheritance.plans import NetworkData
+from hyperforget_jax.inheritance.plans import NetworkData, by_architecture
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.models.head import Head, find_head, move_columns
 
-__all__ = ["GraphInfo", "GraphState", "by_architecture", "fiun"]
+__all__ = ["GraphInfo", "GraphState", "fiun"]
 
 _DEFAULT = FIUnConfig()
 
@@ -96,6 +96,24 @@ def fiun(
 
     Raises:
         ValueError: an architecture without classifier.
+
+    Examples:
+        >>> import jax
+        >>> import hyperforget_jax as hf
+        >>> train = hf.data.load("digits").train
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> plan = hf.inheritance.federated_dag(keys[0], train, sensitive=[3])
+        >>> graph = plan.graph  # hf.inheritance.train gives graph and models
+        >>> fresh = jax.random.split(keys[1], len(graph.names))
+        >>> init = jax.vmap(classifier.init, (0, None))
+        >>> models = {"default": init(fresh, train.x)}
+        >>> unlearner = hf.inheritance.fiun(graph, classifier)
+        >>> state = unlearner.init(keys[2], models, plan.data(train))
+        >>> requests = plan.requests(hf.forget_classes(train, [3]))
+        >>> state, info = jax.jit(unlearner.unlearn)(keys[3], state, requests)
+        >>> state.forgotten.classes[graph.names.index("r4")].nonzero()[0].tolist()
+        [3]
 
     References:
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
@@ -224,23 +242,6 @@ def fiun(
     reads = config.access.unlearn | {"classes"}
     access = dataclasses.replace(config.access, unlearn=reads)
     return Unlearner(init, unlearn, access)
-
-
-def by_architecture(
-    graph: Graph, classifier: Classifier | Mapping[str, Classifier]
-) -> dict[str, Classifier]:
-    """Return the classifiers by architecture.
-
-    Raises:
-        ValueError: an architecture without classifier.
-    """
-    if not isinstance(classifier, Mapping):
-        checks.check_is_classifier(classifier)
-        return dict.fromkeys(graph.architectures, classifier)
-    missing = sorted(set(graph.architectures) - set(classifier))
-    if missing:
-        raise ValueError(f"classifier has nothing for the architectures {missing}.")
-    return {name: classifier[name] for name in graph.architectures}
 
 
 def _nobody(names: Sequence[str], width: int) -> Array:

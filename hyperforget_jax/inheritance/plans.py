@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperforget_jax import checks
-from hyperforget_jax.base import Array, Examples, ForgetRequest
+from hyperforget_jax.base import Array, Classifier, Examples, ForgetRequest
 from hyperforget_jax.inheritance.graph import Graph
 from hyperforget_jax.inheritance.nodes import Edge, Node, short_hash
 
-__all__ = ["NetworkData", "Plan"]
+__all__ = ["NetworkData", "Plan", "by_architecture"]
 
 
 class NetworkData(NamedTuple):
@@ -225,3 +225,20 @@ def _times(names: Iterable[str], edges: Sequence[Edge]) -> dict[str, int]:
             if isinstance(edge, Edge) and {edge.parent, edge.child} <= set(times):
                 times[edge.child] = max(times[edge.child], times[edge.parent] + 1)
     return times
+
+
+def by_architecture(
+    graph: Graph, classifier: Classifier | Mapping[str, Classifier]
+) -> dict[str, Classifier]:
+    """Return the classifiers by architecture.
+
+    Raises:
+        ValueError: an architecture without classifier.
+    """
+    if not isinstance(classifier, Mapping):
+        checks.check_is_classifier(classifier)
+        return dict.fromkeys(graph.architectures, classifier)
+    missing = sorted(set(graph.architectures) - set(classifier))
+    if missing:
+        raise ValueError(f"classifier has nothing for the architectures {missing}.")
+    return {name: classifier[name] for name in graph.architectures}

@@ -16,8 +16,7 @@ import optax
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Examples, Variables
 from hyperforget_jax.inheritance.graph import Graph
-from hyperforget_jax.inheritance.graph_fiun import by_architecture
-from hyperforget_jax.inheritance.plans import Plan
+from hyperforget_jax.inheritance.plans import Plan, by_architecture
 from hyperforget_jax.inheritance.starting_points import starting_point
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import fit_population

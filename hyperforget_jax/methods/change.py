@@ -1,12 +1,13 @@
 """How much a request changed the model: a part of every method's info."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from hyperforget_jax import losses
+from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.models import predictions
 
@@ -29,6 +30,18 @@ class Change(NamedTuple):
     distance: Array
     forget_accuracy: Array | None = None
     forget_accuracy_before: Array | None = None
+
+    def __str__(self) -> str:
+        if not checks.is_concrete(self):
+            return repr(self)
+        three_digits: Any = {"float_kind": "{:.3g}".format}
+        moved, distance, after, before = (
+            np.array2string(np.asarray(leaf), formatter=three_digits) for leaf in self
+        )
+        said = f"share of parameters moved {moved}, relative distance {distance}"
+        if self.forget_accuracy is not None:
+            said += f", accuracy on the forget data {before} before, {after} after"
+        return said
 
 
 def change(

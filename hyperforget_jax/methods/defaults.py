@@ -1,6 +1,5 @@
 """Warnings where a method's defaults are used far from what they were chosen for."""
 
-import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,6 +7,7 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Examples, ForgetRequest
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = ["count_of", "is_share_below", "warn_of_driven_out", "warn_of_few_rows"]
 
@@ -37,11 +37,10 @@ def warn_of_driven_out(
     else:
         for_rows = is_share_below(_LEAST_SHARE, forget, jnp.sum(weight), weight.size)
     if for_rows:
-        warnings.warn(
+        warn_user(
             f"{method}: the labels of single rows are driven out altogether, which is "
             "right for wrong labels, and otherwise at the cost of all rows like them. "
             f"{instead}. Requests for classes are not concerned.",
-            stacklevel=3,
         )
 
 
@@ -67,13 +66,12 @@ def warn_of_few_rows(
     rows = count_of(request.forget)
     *default, usual = chosen_at
     if [steps, batch_size] == default and 0 < rows < usual / 4:
-        warnings.warn(
+        warn_user(
             f"{method}: the defaults were chosen for about {usual} rows to forget, "
             f"and here are {rows}: each is drawn {steps * batch_size / rows:.0f} times "
             f"by steps={steps}, batch_size={batch_size}, which may leave them answered "
             "worse than unseen rows are. Give fewer steps, and look at info.change and "
             "at the membership attack of hf.evaluate.",
-            stacklevel=6,
         )
 
 

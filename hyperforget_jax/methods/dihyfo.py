@@ -1,6 +1,5 @@
 """Forgetting with a hypernetwork: a new model, sampled from the classes to forget."""
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
 
@@ -288,12 +288,11 @@ def _check_norm(hypernetwork, hypernet_params, params) -> None:
     ratio = _norm_ratio(hypernetwork, hypernet_params, params)
     if ratio is None or 1 / _MOST_NORM_RATIO < ratio < _MOST_NORM_RATIO:
         return
-    warnings.warn(
+    warn_user(
         "The norm of the model's parameters is "
         f"{ratio:.2f} times the {'largest' if ratio > 1 else 'smallest'} among the "
         "starts of the zoo: a model that was trained otherwise may forget in part, or "
         "not as the zoo's models do. Give hf.dihyfo a probe and look at "
         "info.forgotten_accuracy and info.retained_accuracy; another scale may help, "
         "or a zoo with starts of such models.",
-        stacklevel=3,  # Who calls init.
     )

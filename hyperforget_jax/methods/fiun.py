@@ -49,6 +49,22 @@ def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearn
     Raises:
         TypeError, ValueError: no classifier, no configuration, or no preset's name.
 
+    Examples:
+        >>> import jax
+        >>> import hyperforget_jax as hf
+        >>> train = hf.data.load("digits").train
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> variables = classifier.init(keys[0], train.x)  # or a trained model's
+        >>> unlearner = hf.fiun(classifier)
+        >>> state = unlearner.init(keys[1], variables, train)
+        >>> request = hf.forget_classes(train, [3])
+        >>> state, info = jax.jit(unlearner.unlearn)(keys[2], state, request)
+        >>> state.forgotten.classes.nonzero()[0].tolist()
+        [3]
+        >>> float(info.change.forget_accuracy)
+        0.0
+
     References:
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
         arXiv 2408.08493, 2024. The default and ``head_reassign`` are not in it.

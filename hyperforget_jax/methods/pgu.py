@@ -133,6 +133,20 @@ def pgu(
             classifier without taps; and where values can be seen, examples that are not
             in the Gram matrices.
 
+    Examples:
+        >>> import jax
+        >>> import hyperforget_jax as hf
+        >>> train = hf.data.load("digits").train
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> variables = classifier.init(keys[0], train.x)  # or a trained model's
+        >>> unlearner = hf.pgu(classifier)
+        >>> state = unlearner.init(keys[1], variables, train)
+        >>> request = hf.forget_classes(train, [3])
+        >>> state, info = jax.jit(unlearner.unlearn)(keys[2], state, request)
+        >>> float(info.change.forget_accuracy)
+        0.0
+
     References:
         Hoang et al., Learn to unlearn for deep neural networks: minimizing unlearning
         interference with gradient projection, arXiv 2312.04095, 2024.
@@ -147,12 +161,7 @@ def pgu(
     if probe is not None:
         checks.check_examples(probe, name="probe")
     held_out, batch_size = probe, config.batch_size
-    measured = {
-        "augment": augment,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "mesh": mesh,
-    }
+    measured = dict(augment=augment, epochs=epochs, batch_size=batch_size, mesh=mesh)
 
     def init(
         key: Array,

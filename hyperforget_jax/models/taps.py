@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from hyperforget_jax import trees
 from hyperforget_jax.base import Array, Classifier, Tap, Variables
 from hyperforget_jax.models.convolution import patches
 from hyperforget_jax.models.marks import Mark, replay, trace
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = [
     "Marked",
@@ -162,12 +162,10 @@ def warn_of_untapped(
     left = untapped_layers(classifier, variables, x)
     if left:
         name = classifier.description or "the classifier"
-        warnings.warn(
+        warn_user(
             f"{method} will not move {', '.join(left)}: no tap covers these kernels of "
             f"{name} (layers within scan or vmap, subclasses of Flax's layers, tied "
             "weights, and what a function does not compute with hf.models.dense).",
-            UserWarning,
-            stacklevel=3,
         )
 
 

@@ -66,6 +66,16 @@ def load(method: str, dataset: str, scenario: str = "class") -> Recipe:
 
     Raises:
         ValueError: there is no such recipe.
+
+    Examples:
+        >>> import hyperforget_jax as hf
+        >>> recipe = hf.recipes.load("neggrad_plus", "digits", "class")
+        >>> sorted(recipe.settings)
+        ['beta', 'learning_rate', 'steps']
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> unlearner = recipe.unlearner(classifier)
+        >>> sorted(unlearner.access.unlearn)
+        ['forget', 'retain']
     """
     found = _read(_known("dataset", dataset, _datasets()))["recipes"]
     of_scenario = found[_known("scenario", scenario, found)]

@@ -94,6 +94,19 @@ def fit(
             data, or an optimiser that cannot be run.
         NonFiniteLossError: training diverged. Under ``jit`` nothing can be raised: the
             last finite variables are returned.
+
+    Examples:
+        >>> import jax
+        >>> import optax
+        >>> import hyperforget_jax as hf
+        >>> train = hf.data.load("digits").train
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> variables = hf.fit(
+        ...     jax.random.key(0), classifier, train, optax.adam(1e-2), steps=100
+        ... )
+        >>> logits = classifier.apply(variables, train.x)
+        >>> bool((logits.argmax(-1) == train.y).mean() > 0.8)
+        True
     """
     key = as_threefry(key)
     check_optimizer(optimizer)

@@ -15,6 +15,7 @@ from hyperforget_jax.base import Array, Classifier, Examples
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.fit import Augment, training_loss
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = [
     "CrossEntropy",
@@ -26,6 +27,7 @@ __all__ = [
     "checked_steps",
     "member_keys",
     "start_all",
+    "warn_of_failures",
 ]
 
 Objective = Callable[[Any, Any], loop.LossFn]
@@ -164,3 +166,16 @@ def check_stacked(members: int, **stacked: Any) -> None:
                     f"{name} must be stacked [members={members}, ...]; leaf "
                     f"{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}."
                 )
+
+
+def warn_of_failures(failed_at: np.ndarray) -> None:
+    """Warn of members whose loss was not finite, by the step, ``[P]``; -1 is well."""
+    failed = np.flatnonzero(failed_at >= 0)
+    if failed.size:
+        named = [f"member {m} at step {failed_at[m]}" for m in failed[:10]]
+        more = ", ..." if failed.size > 10 else ""
+        warn_user(
+            f"The loss of {failed.size} of {failed_at.size} members is not finite; "
+            f"they keep their last finite variables: {', '.join(named)}{more}.",
+            RuntimeWarning,
+        )

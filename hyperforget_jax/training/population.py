@@ -7,7 +7,6 @@ file is the host's outer loop over chunks and segments; what runs on the device 
 """
 
 import functools
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +38,7 @@ from hyperforget_jax.training.members import (
     checked_steps,
     member_keys,
     start_all,
+    warn_of_failures,
 )
 from hyperforget_jax.training.optimizers import check_optimizer
 
@@ -137,6 +137,19 @@ def fit_population(
         TypeError, ValueError: malformed arguments, or a ``directory`` that holds a run
             started with other ones.
         BlockingIOError: another run is at work in ``directory``.
+
+    Examples:
+        >>> import jax
+        >>> import optax
+        >>> import hyperforget_jax as hf
+        >>> train = hf.data.load("digits").train
+        >>> classifier = hf.from_linen(hf.models.MLP((16,)))
+        >>> key, optimizer = jax.random.key(0), optax.adam(1e-2)
+        >>> population = hf.fit_population(
+        ...     key, classifier, train, optimizer, 20, members=3, progress=False
+        ... )
+        >>> population.variables["params"]["Dense_0"]["kernel"].shape
+        (3, 64, 16)
     """
     check_optimizer(optimizer)
     sizes = {"chunk_size": chunk_size, "segment_steps": segment_steps}
@@ -272,7 +285,7 @@ def fit_population(
     chunk, checkpoints = jax.tree.map(
         lambda *leaves: np.concatenate(leaves)[:members], *chunks
     )
-    _warn_of_failures(chunk.state.failed_at)
+    warn_of_failures(chunk.state.failed_at)
     chunk = jax.tree.map(jnp.asarray, chunk)
     return Population(
         chunk.state.variables,
@@ -285,16 +298,3 @@ def fit_population(
 
 def _kept_path(path: Path, step: int) -> Path:
     return path.with_name(f"{path.name}-step-{step:09d}")
-
-
-def _warn_of_failures(failed_at: np.ndarray) -> None:
-    failed = np.flatnonzero(failed_at >= 0)
-    if failed.size:
-        named = [f"member {m} at step {failed_at[m]}" for m in failed[:10]]
-        more = ", ..." if failed.size > 10 else ""
-        warnings.warn(
-            f"The loss of {failed.size} of {failed_at.size} members is not finite; "
-            f"they keep their last finite variables: {', '.join(named)}{more}.",
-            RuntimeWarning,
-            stacklevel=3,
-        )

@@ -199,8 +199,14 @@ BAD = {
     "cut short": (dict(variables="cut.safetensors"), (), "cannot be read"),
     "no checkpoint": (dict(variables="empty"), (), "cannot be read by Orbax"),
     "other shapes": (dict(variables="other.safetensors"), (), "do not fit the clas"),
-    "bare params": (dict(variables="bare.safetensors"), (), "They are to be {'params'"),
-    "another model": ({}, ("--model", "my_networks:wider"), "lack params/Dense_1/"),
+    "bare params": (
+        dict(variables="bare.safetensors"),
+        (),
+        "missing params/Dense_0/bias, params/Dense_0/kernel; unexpected Dense_0/bias, "
+        "Dense_0/kernel. Expected .* by its path: params/Dense_0/bias, params/Dense_0/",
+    ),
+    "another model": ({}, ("--model", "my_networks:wider"), "missing params/Dense_1/"),
+    "other names": (dict(variables="dots.safetensors"), (), "unexpected fc.weight. Ex"),
     "no factory": ({}, ("--model", "my_networks"), "must be MODULE:FACTORY"),
     "no module": ({}, ("--model", "nowhere:make"), "ModuleNotFoundError"),
     "no name": ({}, ("--model", "my_networks:make"), "has no attribute 'make'"),
@@ -210,7 +216,7 @@ BAD = {
     "pickled data": (dict(data="pickled.npz"), (), "no pickle is loaded"),
     "no labels": (dict(data="unlabelled.npz"), (), "must hold x and y; it holds x"),
     "half a test": (dict(data="half.npz"), (), "must hold x_test and y_test"),
-    "other names": (dict(data="named.npz"), (), "it holds images, labels"),
+    "data's names": (dict(data="named.npz"), (), "it holds images, labels"),
     "seen": (dict(data="seen.npz"), (), "test must be held out of training"),
     "many labels": (dict(data="many.npz"), (), "data.y must hold labels in"),
     "no rows": ({}, ("--rows", "nowhere.npy"), "--rows nowhere.npy cannot be read"),
@@ -237,6 +243,7 @@ def test_malformed_input_is_refused_in_one_line(folder, trained, capsys, case):
     (folder / "taken/mine.txt").write_text("mine")
     save_safetensors("other.safetensors", jax.tree.map(lambda leaf: leaf[1:], trained))
     save_safetensors("bare.safetensors", trained["params"])
+    save_file({"fc.weight": np.zeros((4, 6), np.float32)}, "dots.safetensors")
     x, y = np.asarray(TRAIN.x), np.asarray(TRAIN.y)
     np.savez("pickled.npz", x=np.array([{}, None]), y=y)
     np.savez("unlabelled.npz", x=x)
