@@ -122,13 +122,13 @@ def _classes(splits: hf.data.Splits, held_out: str, labels: list[int]) -> Scene:
 def _inherited(
     key: jax.Array, splits: hf.data.Splits, held_out: str, label: int
 ) -> Scene:
-    active = np.flatnonzero(splits.train.weight)
+    active = jnp.flatnonzero(splits.train.weight)
     drawn = splits.train.take(active[: active.size - active.size % NODES])
     shared = inheritance.federated_dag(key, drawn)
     names, edges = shared.graph.names, shared.graph.edges
     # Node by node.
     order = np.nonzero(shared.rows)[1]
-    data = drawn.take(order)
+    data = drawn.take(jnp.asarray(order))
     rows = dict(zip(names, shared.rows[:, order], strict=True))
     return _classes(splits._replace(train=data), held_out, [label])._replace(
         name="inherited",
@@ -216,11 +216,12 @@ def in_turn(unlearner: hf.Unlearner, labels: Sequence[int]) -> hf.Unlearner:
 
 def shares(request: hf.ForgetRequest, size: int) -> hf.ForgetRequest:
     """Split a request among nodes: of each its own data and rows, stacked, ``[M]``."""
-    data = _stacked(request.data, size)
-    own, place = data.y.shape[1], jnp.arange(size)[:, None]
+    data, rows = _stacked(request.data, size), jnp.asarray(request.rows)[None]
+    own = data.y.shape[1]
+    is_own = rows // own == jnp.arange(size)[:, None]
     return hf.ForgetRequest(
         data,
-        jnp.where(request.rows // own == place, request.rows % own, own),
+        jnp.where(is_own, rows % own, own),
         jnp.broadcast_to(request.classes, (size, request.classes.size)),
     )
 

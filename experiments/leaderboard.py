@@ -132,15 +132,18 @@ def recipe_of(method: str, preset: str, scenario: str) -> hf.recipes.Recipe:
 
 
 def _row(config: Leaderboard, cells: audit_cells.Cells, method: str, settings):
-    scene, classifier = cells.scene, cells.classifier
+    scene: Any = cells.scene
+    classifier = cells.classifier
 
     def make() -> hf.Unlearner:
         if method in UNTUNED:
             return audit.unlearner(method, config.preset, scene, config.out)
         recipe = recipe_of(method, config.preset, scene.name)
         if method == graph_cells.GRAPH_METHOD:
-            tuned = hf.FIUnConfig(**recipe.settings)
-            return inheritance.fiun(scene.plan.graph, classifier, tuned)
+            tuned: Any = recipe.settings
+            return inheritance.fiun(
+                scene.plan.graph, classifier, hf.FIUnConfig(**tuned)
+            )
         given = spaces.given(method, scene.name, scene.splits.probe)
         return recipe.unlearner(classifier, **given)
 
