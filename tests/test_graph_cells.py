@@ -110,7 +110,7 @@ def test_tables_show_the_worst_node_where_there_is_one():
     assert "worst node" not in tables.scenario([row])
     (apart,) = (each for each in row["audits"] if each["audit"] == tables.AUDIT)
     row["audits"].append(
-        {**apart, "audit": tables.WORST, "value": 4.321, "floor": 1.234}
+        {**apart, "audit": tables.WORST_NODE, "value": 4.321, "floor": 1.234}
     )
     row["metrics"]["retain_accuracy_test_worst_node"] = {"mean": 0.5432}
     for of in row["reference_metrics"].values():
@@ -183,7 +183,7 @@ def test_a_small_leaderboard_of_graphs_is_shown_as_others_are(tmp_path):
     assert set(rows) == {"retrain", "logit_mask", "inheritance.fiun"}
     for method, row in rows.items():
         of = {each["audit"]: each for each in row["audits"]}
-        one, worst = of[tables.AUDIT], of[tables.WORST]
+        one, worst = of[tables.AUDIT], of[tables.WORST_NODE]
         assert worst["value"] > one["value"]
         assert worst["original"] > one["original"]
         assert 0 < one["floor"] < one["original"] / 4

@@ -11,7 +11,7 @@ PRESETS = ("digits", "mnist", "mnist_cnn")
 # What ranks. Attacks end where a model is told for certain, and lose their hold on one
 # whose confidences are infinite.
 AUDIT = "mean confidence"
-WORST = f"{AUDIT}, worst node"  # Of graphs.
+WORST_NODE = f"{AUDIT}, worst node"  # Of graphs.
 # Nats: a mask's infinity, or a model that is none any more.
 _MOST = 1_000
 _ACCURACIES = {
@@ -67,7 +67,7 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
         )
     title = hf.report.scenario_title(first)
     heads = ["rank", "method", "confidence, nats"]
-    if any(found["audit"] == WORST for found in first["audits"]):
+    if any(found["audit"] == WORST_NODE for found in first["audits"]):
         heads.append("worst node, nats")
     heads += ["U-LiRA, AUC", "KLoM", "told by", *_heads(first)]
     return (
@@ -118,7 +118,7 @@ def _nats(value: float, half: str = "") -> str:
 
 
 def _worst(of: Mapping[str, Mapping[str, Any]], field: str) -> list[str]:
-    return [_nats(of[WORST][field])] if WORST in of else []
+    return [_nats(of[WORST_NODE][field])] if WORST_NODE in of else []
 
 
 def _table(heads: list[str], lines: list[list[str]], less: int) -> str:
