@@ -18,6 +18,7 @@ import audit_cells
 import audit_scenes
 import dihyfo_artifacts
 import dihyfo_presets
+import graph_cells
 import numpy as np
 import recipes
 import study as studies
@@ -56,7 +57,7 @@ class Audit:
     models: int | None = None
     """Another number of models a side than the tier's."""
     scenarios: tuple[str, ...] = ("class", "random", "memorised", "backdoor")
-    """What is to be forgotten: these, subclass, sequence or labels."""
+    """What is to be forgotten: these, subclass, sequence, inherited or labels."""
     methods: tuple[str, ...] = METHODS
     """The methods. logit_mask and dihyfo answer for classes alone; retrain, from seeds
     of its own, is the control that is not to be accused."""
@@ -103,7 +104,7 @@ def main(config: Audit) -> None:
     for scenario in dict.fromkeys(scenario for scenario, _ in wanted):
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
-        cells = audit_cells.Cells(recipe, scene, models, config.out / scenario)
+        cells = graph_cells.cells(recipe, scene, models, config.out / scenario)
         for method in (method for of, method in wanted if of == scenario):
             row = cells.row(
                 method,

@@ -5,33 +5,21 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import audit_scenes
 import jax
 import jax.numpy as jnp
 import numpy as np
+from audit_attacks import Posed, attacks, curves
 from recipes import Recipe
-from sklearn.metrics import roc_curve
 
 import hyperforget_jax as hf
 from hyperforget_jax import atomic_write, audits, trees
 
-# What is drawn and what is counted: examples that are judged, models whose weights are
-# attacked, points of a curve.
-MOST, WEIGHED, POINTS, ROWS = 100, 16, 60, 2_000
-
-
-class Posed(NamedTuple):
-    """Attacks on models posed as trained with what was to be forgotten.
-
-    Attributes:
-        scores: by attack, and whether a model had an example, ``[2 K, M]`` each.
-        own: bool, ``[2 K, M]``.
-    """
-
-    scores: dict[str, np.ndarray]
-    own: np.ndarray
+# What is counted at the most: examples that are judged, models whose weights are
+# attacked, rows that accuracy is measured on.
+MOST, WEIGHED, ROWS = 100, 16, 2_000
 
 
 class Cells:
@@ -43,6 +31,8 @@ class Cells:
         models: how many a side.
         out: the scenario's folder.
         is_timed: whether requests are timed, which an idle machine alone is good for.
+        most: how many examples are judged at the most.
+        shadows: models that are trained already; by default they are trained.
     """
 
     def __init__(
@@ -52,14 +42,17 @@ class Cells:
         models: int,
         out: Path,
         is_timed: bool = True,
+        *,
+        most: int = MOST,
+        shadows: audits.Shadows | None = None,
     ):
         self.recipe, self.scene, self.models, self.out = recipe, scene, models, out
-        self.is_timed = is_timed
+        self.is_timed, self.most = is_timed, most
         self.classifier = recipe.classifier
         # Apart: a fold of a key may be one of its splits.
         keys = jax.random.split(jax.random.key(7), 3)
         self.key_train, self.key_unlearn, self.key_weights = keys
-        self._shadows: audits.Shadows | None = None
+        self._shadows = shadows
         self._references: dict[str, Any] | None = None
 
     def row(
@@ -76,42 +69,43 @@ class Cells:
                 json.dump(row, file)
         return json.loads(path.read_text())
 
-    def _shadow_models(self) -> audits.Shadows:
+    def shadow_models(self) -> audits.Shadows:
+        """Return the shadow models, trained now or in a run before."""
         if self._shadows is None:
-            recipe = self.recipe
-            self._shadows = audits.train_shadows(
-                self.key_train,
-                self.classifier,
-                self.scene.request,
-                recipe.optimizer(recipe.steps),
-                recipe.steps,
-                models=self.models,
-                halves=self.scene.halves,
-                batch_size=recipe.batch_size,
-                directory=self.out / "shadows",
-            )
+            self._shadows = self._train()
         return self._shadows
 
-    def _row(self, method, unlearner, settings, folder: Path) -> dict[str, Any]:
-        shadows, request = self._shadow_models(), self.scene.request
+    def _train(self) -> audits.Shadows:
+        recipe = self.recipe
+        return audits.train_shadows(
+            self.key_train,
+            self.classifier,
+            self.scene.request,
+            recipe.optimizer(recipe.steps),
+            recipe.steps,
+            models=self.models,
+            halves=self.scene.halves,
+            batch_size=recipe.batch_size,
+            directory=self.out / "shadows",
+        )
+
+    def _adapted(self, method: str, unlearner: hf.Unlearner) -> hf.Unlearner:
+        """Let a method answer such requests."""
+        del method  # One is as another here.
         if self.scene.in_turn:
-            unlearner = audit_scenes.in_turn(unlearner, self.scene.in_turn)
-        unlearned = audits.unlearn_shadows(
-            jax.random.fold_in(self.key_unlearn, zlib.crc32(method.encode())),
-            unlearner,
-            shadows,
-            request,
-            directory=folder / "models",
-        )
-        claim = audits.shadow_claim(
-            self.classifier, shadows, unlearned, request, most=MOST
-        )
+            return audit_scenes.in_turn(unlearner, self.scene.in_turn)
+        return unlearner
+
+    def _row(self, method, unlearner, settings, folder: Path) -> dict[str, Any]:
+        unlearner = self._adapted(method, unlearner)
+        unlearned = self._answers(method, unlearner, folder / "models")
+        claim = self.claim(unlearned)
         audits.save_folder(folder, *claim)
         judgement = audits.judge(*claim)
-        references = self._reference_audits(shadows)
-        posed = self._posed(unlearned)
+        references = self._reference_audits()
+        posed = self.posed(unlearned)
         found = attacks(posed, references["floor"], references["original"])
-        found += self._weights(shadows, unlearned)
+        found += self._further(unlearned, posed)
         return hf.report.audit_row(
             judgement,
             more=found,
@@ -126,23 +120,35 @@ class Cells:
             roc=curves(posed),
             histograms=audits.histograms(claim),
             settings=settings,
-            **self._costs(unlearner),
+            **self._costs(method, unlearner),
         )
 
-    def _costs(self, unlearner: hf.Unlearner) -> dict[str, Any]:
+    def _answers(self, method: str, unlearner: hf.Unlearner, folder: Path):
+        """Unlearn all originals."""
+        return audits.unlearn_shadows(
+            jax.random.fold_in(self.key_unlearn, zlib.crc32(method.encode())),
+            unlearner,
+            self.shadow_models(),
+            self.scene.request,
+            directory=folder,
+        )
+
+    def _costs(self, method: str, unlearner: hf.Unlearner) -> dict[str, Any]:
+        del method  # One is as another here.
         if not self.is_timed:
             return {}
-        one = trees.take(self._shadow_models().original, 0)
+        one = trees.take(self.shadow_models().original, 0)
         return costs(unlearner, one, self.scene.request)
 
-    def _reference_audits(self, shadows) -> dict[str, Any]:
+    def _reference_audits(self) -> dict[str, Any]:
         """Measure retrained and original models, once for all methods."""
         if self._references is None:
+            shadows = self.shadow_models()
             count = len(shadows.included)
             spare = trees.take(shadows.retrained, slice(count, None))
             self._references = {
-                "floor": self._posed(spare),
-                "original": self._posed(shadows.original),
+                "floor": self.posed(spare),
+                "original": self.posed(shadows.original),
                 "metrics": {
                     "retrained": self._metrics(spare),
                     "original": self._metrics(shadows.original),
@@ -150,16 +156,26 @@ class Cells:
             }
         return self._references
 
-    def _posed(self, models) -> Posed:
+    def claim(self, unlearned) -> audits.Claim:
+        """Collect what unlearned models and the others say of the rows."""
+        return audits.shadow_claim(
+            self.classifier,
+            self.shadow_models(),
+            unlearned,
+            self.scene.request,
+            most=self.most,
+        )
+
+    def posed(self, models) -> Posed:
         """Attack models posed as trained with the rows, beside retrained ones."""
-        shadows, request = self._shadow_models(), self.scene.request
+        shadows, request = self.shadow_models(), self.scene.request
         pool, population = audits.pose(
             self.classifier,
             shadows,
             models,
             request,
             self.scene.retained,
-            most=MOST,
+            most=self.most,
         )
         # One variance for all examples where there are few models to each.
         options: Any = {
@@ -173,10 +189,12 @@ class Cells:
         }
         return Posed(scores, pool.is_(audits.IN))
 
-    def _weights(self, shadows, unlearned) -> list[audits.Audited]:
+    def _further(self, unlearned, posed: Posed) -> list[audits.Audited]:
         """Attack the weights of some models; of half of the rows there is no kind."""
+        del posed  # Of the rows alone.
         if self.scene.halves:
             return []
+        shadows = self.shadow_models()
         models = {
             "original": shadows.original,
             "retrained": shadows.retrained,
@@ -204,17 +222,17 @@ class Cells:
             listed.append(audits.Audited(name, float(mean), interval, floor, original))
         return listed
 
-    def _metrics(self, models) -> dict[str, dict[str, float]]:
-        """Measure accuracies over models, each on what is its own to forget."""
-        scene, shadows = self.scene, self._shadow_models()
+    def accuracies(self, models) -> dict[str, np.ndarray]:
+        """Measure each model, ``[K]``, on what is its own to forget and on the rest."""
+        scene, shadows = self.scene, self.shadow_models()
         request = scene.request
         retained = request.retain
-        some = jnp.flatnonzero(retained.weight)[:ROWS]
-        there = jnp.flatnonzero(request.forget.weight)
+        # As many rows whatever their weights, so that all share a compilation.
+        some = jnp.argsort(retained.weight == 0)[:ROWS]
         parts = {
             "retain_accuracy_train": retained.take(some),
             "retain_accuracy_test": scene.retained,
-            "forget_accuracy_train": request.forget.take(there),
+            "forget_accuracy_train": request.forget,
         }
         if scene.held_out is not None:
             is_poison = scene.name == "backdoor"
@@ -226,13 +244,18 @@ class Cells:
             right = np.asarray(logits).argmax(-1) == np.asarray(examples.y)
             weight = np.broadcast_to(np.asarray(examples.weight), right.shape)
             if name == "forget_accuracy_train":
-                weight = shadows.included[:, there]
-            values = np.average(right, axis=1, weights=weight)
-            found[name] = {
+                weight = shadows.included
+            found[name] = np.average(right, axis=1, weights=weight)
+        return found
+
+    def _metrics(self, models) -> dict[str, dict[str, float]]:
+        return {
+            name: {
                 kind: float(getattr(values, kind)())
                 for kind in ("mean", "std", "min", "max")
             }
-        return found
+            for name, values in self.accuracies(models).items()
+        }
 
 
 def path_of(out: Path, method: str, settings: Mapping[str, float] | None) -> Path:
@@ -264,52 +287,3 @@ def costs(unlearner: hf.Unlearner, variables, request) -> dict[str, Any]:
         "seconds": {"init": before, "unlearn": during},
         "stored_bytes": max(kept - own, 0),
     }
-
-
-def attacks(posed: Posed, floor: Posed, original: Posed) -> list[audits.Audited]:
-    """Tell how well each attack tells models apart, beside floor and original."""
-    found = []
-    for name in posed.scores:
-
-        def auc(of, rows=slice(None), name=name):
-            scores, own = of.scores[name][rows], of.own[rows]
-            if own.all() or not own.any():  # Of few models a draw may lack one side.
-                return np.nan
-            return audits.rates(scores[own], scores[~own], levels=()).auc
-
-        def at(of, level=0.01, name=name):
-            scores = of.scores[name]
-            return audits.tpr_at(level, scores[of.own], scores[~of.own])
-
-        found.append(
-            audits.Audited(
-                f"{name}, auc",
-                auc(posed),
-                audits.bootstrap(lambda rows: auc(posed, rows), len(posed.own)),
-                auc(floor),
-                auc(original),
-            )
-        )
-        found.append(
-            audits.Audited(
-                f"{name}, true positives at 1 %",
-                at(posed),
-                None,
-                at(floor),
-                at(original),
-            )
-        )
-    return found
-
-
-def curves(posed: Posed) -> list[dict[str, Any]]:
-    """Thin ROC curves out to a logarithmic grid; nothing is interpolated."""
-    found = []
-    for attack, scores in posed.scores.items():
-        false, true, _ = roc_curve(
-            posed.own.ravel(), scores.ravel(), drop_intermediate=False
-        )
-        grid = np.geomspace(1 / np.sum(~posed.own), 1, POINTS)
-        best = [float(true[false <= level].max()) for level in grid]
-        found.append({"attack": attack, "fpr": grid.tolist(), "tpr": best})
-    return found

@@ -10,14 +10,14 @@ import numpy as np
 import recipes
 
 import hyperforget_jax as hf
-from hyperforget_jax import audits, trees
+from hyperforget_jax import audits, inheritance, trees
 
 SCENARIOS = (
-    *("class", "subclass", "sequence"),
+    *("class", "subclass", "sequence", "inherited"),
     *("random", "memorised", "labels", "backdoor"),
 )
 # Answered by methods that know of classes alone.
-OF_CLASSES = ("class", "sequence")
+OF_CLASSES = ("class", "sequence", "inherited")
 
 CLASS = 3
 # A sub-class is one of two that are one class to the classifier.
@@ -26,6 +26,8 @@ PAIRS = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
 CANDIDATES, POISONED = 0.04, 0.02
 # Trainings whose random halves of all rows tell what is memorised.
 HALVES = 128
+# Of the graph of models that inherit from each other.
+NODES = 6
 
 
 class Scene(NamedTuple):
@@ -41,6 +43,8 @@ class Scene(NamedTuple):
         held_out: those of the forgotten kind; with a trigger they have the label that
             it calls up. None where there is no kind.
         in_turn: classes that are asked for one after another.
+        plan: of models that inherit from each other. The training rows lie node by
+            node, as many for each.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Scene(NamedTuple):
     retained: hf.Examples
     held_out: hf.Examples | None = None
     in_turn: tuple[int, ...] = ()
+    plan: inheritance.Plan | None = None
 
 
 def make(
@@ -82,6 +87,8 @@ def make(
     if name == "sequence":
         labels = [(label + step) % 10 for step in (0, 2, 4, 6)]
         return _classes(splits, held_out, labels)._replace(in_turn=tuple(labels))
+    if name == "inherited":
+        return _inherited(key, splits, held_out, label)
     if name == "subclass":
         return _subclass(splits, held_out, label)
     if name == "labels":
@@ -110,6 +117,24 @@ def _classes(splits: hf.data.Splits, held_out: str, labels: list[int]) -> Scene:
     if len(labels) > 1:
         what = f"classes {', '.join(map(str, labels))}, one after another"
     return Scene("sequence", what, request, False, splits, retained, forgotten)
+
+
+def _inherited(
+    key: jax.Array, splits: hf.data.Splits, held_out: str, label: int
+) -> Scene:
+    active = jnp.flatnonzero(splits.train.weight)
+    drawn = splits.train.take(active[: active.size - active.size % NODES])
+    shared = inheritance.federated_dag(key, drawn)
+    names, edges = shared.graph.names, shared.graph.edges
+    # Node by node.
+    order = np.nonzero(shared.rows)[1]
+    data = drawn.take(jnp.asarray(order))
+    rows = dict(zip(names, shared.rows[:, order], strict=True))
+    return _classes(splits._replace(train=data), held_out, [label])._replace(
+        name="inherited",
+        what=f"class {label} of {NODES} models that inherit from each other",
+        plan=inheritance.Plan.create(data, rows, edges),
+    )
 
 
 def _subclass(splits: hf.data.Splits, held_out: str, label: int) -> Scene:
@@ -187,6 +212,62 @@ def in_turn(unlearner: hf.Unlearner, labels: Sequence[int]) -> hf.Unlearner:
         return trees.take(states, -1), trees.take(infos, -1)
 
     return hf.Unlearner(unlearner.init, unlearn, unlearner.access)
+
+
+def shares(request: hf.ForgetRequest, size: int) -> hf.ForgetRequest:
+    """Split a request among nodes: of each its own data and rows, stacked, ``[M]``."""
+    data, rows = _stacked(request.data, size), jnp.asarray(request.rows)[None]
+    own = data.y.shape[1]
+    is_own = rows // own == jnp.arange(size)[:, None]
+    return hf.ForgetRequest(
+        data,
+        jnp.where(is_own, rows % own, own),
+        jnp.broadcast_to(request.classes, (size, request.classes.size)),
+    )
+
+
+def node_by_node(unlearner: hf.Unlearner, size: int) -> hf.Unlearner:
+    """Let each node of a graph answer for its own share by a method for one model."""
+
+    def init(key, variables, data):
+        keys = jax.random.split(key, size)
+        return jax.vmap(unlearner.init)(keys, variables, _stacked(data, size))
+
+    def unlearn(key, state, request):
+        keys = jax.random.split(key, size)
+        state, info = jax.vmap(unlearner.unlearn)(keys, state, shares(request, size))
+        if hasattr(info, "failed_at"):  # A graph fails where any of its nodes does.
+            info = info._replace(failed_at=jnp.max(info.failed_at))
+        return state, info
+
+    return hf.Unlearner(init, unlearn, unlearner.access)
+
+
+def at_roots(
+    unlearner: hf.Unlearner, graph: inheritance.Graph, roots: Sequence[str]
+) -> hf.Unlearner:
+    """Let a graph of one architecture answer as a whole, asked at its roots."""
+    (kind,), size = graph.architectures, len(graph.names)
+
+    def init(key, variables, data):
+        rows = jnp.arange(data.y.size).reshape(size, -1)
+        network = inheritance.NetworkData(data, rows)
+        state = unlearner.init(key, {kind: variables}, network)
+        return state._replace(variables=state.variables[kind])
+
+    def unlearn(key, state, request):
+        state = state._replace(variables={kind: state.variables})
+        own = shares(request, size)
+        asked = {root: trees.take(own, graph.names.index(root)) for root in roots}
+        state, info = unlearner.unlearn(key, state, asked)
+        return state._replace(variables=state.variables[kind]), info
+
+    return hf.Unlearner(init, unlearn, unlearner.access)
+
+
+def _stacked(data, size: int) -> hf.Examples:
+    """The rows of each node, ``[M, R]``, of rows that lie node by node."""
+    return jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]), data)
 
 
 def _memorised(key, recipe, train, count: int, directory: Path) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import audit
 import audit_cells
 import audit_scenes
+import graph_cells
 import search
 import spaces
 import tyro
@@ -27,8 +28,9 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
+from hyperforget_jax import inheritance
 
-METHODS = ("retrain", *spaces.SPACES, "dihyfo")
+METHODS = ("retrain", *spaces.SPACES, "dihyfo", graph_cells.GRAPH_METHOD)
 UNTUNED = ("retrain", "dihyfo")
 
 
@@ -74,7 +76,7 @@ def main(config: Leaderboard) -> None:
     for scenario, methods in wanted.items():
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
-        cells = audit_cells.Cells(
+        cells = graph_cells.cells(
             recipe, scene, config.models, config.out / scenario, config.timed
         )
         for method, tuned in methods.items():
@@ -101,6 +103,8 @@ def main(config: Leaderboard) -> None:
 
 def answers(method: str, scenario: str, preset: str) -> bool:
     """Whether a method answers for such requests to such models."""
+    if method == graph_cells.GRAPH_METHOD:
+        return scenario == "inherited"
     if method == "dihyfo":
         return scenario in audit_scenes.OF_CLASSES and preset in audit.ZOOS
     return method == "retrain" or search.answers(method, scenario)
@@ -113,27 +117,34 @@ def recipes_of(config: Leaderboard, scenario: str) -> dict[str, Any]:
         if answers(method, scenario, config.preset):
             found[method] = {}
             if method not in UNTUNED:
-                found[method] = _recipe(method, config.preset, scenario).settings
+                found[method] = recipe_of(method, config.preset, scenario).settings
     return found
 
 
-def _recipe(method: str, preset: str, scenario: str) -> hf.recipes.Recipe:
-    # Requests in turn are for one class each.
-    tuned_on = "class" if scenario == "sequence" else scenario
+def recipe_of(method: str, preset: str, scenario: str) -> hf.recipes.Recipe:
+    """Load what was chosen for a method, or for what it is to single models."""
+    tuned_on = "class" if scenario in search.OF_A_CLASS else scenario
+    alone = "fiun" if method == graph_cells.GRAPH_METHOD else method
     try:
-        return hf.recipes.load(method, preset, tuned_on)
+        return hf.recipes.load(alone, preset, tuned_on)
     except ValueError as error:
         raise SystemExit(f"{error} Run search.py for it first.") from error
 
 
 def _row(config: Leaderboard, cells: audit_cells.Cells, method: str, settings):
-    scene, classifier = cells.scene, cells.classifier
+    scene: Any = cells.scene
+    classifier = cells.classifier
 
     def make() -> hf.Unlearner:
         if method in UNTUNED:
             return audit.unlearner(method, config.preset, scene, config.out)
+        recipe = recipe_of(method, config.preset, scene.name)
+        if method == graph_cells.GRAPH_METHOD:
+            tuned: Any = recipe.settings
+            return inheritance.fiun(
+                scene.plan.graph, classifier, hf.FIUnConfig(**tuned)
+            )
         given = spaces.given(method, scene.name, scene.splits.probe)
-        recipe = _recipe(method, config.preset, scene.name)
         return recipe.unlearner(classifier, **given)
 
     return cells.row(method, make, settings)

@@ -39,8 +39,9 @@ import hyperforget_jax as hf
 import runs
 from hyperforget_jax import atomic_write
 
-# Requests in turn are answered by the settings for one class.
-SCENARIOS = tuple(name for name in audit_scenes.SCENARIOS if name != "sequence")
+# Requests that are for one class each, and are answered by the settings for that.
+OF_A_CLASS = ("sequence", "inherited")
+SCENARIOS = tuple(name for name in audit_scenes.SCENARIOS if name not in OF_A_CLASS)
 # The tables' class is 3, and their seeds are 7 and 11.
 LABEL, SEED = 8, 1_000
 STATIC = ("steps", "max_epochs")

@@ -10,18 +10,18 @@ import hyperforget_jax as hf
 from hyperforget_jax import audits
 from tests import scripts
 
-audit, audit_cells = scripts.load("audit", "audit_cells")
+audit, audit_attacks = scripts.load("audit", "audit_attacks")
 
 
 def posed(shift, models=40, examples=30):
     draw = np.random.default_rng(0)
     own = draw.random((models, examples)) < 0.5
     scores = draw.normal(size=own.shape) + shift * own
-    return audit_cells.Posed({"u-lira": scores}, own)
+    return audit_attacks.Posed({"u-lira": scores}, own)
 
 
 def test_attacks_stand_beside_floor_and_original():
-    found = audit_cells.attacks(posed(1), posed(0), posed(3))
+    found = audit_attacks.attacks(posed(1), posed(0), posed(3))
     names = [each.audit for each in found]
     assert names == ["u-lira, auc", "u-lira, true positives at 1 %"]
     given = posed(1)
@@ -37,7 +37,7 @@ def test_attacks_stand_beside_floor_and_original():
 
 def test_curves_never_exceed_the_attack_and_end_at_one():
     given = posed(1)
-    (curve,) = audit_cells.curves(given)
+    (curve,) = audit_attacks.curves(given)
     negatives = np.sort(given.scores["u-lira"][~given.own])
     positives = given.scores["u-lira"][given.own]
     assert curve["fpr"][0] == pytest.approx(1 / negatives.size)

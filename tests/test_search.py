@@ -98,6 +98,16 @@ def test_who_answers():
     assert board.answers("dihyfo", "class", "digits")
     assert not board.answers("dihyfo", "random", "digits")
     assert not board.answers("dihyfo", "class", "mnist_cnn")
+    assert board.answers("damp", "inherited", "digits")
+    assert board.answers("inheritance.fiun", "inherited", "digits")
+    assert not board.answers("inheritance.fiun", "class", "digits")
+
+
+def test_a_graph_answers_by_the_settings_for_a_class():
+    chosen = hf.recipes.load("salun", "digits", "class")
+    assert board.recipe_of("salun", "digits", "inherited") == chosen
+    chosen = hf.recipes.load("fiun", "digits", "class")
+    assert board.recipe_of("inheritance.fiun", "digits", "inherited") == chosen
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,19 @@ PRESETS = ("digits", "mnist", "mnist_cnn")
 # What ranks. Attacks end where a model is told for certain, and lose their hold on one
 # whose confidences are infinite.
 AUDIT = "mean confidence"
+WORST_NODE = f"{AUDIT}, worst node"  # Of graphs.
 # Nats: a mask's infinity, or a model that is none any more.
 _MOST = 1_000
 # Times the distance of doing nothing.
 _WORST = 2
 _RETAINED = "retain_accuracy_test"
+_ACCURACIES = {
+    "retain_accuracy_test": "retained, test",
+    "retain_accuracy_test_worst_node": "retained, worst node",
+    "forget_accuracy_test": "forgotten, test",
+    "attack_success": "trigger works",
+    "forget_accuracy_train": "forgotten, train",
+}
 _COSTS = ("ms a request", "KiB stored")
 
 
@@ -87,13 +95,13 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
         of = {found["audit"]: found for found in row["audits"]}
         found = of[AUDIT]
         half = (found["interval"][1] - found["interval"][0]) / 2
-        near = found["value"] < _MOST
         count = sum(each["p"] is not None for each in row["audits"])
         lines.append(
             [
                 f"{low}" if low == high else f"{low}–{high}",
                 f"`{row['method']}`",
-                f"{found['value']:.2f} ± {half:.2f}" if near else f"> {_MOST:.0f}",
+                _nats(found["value"], f" ± {half:.2f}"),
+                *_worst(of, "value"),
                 f"{of['u-lira, auc']['value']:.3f}",
                 f"{of['klom']['value']:.2f}" if of["klom"]["value"] else "–",
                 f"{len(row['accused_by'])} of {count}",
@@ -102,8 +110,10 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     title = hf.report.scenario_title(first)
-    heads = ["rank", "method", "confidence, nats", "U-LiRA, AUC", "KLoM", "told by"]
-    heads += _heads(first)
+    heads = ["rank", "method", "confidence, nats"]
+    if any(found["audit"] == WORST_NODE for found in first["audits"]):
+        heads.append("worst node, nats")
+    heads += ["U-LiRA, AUC", "KLoM", "told by", *_heads(first)]
     return (
         f"\n### {title}\n\n{first['dataset']}, {first['model']}; {first['a_side']} "
         f"models a side, {first['examples']} examples.\n\n"
@@ -137,13 +147,22 @@ def _reference(row: Mapping[str, Any], kind: str) -> list[str]:
     return [
         "",
         f"{kind} models",
-        f"{value:.2f}",
+        _nats(value),
+        *_worst(of, field),
         f"{attack:.3f}",
         f"{apart:.2f}" if apart else "–",
         "–",
         *_accuracies(row["reference_metrics"][kind]),
         *("–" for _ in _COSTS),
     ]
+
+
+def _nats(value: float, half: str = "") -> str:
+    return f"{value:.2f}{half}" if value < _MOST else f"> {_MOST}"
+
+
+def _worst(of: Mapping[str, Mapping[str, Any]], field: str) -> list[str]:
+    return [_nats(of[WORST_NODE][field])] if WORST_NODE in of else []
 
 
 def _table(heads: list[str], lines: list[list[str]], less: int) -> str:
@@ -160,20 +179,10 @@ def _costs(row: Mapping[str, Any]) -> list[str]:
 
 
 def _heads(row: Mapping[str, Any]) -> list[str]:
-    names = {
-        "retain_accuracy_test": "retained, test",
-        "forget_accuracy_test": "forgotten, test",
-        "attack_success": "trigger works",
-        "forget_accuracy_train": "forgotten, train",
-    }
-    return [title for name, title in names.items() if name in row["metrics"]]
+    return [title for name, title in _ACCURACIES.items() if name in row["metrics"]]
 
 
 def _accuracies(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
-    order = (
-        "retain_accuracy_test",
-        "forget_accuracy_test",
-        "attack_success",
-        "forget_accuracy_train",
-    )
-    return [f"{100 * metrics[name]['mean']:.1f}" for name in order if name in metrics]
+    return [
+        f"{100 * metrics[name]['mean']:.1f}" for name in _ACCURACIES if name in metrics
+    ]
