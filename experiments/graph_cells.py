@@ -189,7 +189,7 @@ def worst(by_node: Sequence[audits.Audited]) -> audits.Audited:
 def _aucs(posed: audit_attacks.Posed, ends: np.ndarray) -> list[float]:
     parts = (np.split(of, ends, axis=1) for of in (posed.scores[_ATTACK], posed.own))
     return [
-        audits.rates(scores[own], scores[~own]).auc
+        audits.rates(scores[own], scores[~own], levels=()).auc
         for scores, own in zip(*parts, strict=True)
     ]
 
