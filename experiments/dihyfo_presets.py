@@ -58,6 +58,7 @@ class Preset:
             the teachers.
         starts: of the edit zoo.
         teachers: retrained models a mask, whose mean prediction teaches its runs.
+        temperature: of what is taught.
         forget_rate: the largest learning rate of the runs of the edit zoo, by Adam;
             it warms up, so that early checkpoints have forgotten a little, and falls
             along a cosine.
@@ -81,6 +82,7 @@ class Preset:
     checkpoint_steps: tuple[int, ...]
     network: hypernet.HypernetConfig
     train: hypernet.TrainConfig
+    temperature: float = 4.0
     generate_runs: int = 0
     seen: tuple[tuple[int, int], ...] = _pairs(10)[0]
     unseen: tuple[tuple[int, int], ...] = _pairs(10)[1]
