@@ -119,6 +119,7 @@ class Preset:
         )
 
 
+# Their zoos were made, and recorded, before there was a temperature.
 PRESETS = {
     "digits": Preset(
         recipes.Recipe("digits", (16,), 1e-2, 1.0, 400, 64),
@@ -128,6 +129,7 @@ PRESETS = {
         forget_warmup=20,
         forget_steps=120,
         checkpoint_steps=(4, 8, 12, 16, 20, 28, 40),
+        temperature=1.0,
         generate_runs=256,
         network=hypernet.HypernetConfig(width=96, mixer="mean"),
         train=hypernet.TrainConfig(steps=3_000),
@@ -147,6 +149,7 @@ PRESETS = {
         forget_warmup=80,
         forget_steps=480,
         checkpoint_steps=(8, 12, 14, 16, 20, 24, 32),
+        temperature=1.0,
         generate_runs=64,
         network=hypernet.HypernetConfig(width=96, mixer="mean"),
         train=hypernet.TrainConfig(steps=4_000),
@@ -171,6 +174,7 @@ PRESETS = {
         forget_warmup=20,
         forget_steps=120,
         checkpoint_steps=(6, 12, 16, 20, 28),
+        temperature=1.0,
         generate_runs=16,
         network=hypernet.HypernetConfig(width=96),
         train=hypernet.TrainConfig(steps=2_000, batch_size=16, functional_rows=32),

@@ -80,9 +80,10 @@ def edit_zoo(
     """Fit starts, and from each start a run for every mask.
 
     A run minimises the divergence of its predictions from the mean prediction of
-    retrained models (knowledge distillation, Hinton et al., arXiv 1503.02531), on
-    forgotten and retained training rows alike. So it ends where retrained models are in
-    what it predicts, and stays near its start in its parameters.
+    retrained models, both at a temperature (knowledge distillation, Hinton et al.,
+    arXiv 1503.02531), on forgotten and retained training rows alike. So it ends where
+    retrained models are in what it predicts, and stays near its start in its
+    parameters.
 
     Args:
         key: a typed key, consumed.
