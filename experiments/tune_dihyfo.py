@@ -70,7 +70,7 @@ TAUGHT: tuple[dict[str, Any], ...] = (
 # training rows, and not for that of the zoo's models.
 ASKED: tuple[tuple[dict[str, Any], tuple[dict[str, Any], ...]], ...] = (
     (BEFORE, ({}, {"retrained": True}, {"steps": 20}, {"scale": 0.8})),
-    ({"temperature": 4.0}, ({},)),
+    ({"temperature": 4.0}, ({}, {"retrained": True})),
 )
 
 
