@@ -46,7 +46,7 @@ class Tune:
 
     preset: str = "digits"
     """Data, classifier, zoo and hypernetwork, as for quickstart.py."""
-    seeds: int = 3
+    seeds: int = 5
     """Seeds of zoo, teachers and hypernetwork."""
     models: int = 8
     """Originals that are to forget, and retrained models a class."""
@@ -141,7 +141,6 @@ class Bench:
             request=f"each class but {audit_scenes.CLASS}",
             access=None,
             seconds=None,
-            over="seed of zoo, teachers and hypernetwork",
         )
 
     def _of_seed(self, key):
