@@ -66,7 +66,7 @@ LEFT_OUT = {
     "leaderboard-digits": "half an hour; test_search.py makes cells of a small one",
     "search-digits": "half an hour; test_search.py makes a small one",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
-    "tune-dihyfo-digits": "two zoos and hypernetworks of each of three seeds, minutes",
+    "tune-dihyfo-digits": "two zoos and hypernetworks of each of five seeds, minutes",
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
     **{
         f"{study}-benchmark": "seconds, which no other machine repeats"
