@@ -275,6 +275,7 @@ QUICKSTART = {
         forget_warmup=40,
         forget_steps=240,
         checkpoint_steps=(8, 12, 16, 24),
+        temperature=1.0,  # No other was tried.
         network=hypernet.HypernetConfig(width=96, mixer="mean"),
         train=hypernet.TrainConfig(steps=1_200, batch_size=32),
         seen=(),
