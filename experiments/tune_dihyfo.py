@@ -96,7 +96,9 @@ def main(config: Tune) -> None:
         method, factors, _ = trial[0]
         rows.append(bench.row(method, factors, [metrics for *_, metrics in trial]))
     order = ("original", "retrain", "teacher", "dihyfo")
-    rows.sort(key=lambda row: (order.index(row["method"]), _goal(row)))
+    rows.sort(
+        key=lambda row: (order.index(row["method"]), row["metrics"]["goal"]["mean"])
+    )
     runs.write(config, rows, record, begin, references=False)
     console.print(runs.summary(rows, ("method", "factors"), dict.fromkeys(_SHOWN)))
 
@@ -110,7 +112,8 @@ class Bench:
         self.classifier, self.splits = preset.recipe.classifier, preset.recipe.load()
         keys = jax.random.split(jax.random.key(_KEY), 4)
         every = hf.forget_each_class(self.splits.train)
-        rows, self.asked = every.rows[_CLASSES,], every.classes[_CLASSES,]
+        some = jnp.asarray(_CLASSES)
+        rows, self.asked = every.rows[some], every.classes[some]
         self.forgotten = jax.vmap(self.splits.train.take)(rows)
         self.originals = self._train(keys[0], "originals", None)
         self.retrained, self.others = (
@@ -146,7 +149,7 @@ class Bench:
     def _of_seed(self, key):
         keys = jax.random.split(key, 4)
         found = [
-            ("original", {}, self._measure(_repeated(self.originals, len(_CLASSES)))),
+            ("original", {}, self._measure(trees.stack([self.originals] * len(_CLASSES)))),
             ("retrain", {}, self._measure(self.others)),
         ]
         preset, train = self.preset, self.splits.train
@@ -291,14 +294,6 @@ def _ends(zoo: hypernet.Zoo) -> Any:
             for c in _CLASSES
         ]
     )
-
-
-def _repeated(variables, count: int) -> Any:
-    return trees.stack([variables] * count)
-
-
-def _goal(row) -> float:
-    return row["metrics"]["goal"]["mean"]
 
 
 if __name__ == "__main__":
