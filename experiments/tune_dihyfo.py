@@ -148,8 +148,9 @@ class Bench:
 
     def _of_seed(self, key):
         keys = jax.random.split(key, 4)
+        originals = trees.stack([self.originals] * len(_CLASSES))
         found = [
-            ("original", {}, self._measure(trees.stack([self.originals] * len(_CLASSES)))),
+            ("original", {}, self._measure(originals)),
             ("retrain", {}, self._measure(self.others)),
         ]
         preset, train = self.preset, self.splits.train
