@@ -236,8 +236,7 @@ class Bench:
 
     def _train(self, key, name, classes, members=None) -> Any:
         """Train models, a stack of them for each class that they do without."""
-        train = self.splits.train
-        recipe = self.preset.recipe
+        train, recipe = self.splits.train, self.preset.recipe
         count = members or self.models
         weights = None
         if classes:
