@@ -198,7 +198,7 @@ class Artifacts:
         sets = np.zeros((len(self.preset.masks), 10), bool)
         for row, classes in enumerate(self.preset.masks):
             sets[row, list(classes)] = True
-        objective = hypernet.Distillation(self.classifier)
+        objective = hypernet.Distillation(self.classifier, self.preset.temperature)
 
         def make(classifier):
             def init(key, variables, data):
@@ -239,6 +239,7 @@ class Artifacts:
             start=self.preset.start(),
             forget=self.preset.forget(),
             checkpoint_steps=self.preset.checkpoint_steps,
+            temperature=self.preset.temperature,
             log_probs=self.log_probs() if log_probs is None else log_probs,
             directory=self._unfinished / f"zoo-{seed}" if masks is None else None,
         )

@@ -58,6 +58,7 @@ class Preset:
             the teachers.
         starts: of the edit zoo.
         teachers: retrained models a mask, whose mean prediction teaches its runs.
+        temperature: of what is taught.
         forget_rate: the largest learning rate of the runs of the edit zoo, by Adam;
             it warms up, so that early checkpoints have forgotten a little, and falls
             along a cosine.
@@ -81,6 +82,7 @@ class Preset:
     checkpoint_steps: tuple[int, ...]
     network: hypernet.HypernetConfig
     train: hypernet.TrainConfig
+    temperature: float = 4.0
     generate_runs: int = 0
     seen: tuple[tuple[int, int], ...] = _pairs(10)[0]
     unseen: tuple[tuple[int, int], ...] = _pairs(10)[1]
@@ -117,6 +119,7 @@ class Preset:
         )
 
 
+# Their zoos were made, and recorded, before there was a temperature.
 PRESETS = {
     "digits": Preset(
         recipes.Recipe("digits", (16,), 1e-2, 1.0, 400, 64),
@@ -126,6 +129,7 @@ PRESETS = {
         forget_warmup=20,
         forget_steps=120,
         checkpoint_steps=(4, 8, 12, 16, 20, 28, 40),
+        temperature=1.0,
         generate_runs=256,
         network=hypernet.HypernetConfig(width=96, mixer="mean"),
         train=hypernet.TrainConfig(steps=3_000),
@@ -145,6 +149,7 @@ PRESETS = {
         forget_warmup=80,
         forget_steps=480,
         checkpoint_steps=(8, 12, 14, 16, 20, 24, 32),
+        temperature=1.0,
         generate_runs=64,
         network=hypernet.HypernetConfig(width=96, mixer="mean"),
         train=hypernet.TrainConfig(steps=4_000),
@@ -169,6 +174,7 @@ PRESETS = {
         forget_warmup=20,
         forget_steps=120,
         checkpoint_steps=(6, 12, 16, 20, 28),
+        temperature=1.0,
         generate_runs=16,
         network=hypernet.HypernetConfig(width=96),
         train=hypernet.TrainConfig(steps=2_000, batch_size=16, functional_rows=32),
@@ -269,6 +275,7 @@ QUICKSTART = {
         forget_warmup=40,
         forget_steps=240,
         checkpoint_steps=(8, 12, 16, 24),
+        temperature=1.0,  # No other was tried.
         network=hypernet.HypernetConfig(width=96, mixer="mean"),
         train=hypernet.TrainConfig(steps=1_200, batch_size=32),
         seen=(),

@@ -69,6 +69,7 @@ BLOCKS = {
     "pgu-poison": lambda: pgu.poison("mnist"),
     "pgu-ablations": lambda: pgu.ablations("mnist"),
     "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
+    "dihyfo-trials-digits": lambda: hypernetworks.trials("digits"),
     "dihyfo-strangers-digits": lambda: hypernetworks.strangers("digits-strangers"),
     **{
         f"dihyfo-{scenario}-{preset}": functools.partial(make, preset)

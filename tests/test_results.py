@@ -67,6 +67,7 @@ LEFT_OUT = {
     "controls-digits": "two minutes; test_recipes.py holds it to the search",
     "search-digits": "half an hour; test_search.py makes a small one",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
+    "tune-dihyfo-digits": "two zoos and hypernetworks of each of five seeds, minutes",
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
     **{
         f"{study}-benchmark": "seconds, which no other machine repeats"

@@ -143,6 +143,43 @@ def ablations(preset: str) -> str:
     )
 
 
+def trials(preset: str) -> str:
+    """Show what was tried to make a hypernetwork as sure as retrained models are."""
+    said = {
+        "original": "original models",
+        "retrain": "retrained models, of other seeds",
+        "teacher": "runs as the zoo's",
+        "dihyfo": "hypernetwork",
+        "forget_rate": "learning rate {:g}",
+        "retrained": "asked for what its teachers have",
+        "steps": "{:.0f} steps",
+        "scale": "scale {:g}",
+    }
+
+    def what(of: pd.DataFrame) -> str:
+        one = of.iloc[0]
+        changed = [name for name in said if name in of and pd.notna(one[name])]
+        parts = [
+            said[one["method"]],
+            *(said[name].format(one[name]) for name in changed),
+        ]
+        return ", ".join(parts)
+
+    def temperature(of: pd.DataFrame) -> str:
+        found = of["temperature"].iloc[0]
+        return "–" if pd.isna(found) else f"{found:g}"
+
+    return grouped(
+        frame(f"tune-dihyfo-{preset}"),
+        ["method", "temperature", "forget_rate", "retrained", "steps", "scale"],
+        ("models", what),
+        ("temperature", temperature),
+        ("distance from retrained, nats", spread("goal", 2)),
+        ("confidence of forgotten labels, nats", spread("confidence_forgotten", 1)),
+        ("retained, probe, %", spread("retain_accuracy_probe", 2, scale=100)),
+    )
+
+
 def by_class(preset: str) -> pd.DataFrame:
     """Select the requests for classes, with gaps between models of one seed."""
     found = _scenario(preset, "class")

@@ -97,9 +97,16 @@ class Distillation:
 
     As :func:`hyperforget_jax.fit_population` takes it: the condition is a mask's
     number, and what is shared are log-probabilities ``[M, N, C]``.
+
+    Attributes:
+        classifier: the model.
+        temperature: what logits are divided by on both sides, as in the source. At 1 a
+            small probability weighs nothing once it is small: the first steps push the
+            label of a forgotten row too far down, and nothing brings it back.
     """
 
     classifier: Classifier
+    temperature: float = 4.0
 
     def __call__(self, mask: Array, log_probs: Array):
         """Return the loss of one mask's runs."""
@@ -107,10 +114,14 @@ class Distillation:
         def loss_fn(key, variables, batches):
             del key  # Evaluation mode: normalisation statistics stay the start's.
             batch = batches[0]
-            wanted = log_probs[mask, batch.row]
             logits = self.classifier.apply(variables, batch.examples.x)
-            logs = jax.nn.log_softmax(logits.astype(jnp.float32))
-            return jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - logs), -1)), variables
+            wanted, logs = (
+                jax.nn.log_softmax(own.astype(jnp.float32) / self.temperature)
+                for own in (log_probs[mask, batch.row], logits)
+            )
+            divergence = jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - logs), -1))
+            # Gradients fall with the square of a temperature.
+            return self.temperature**2 * divergence, variables
 
         return loss_fn
 

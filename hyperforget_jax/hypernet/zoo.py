@@ -71,6 +71,7 @@ def edit_zoo(
     forget: FitConfig,
     checkpoint_steps: Sequence[int],
     teachers: int = 4,
+    temperature: float = 4.0,
     log_probs: Array | None = None,
     directory: str | Path | None = None,
     mesh: jax.sharding.Mesh | None = None,
@@ -79,9 +80,10 @@ def edit_zoo(
     """Fit starts, and from each start a run for every mask.
 
     A run minimises the divergence of its predictions from the mean prediction of
-    retrained models (knowledge distillation, Hinton et al., arXiv 1503.02531), on
-    forgotten and retained training rows alike. So it ends where retrained models are in
-    what it predicts, and stays near its start in its parameters.
+    retrained models, both at a temperature (knowledge distillation, Hinton et al.,
+    arXiv 1503.02531), on forgotten and retained training rows alike. So it ends where
+    retrained models are in what it predicts, and stays near its start in its
+    parameters.
 
     Args:
         key: a typed key, consumed.
@@ -97,6 +99,7 @@ def edit_zoo(
         forget: how runs go on from them.
         checkpoint_steps: steps of a run after which it is kept; its last is always.
         teachers: retrained models a mask, whose mean prediction teaches.
+        temperature: of both predictions, as for :class:`Distillation`.
         log_probs: this mean, of :func:`retrained_log_probs`, where it is known.
         directory: where to keep what was trained, for a call that is killed to go on
             from; see :func:`hyperforget_jax.fit_population`.
@@ -114,6 +117,7 @@ def edit_zoo(
     sets = _checked(classifier, train, probe, masks)
     checks.check_is(FitConfig, "hypernet.FitConfig", start=start, forget=forget)
     checks.check_sizes(teachers=teachers)
+    checks.check_positive(temperature=temperature)
     kept = _with_last(checkpoint_steps, forget.steps)
     key_start, key_teacher, key_forget = jax.random.split(key, 3)
     populate = functools.partial(fit_population, mesh=mesh, progress=progress)
@@ -163,7 +167,7 @@ def edit_zoo(
         members=len(from_start),
         starts=trees.take(begin, from_start),
         batch_size=forget.batch_size,
-        objective=Distillation(classifier),
+        objective=Distillation(classifier, temperature),
         conditions=jnp.asarray(of_mask, jnp.int32),
         shared=log_probs,
         checkpoint_steps=kept,

@@ -82,6 +82,47 @@ def test_runs_end_nearer_to_the_retrained_predictions_than_they_began():
         assert divergence(after) < 0.5 * divergence(before)
 
 
+def test_runs_are_taught_at_a_temperature():
+    classifier, train = worlds.CLASSIFIER, worlds.train()
+    variables = classifier.init(jax.random.key(3), train.x)
+    drawn = jax.random.normal(jax.random.key(4), (2, *train.y.shape, 4))
+    log_probs = jax.nn.log_softmax(5 * drawn)
+    objective = hypernet.Distillation(classifier, temperature=3.0)
+    rows = jnp.arange(8)
+    batch = hf.training.Batch(train.take(rows), rows, rows)
+    found, same = objective(jnp.array(1), log_probs)(None, variables, (batch,))
+    assert same is variables
+
+    def softened(logits):
+        each = np.exp(np.float64(logits) / 3)
+        return each / each.sum(-1, keepdims=True)
+
+    wanted = softened(log_probs[1, :8])
+    own = softened(classifier.apply(variables, train.x[:8]))
+    expected = 9 * np.mean(np.sum(wanted * np.log(wanted / own), -1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # Single precision.
+
+
+def test_a_label_that_was_pushed_too_far_down_is_brought_back():
+    """By temperature 1 it would stay: what is small there weighs next to nothing."""
+    classifier, train = toys.softmax_regression(), worlds.train()
+    fresh = classifier.init(jax.random.key(0), train.x)
+    variables = jax.tree.map(jnp.zeros_like, fresh)
+    lowest = jnp.array([0.0, 0.0, 0.0, -14.0])
+    variables["params"]["Dense_0"]["bias"] = lowest
+    taught = jnp.broadcast_to(lowest.at[3].set(-8), (1, *train.y.shape, 4))
+    rows = jnp.arange(8)
+    batch = hf.training.Batch(train.take(rows), rows, rows)
+
+    def pull(**temperature):
+        objective = hypernet.Distillation(classifier, **temperature)
+        loss_fn = objective(jnp.array(0), jax.nn.log_softmax(taught))
+        grads = jax.grad(lambda own: loss_fn(None, own, (batch,))[0])(variables)
+        return -grads["params"]["Dense_0"]["bias"][3]
+
+    assert pull() > 0.1 > 1e-3 > abs(pull(temperature=1.0))
+
+
 def test_mean_log_probs_are_the_mean_and_failed_members_do_not_count():
     classifier, train = worlds.CLASSIFIER, worlds.train()
     population = hf.fit_population(
@@ -162,6 +203,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch):
         ({"starts": [{"w": jnp.ones(3)}]}, "starts must be a whole number or"),
         ({"starts": 2.0}, "starts must be a whole number, or variables"),
         ({"teachers": 0}, "teachers must be positive"),
+        ({"temperature": 0.0}, "temperature must be positive"),
         ({"masks": 3}, "masks must be a list"),
         ({"checkpoint_steps": 4}, "checkpoint_steps must be a list"),
     ],
