@@ -27,7 +27,7 @@ FLOORS = (
     {"models", "data"},
     {"training", "metrics", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},
-    {"methods", "evaluation", "audits"},
+    {"methods", "evaluation", "audits", "pretrained"},
     {"report", "rivals"},
     {"recipes"},
     {"command"},
