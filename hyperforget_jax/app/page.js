@@ -75,7 +75,8 @@ function show(found, asked) {
     table.querySelectorAll("tbody tr").forEach((row, label) => {
       row.classList.toggle("off", asked.classes.includes(label));
       row.querySelectorAll("td").forEach((cell, column) => {
-        fill(cell, found[kind][WHO[column]], label, kind === "prediction");
+        const none = asked.classes.length ? "…" : "–";
+        fill(cell, found[kind][WHO[column]], label, kind === "prediction", none);
       });
     });
   }
@@ -103,16 +104,16 @@ function show(found, asked) {
   say(`The image is taken for: ${said.join(", ")}. Answered in ${time}.`);
 }
 
-function fill(cell, values, label, isPrediction) {
+function fill(cell, values, label, isPrediction, none) {
   cell.replaceChildren();
   cell.classList.remove("top");
   if (!values) {
-    cell.textContent = "…";
+    cell.textContent = none;
     return;
   }
   const bar = document.createElement("span");
   bar.className = "bar";
-  bar.style.width = `${Math.max(0, Math.min(100, 100 * values[label]))}%`;
+  bar.style.width = `${94 * values[label]}%`;
   const text = document.createElement("b");
   text.textContent = percent(values[label]);
   cell.append(bar, text);
@@ -125,11 +126,10 @@ function showLoss(found, asked) {
   find("#usual").disabled = !can || usual;
   const asks = found.loss && can ? found.loss.asked : null;
   if (usual && asks !== null) slider.value = asks;
-  const number = asks === null ? "" : `${asks.toFixed(1)} nats`;
   find("#loss-asked").textContent =
-    asks === null ? "for DiHyFo" : usual ? `${number}, as retrained` : number;
+    asks === null ? "DiHyFo alone is asked for a loss" : `${asks.toFixed(1)} nats on what is off`;
   find("#loss-achieved").textContent =
-    asks === null ? "" : `It has ${found.loss.achieved.toFixed(1)} nats.`;
+    asks === null ? "" : `on test images: ${found.loss.achieved.toFixed(1)} nats`;
 }
 
 // Drawing. The ink is apart from what is seen, which has the keyboard's brush on it.
