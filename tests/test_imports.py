@@ -156,9 +156,12 @@ INSTALLED_AS = {
 }
 
 
-def dependencies():
+def dependencies(extra=None):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {re.split(r"[<>=\[]", each)[0] for each in project["dependencies"]}
+    named = project["optional-dependencies"][extra] if extra else ()
+    return {
+        re.split(r"[<>=\[]", each)[0] for each in (*named, *project["dependencies"])
+    }
 
 
 def foreign(modules):
@@ -169,8 +172,12 @@ def foreign(modules):
 
 
 def test_runtime_dependencies_are_what_the_package_imports():
-    modules = {m for tree in PACKAGE_TREES.values() for m, _ in imported(tree)}
-    assert foreign(modules) == dependencies()
+    page = {"hyperforget_jax/app/server.py", "hyperforget_jax/command/app.py"}
+    rest = {str(path) for path in PACKAGE_TREES} - page
+    for paths, wanted in ((rest, dependencies()), (rest | page, dependencies("app"))):
+        trees = (tree for path, tree in PACKAGE_TREES.items() if str(path) in paths)
+        modules = {module for tree in trees for module, _ in imported(tree)}
+        assert foreign(modules) == wanted
 
 
 def test_the_quickstart_needs_no_extra():

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import hyperforget_jax as hf
+from hyperforget_jax.app import programs
 from hyperforget_jax.app.asking import Ask
 from hyperforget_jax.base import Array, Variables
 from hyperforget_jax.data.normalisation import normalisation_of, normalise
@@ -56,7 +56,7 @@ class Forgetting:
         self._constants = normalisation_of(made.dataset)
         self._lock = threading.Lock()
         self._keys = jax.random.split(jax.random.key(0), self.seeds)
-        self._unlearners = _unlearners(made)
+        self._unlearners = programs.unlearners(made)
         self._states = {
             name: jax.vmap(each.init, (0, 0, None))(
                 self._keys, made.originals, self.splits.train
@@ -157,18 +157,18 @@ class Forgetting:
         unlearner, state = self._unlearners[method], self._states[method]
         if method == "dihyfo":
             arguments = self.made.hypernetwork, self._asked(classes, loss)
-            after = _sample(
+            after = programs.sample(
                 self.made.classifier, *arguments, self._keys, state, request
             )
         else:
-            after = _unlearn(unlearner, self._keys, state, request)
+            after = programs.unlearn(unlearner, self._keys, state, request)
         return self._judge(method, after, request, beside.references)
 
     def _compare_uncached(self, classes: tuple[int, ...]) -> _Beside:
         request, retrained, references = self._request(classes), None, None
         if classes in self._retrained:
             models = self._retrained[classes]
-            references, scores = _score_retrained(
+            references, scores = programs.score_retrained(
                 self.made.classifier, models, request, self.splits.test
             )
             retrained = self._judged("ceiling", models, scores)
@@ -179,7 +179,9 @@ class Forgetting:
         """Retrain without some classes, and drop what was said while that lacked."""
         request = self._request(classes)
         state = self._states["retrain"]
-        after = _unlearn(self._unlearners["retrain"], self._keys, state, request)
+        after = programs.unlearn(
+            self._unlearners["retrain"], self._keys, state, request
+        )
         if len(self._retrained) >= self.num_classes + _KEPT:
             several = next(each for each in self._retrained if len(each) > 1)
             del self._retrained[several]
@@ -196,7 +198,7 @@ class Forgetting:
         return hf.ForgetRequest(train, nothing, jnp.zeros(self.num_classes, bool))
 
     def _judge(self, name, variables, request, references) -> _Judged:
-        scores = _score(
+        scores = programs.score(
             self.made.classifier, variables, request, self.splits.test, references
         )
         return self._judged(name, variables, scores)
@@ -256,60 +258,3 @@ class Forgetting:
 
 def _each(models, make) -> dict[str, Any]:
     return {name: None if one is None else make(one) for name, one in models.items()}
-
-
-def _unlearners(made: hf.pretrained.Pretrained) -> dict[str, hf.Unlearner]:
-    """Make every method, and retraining by the recipe of the originals."""
-    classifier, recipe = made.classifier, made.manifest["config"]["recipe"]
-    schedule = optax.cosine_decay_schedule(recipe["learning_rate"], recipe["steps"])
-    optimizer = optax.adamw(schedule, weight_decay=recipe["weight_decay"])
-    return {
-        "dihyfo": hf.dihyfo(classifier, made.hypernetwork, made.hypernet_params),
-        "fiun": hf.fiun(classifier),
-        "pgu": hf.pgu(classifier),
-        "logit_mask": hf.logit_mask(classifier),
-        "retrain": hf.retrain(
-            classifier, optimizer, recipe["steps"], batch_size=recipe["batch_size"]
-        ),
-    }
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _unlearn(unlearner: hf.Unlearner, keys, state, request) -> Variables:
-    after, _ = jax.vmap(unlearner.unlearn, (0, 0, None))(keys, state, request)
-    return after.variables
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _sample(classifier, hypernetwork, prompt, keys, state, request) -> Variables:
-    """Let the hypernetwork answer: the losses asked for are an argument."""
-    params = hf.trees.take(state.hypernet_params, 0)  # One for all seeds.
-    unlearner = hf.dihyfo(classifier, hypernetwork, params, prompt=prompt)
-    after, _ = jax.vmap(unlearner.unlearn, (0, 0, None))(keys, state, request)
-    return after.variables
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _score(classifier, variables, request, test, references) -> hf.metrics.Scores:
-    data = hf.metrics.evaluation_data(request, test)
-    return jax.vmap(lambda own: hf.metrics.scores(classifier, own, data, references))(
-        variables
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _score_retrained(
-    classifier, variables, request, test
-) -> tuple[hf.metrics.Logits, hf.metrics.Scores]:
-    """Score each beside the others; return the logits of all too."""
-    data = hf.metrics.evaluation_data(request, test)
-    logits = jax.vmap(lambda own: hf.metrics.predict(classifier, own, data))(variables)
-    members = logits.test.shape[0]
-
-    def beside_others(member):
-        others = (member + 1 + jnp.arange(members - 1)) % members
-        return hf.metrics.score_logits(
-            hf.trees.take(logits, member), data, hf.trees.take(logits, others)
-        )
-
-    return logits, jax.vmap(beside_others)(jnp.arange(members))

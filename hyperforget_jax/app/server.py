@@ -31,8 +31,8 @@ _IMAGES = 8  # Test images of each class that can be chosen.
 # The page asks its own server alone, and draws its own pictures.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
-    "style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
