@@ -55,6 +55,7 @@ def make(forgetting: Forgetting, hosts: Sequence[str]) -> Starlette:
         Route("/", _fixed(page, "text/html")),
         Route("/page.css", _fixed(_read("page.css"), "text/css")),
         Route("/page.js", _fixed(_read("page.js"), "text/javascript")),
+        Route("/drawing.js", _fixed(_read("drawing.js"), "text/javascript")),
         Route("/answer", functools.partial(_answer, forgetting), methods=["POST"]),
     ]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
