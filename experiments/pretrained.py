@@ -5,7 +5,7 @@
 
 Classifiers of five seeds, the same retrained without each class, and a hypernetwork,
 all as ``quickstart.py`` trains them. ``hf.pretrained.load`` reads what is written, and
-``hyperforget app`` shows it. Takes about two minutes on two cores, MNIST about fifteen.
+``hyperforget app`` shows it. Digits take two to three minutes on two cores, MNIST more.
 """
 
 import argparse

@@ -216,6 +216,24 @@ def test_the_loss_that_is_asked_for_decides(page):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_drawing_stays_in_its_place_whatever_is_chosen(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    places = set()
+    for step in (
+        lambda: None,
+        lambda: page.uncheck("input[name=class][value='3']"),
+        lambda: page.check("input[value=fiun]"),
+        lambda: page.check("input[value=pgu]"),
+        lambda: page.check("input[value=logit_mask]"),
+    ):
+        step()
+        settle(page)
+        places.add(page.locator("#canvas").bounding_box()["y"])
+    assert len(places) == 1
+
+
+@pytest.mark.slow
 def test_a_set_of_classes_is_retrained_on_the_spot(page):
     for label in (3, 5):
         page.uncheck(f"input[name=class][value='{label}']")

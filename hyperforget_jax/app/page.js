@@ -129,7 +129,7 @@ function showLoss(found, asked) {
   find("#loss-asked").textContent =
     asks === null ? "DiHyFo alone is asked for a loss" : `${asks.toFixed(1)} nats on what is off`;
   find("#loss-achieved").textContent =
-    asks === null ? "" : `on test images: ${found.loss.achieved.toFixed(1)} nats`;
+    asks === null ? "" : `it has ${Math.min(999, found.loss.achieved).toFixed(1)} nats`;
 }
 
 // Everything else that changes a question.
