@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-__all__ = ["MOST_BYTES", "Ask", "read"]
+__all__ = ["MOST_BYTES", "Ask", "Method", "read"]
 
 MOST_BYTES = 16_384
 """Of a question; the pixels of an image of MNIST take four kilobytes at the most."""
 
-_Method = Literal["dihyfo", "fiun", "pgu", "logit_mask"]
+Method = Literal["dihyfo", "fiun", "pgu", "logit_mask"]
 _Number = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -26,7 +26,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     classes: Annotated[tuple[_Number, ...], msgspec.Meta(max_length=100)]
-    method: _Method
+    method: Method
     image: _Number | Annotated[tuple[_Number, ...], msgspec.Meta(max_length=10_000)]
     loss: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     retrain: bool = False

@@ -11,13 +11,18 @@ import numpy as np
 
 import hyperforget_jax as hf
 from hyperforget_jax.app import programs
-from hyperforget_jax.app.asking import Ask
+from hyperforget_jax.app.asking import Ask, Method
 from hyperforget_jax.base import Array, Variables
 from hyperforget_jax.data.normalisation import normalisation_of, normalise
 
 __all__ = ["METHODS", "Forgetting"]
 
-METHODS = {"dihyfo": "DiHyFo", "fiun": "FIUn", "pgu": "PGU", "logit_mask": "Mask"}
+METHODS: dict[Method, str] = {
+    "dihyfo": "DiHyFo",
+    "fiun": "FIUn",
+    "pgu": "PGU",
+    "logit_mask": "Mask",
+}
 """Names on the page, by the library's."""
 
 _KEPT = 64  # Questions whose models are remembered.
@@ -63,7 +68,7 @@ class Forgetting:
             )
             for name, each in self._unlearners.items()
         }
-        self._retrained = {
+        self._retrained: dict[tuple[int, ...], Variables] = {
             (label,): hf.trees.take(made.retrained, label)
             for label in range(self.num_classes)
         }
@@ -131,7 +136,7 @@ class Forgetting:
                 "retrained": beside.retrained,
             }
             x = self._input(ask.image)
-            found = {
+            found: dict[str, Any] = {
                 "prediction": _each(models, lambda one: self._predict(one, x)),
                 "accuracy": _each(models, lambda one: one.accuracy),
                 "verdict": None,

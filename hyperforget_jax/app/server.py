@@ -26,7 +26,7 @@ from hyperforget_jax.app.forgetting import METHODS, Forgetting
 
 __all__ = ["make"]
 
-_FOLDER = importlib.resources.files(__package__)
+_FOLDER = importlib.resources.files("hyperforget_jax.app")
 _IMAGES = 8  # Test images of each class that can be chosen.
 # The page asks its own server alone, and draws its own pictures.
 _HEADERS = {

@@ -46,7 +46,7 @@ class App:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         with socket.create_server((self.host, self.port), family=family) as listening:
             if (
-                jax.config.jax_compilation_cache_dir is None
+                jax.config.values["jax_compilation_cache_dir"] is None
             ):  # The next start is quicker.
                 place = str(cache_folder() / "compiled")
                 jax.config.update("jax_compilation_cache_dir", place)

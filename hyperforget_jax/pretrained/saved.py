@@ -130,7 +130,10 @@ def save(
 def _folder(dataset: str) -> Traversable:
     """Find the folder of a data set, in the package or in the cache."""
     cache = cache_folder() / "pretrained"
-    places: list[Traversable] = [importlib.resources.files(__package__), cache]
+    places: list[Traversable] = [
+        importlib.resources.files("hyperforget_jax.pretrained"),
+        cache,
+    ]
     for place in places:
         found = place.iterdir() if place.is_dir() else ()
         for each in found:
