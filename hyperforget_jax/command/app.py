@@ -45,10 +45,8 @@ class App:
         made = hf.pretrained.load(self.dataset)
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         with socket.create_server((self.host, self.port), family=family) as listening:
-            if (
-                jax.config.values["jax_compilation_cache_dir"] is None
-            ):  # The next start is quicker.
-                place = str(cache_folder() / "compiled")
+            if not jax.config.values["jax_compilation_cache_dir"]:
+                place = str(cache_folder() / "compiled")  # For the next start.
                 jax.config.update("jax_compilation_cache_dir", place)
             _say("Compiling every method, which takes a minute the first time.")
             application = server.make(Forgetting(made), self._hosts())
