@@ -15,7 +15,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "hyperforget_jax"
 
 # Who stands on whom. Nobody imports from its own floor but itself: evaluation and
-# methods never meet. The command stands on the roof, where public names are.
+# methods never meet. The command and its page stand on the roof, where public names
+# are.
 FLOORS = (
     {"base", "atomic_write", "user_warnings"},
     {"trees", "microbatch"},
@@ -27,9 +28,10 @@ FLOORS = (
     {"models", "data"},
     {"training", "metrics", "fisher", "subspace", "diffusion"},
     {"inheritance", "hypernet"},
-    {"methods", "evaluation", "audits"},
+    {"methods", "evaluation", "audits", "pretrained"},
     {"report", "rivals"},
     {"recipes"},
+    {"app"},
     {"command"},
 )
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
@@ -87,7 +89,7 @@ def test_imports_point_down():
             if module.startswith("."):
                 wrong.append(f"{path} imports {module}{name}: write the whole name")
             elif module == "hyperforget_jax" and name not in LEVEL:
-                if own == "command":
+                if own in ("app", "command"):
                     continue
                 wrong.append(f"{path} imports {name} from the roof")
             elif (unit := unit_of(module, name)) not in (None, own):
@@ -154,9 +156,12 @@ INSTALLED_AS = {
 }
 
 
-def dependencies():
+def dependencies(extra=None):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {re.split(r"[<>=\[]", each)[0] for each in project["dependencies"]}
+    named = project["optional-dependencies"][extra] if extra else ()
+    return {
+        re.split(r"[<>=\[]", each)[0] for each in (*named, *project["dependencies"])
+    }
 
 
 def foreign(modules):
@@ -167,8 +172,12 @@ def foreign(modules):
 
 
 def test_runtime_dependencies_are_what_the_package_imports():
-    modules = {m for tree in PACKAGE_TREES.values() for m, _ in imported(tree)}
-    assert foreign(modules) == dependencies()
+    page = {"hyperforget_jax/app/server.py", "hyperforget_jax/command/app.py"}
+    rest = {str(path) for path in PACKAGE_TREES} - page
+    for paths, wanted in ((rest, dependencies()), (rest | page, dependencies("app"))):
+        trees = (tree for path, tree in PACKAGE_TREES.items() if str(path) in paths)
+        modules = {module for tree in trees for module, _ in imported(tree)}
+        assert foreign(modules) == wanted
 
 
 def test_the_quickstart_needs_no_extra():

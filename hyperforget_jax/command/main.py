@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 
+from hyperforget_jax.command.app import App
 from hyperforget_jax.command.audit import Audit
 from hyperforget_jax.command.doctor import Doctor
 from hyperforget_jax.command.forget import Forget
@@ -19,6 +20,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "forget": Forget,
     "audit": Audit,
     "report": Report,
+    "app": App,
     "doctor": Doctor,
 }
 _FLAGS: Any = tyro.conf.FlagCreatePairsOff  # --json, and no --no-json.

@@ -1,0 +1,1 @@
+"""The page behind ``hyperforget app``, on which forgetting can be watched."""
