@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hyperforget_jax.base import Array
+from hyperforget_jax.models.conv_primitive import Window, convolve
 
 __all__ = ["conv", "patches"]
 
@@ -86,16 +87,10 @@ def conv(
     if not plain:
         return native(lhs, rhs)
 
-    def as_product(lhs, rhs):
-        taken = patches(lhs, rhs.shape[:axes], strides, pads, dilation)
-        return jnp.matmul(
-            taken,
-            rhs.reshape(-1, rhs.shape[-1]),
-            precision=precision,
-            preferred_element_type=preferred_element_type,
-        )
-
-    return lax.platform_dependent(lhs, rhs, cpu=as_product, default=native)
+    window = Window(
+        lhs.shape[1:-1], rhs.shape[:axes], strides, tuple(pads), dilation, precision
+    )
+    return convolve(lhs, rhs, window, preferred_element_type or lhs.dtype)
 
 
 def patches(
