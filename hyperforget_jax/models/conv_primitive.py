@@ -159,9 +159,9 @@ def _native(*operands, wanted, window, dtype, members):
         (kept,) = (role for role in given if role != "outputs")
         shape = _shape(*operands, **params).update(dtype=common)
         if wanted == "inputs":
-            function = lambda x: _lax(x, given[kept], window)
+            function = functools.partial(_lax, kernel=given[kept], window=window)
         else:
-            function = lambda kernel: _lax(given[kept], kernel, window)
+            function = functools.partial(_lax, given[kept], window=window)
         (out,) = jax.linear_transpose(function, shape)(given["outputs"])
         return out.astype(dtype)
 
@@ -203,8 +203,9 @@ def _on_cpu(*operands, wanted, window, dtype, members):
 
 def _outputs(x, kernel, window: Window):
     """The convolution; of few channels, several neighbouring outputs at once."""
-    channels, width = kernel.shape[-1], window.outputs[-1]
-    together = next((n for n in (4, 2) if n * channels <= _WIDE and width % n == 0), 1)
+    (given, channels), width = kernel.shape[-2:], window.outputs[-1]
+    most = next((most for few, most in _MOST if given <= few), 0)
+    together = next((n for n in (4, 2) if n * channels <= most and width % n == 0), 1)
     if together == 1 or window.strides[-1] != 1 or window.dilation[-1] != 1:
         return _lax(x, kernel, window)
     before = [(0, 0)] * (kernel.ndim - 3)
@@ -218,7 +219,7 @@ def _outputs(x, kernel, window: Window):
 
 
 def _inputs(kernel, out, window: Window):
-    """A convolution of the outputs, as far apart as the strides, kernel turned round."""
+    """A convolution of the outputs, spread by the strides, with the kernel turned."""
     axes = tuple(range(kernel.ndim - 2))
     turned = jnp.flip(kernel, axes).swapaxes(-1, -2)
     reach = [(k - 1) * d for k, d in zip(window.size, window.dilation, strict=True)]
@@ -256,8 +257,9 @@ def _kernel(x, out, window: Window):
     return jnp.moveaxis(_lax(x, out, back), 0, -2)
 
 
-# Kernels reach their speed with so many outputs at once.
-_WIDE = 32
+# Up to so many channels given, as many numbers at once at most: more cost more in
+# products with zeros than they save.
+_MOST = ((4, 64), (16, 32))
 
 _conv_p = jex.core.Primitive("conv")
 _eager = jax.jit(_conv_p.bind, static_argnames=("wanted", "window", "dtype", "members"))
