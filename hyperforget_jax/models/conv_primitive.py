@@ -194,7 +194,8 @@ def _on_cpu(*operands, wanted, window, dtype, members):
 
     def one(stacked):
         given = dict(zip(roles, operands, strict=True)) | stacked
-        return compute(*(x.astype(common) for x in given.values()), window)
+        first, second = (x.astype(common) for x in given.values())
+        return compute(first, second, window)
 
     given = dict(zip(roles, operands, strict=True))
     stacked = {role: given[role] for role in members}
