@@ -155,7 +155,7 @@ def _native(*operands, wanted, window, dtype, members):
         common = jnp.result_type(*operands)
         given = {role: x.astype(common) for role, x in given.items()}
         if wanted == "outputs":
-            return _lax(*given.values(), window, preferred=dtype)
+            return _lax(*given.values(), window=window, preferred=dtype)
         (kept,) = (role for role in given if role != "outputs")
         shape = _shape(*operands, **params).update(dtype=common)
         if wanted == "inputs":

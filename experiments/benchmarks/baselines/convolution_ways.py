@@ -4,6 +4,8 @@ Each takes inputs ``[N, H, W, C_in]`` and an HWIO kernel, and gives outputs ``[N
 C_out]``.
 """
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -36,7 +38,8 @@ def patches(x: Array, kernel: Array) -> Array:
 def shifted(x: Array, kernel: Array) -> Array:
     """Add nine products, of shifted images and a matrix each."""
     matrices = kernel.reshape(9, *kernel.shape[2:])
-    return sum(each @ matrices[n] for n, each in enumerate(_shifts(x)))
+    products = (each @ matrices[n] for n, each in enumerate(_shifts(x)))
+    return functools.reduce(jnp.add, products)
 
 
 def winograd(x: Array, kernel: Array) -> Array:
