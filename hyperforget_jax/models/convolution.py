@@ -1,11 +1,4 @@
-"""A convolution that is fast inside a scan on the CPU and native elsewhere.
-
-On XLA:CPU a convolution inside ``lax.scan`` or ``while_loop`` does not reach the
-threaded kernels (https://github.com/jax-ml/jax/issues/12868), and ``vmap`` over
-kernels turns it into a slow grouped convolution. Written as patches times a matrix
-it is a batched GEMM in every case. ``experiments/benchmarks/population.py`` holds
-the figures.
-"""
+"""A convolution that is fast inside a scan on the CPU and native elsewhere."""
 
 import functools
 import itertools
@@ -16,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hyperforget_jax.base import Array
+from hyperforget_jax.models.conv_primitive import Window, convolve
 
 __all__ = ["conv", "patches"]
 
@@ -38,9 +32,10 @@ def conv(
 
     For ``flax.linen.Conv(..., conv_general_dilated=conv)``, and for ``flax.nnx.Conv``:
     the layer, its HWIO kernel and every interceptor stay Flax's own. On the CPU the
-    convolution is patches times a matrix; grouped and transposed convolutions, layouts
-    other than channels-last, and what is given an ``out_sharding`` are left to XLA
-    everywhere.
+    convolution and its gradients are written in the form that XLA's kernels take, in
+    loops as well, and models under ``vmap`` go one after another; grouped and
+    transposed convolutions, layouts other than channels-last, numbers that are not
+    real, and what is given an ``out_sharding`` are left to XLA everywhere.
 
     Args:
         lhs: inputs, ``[N, *spatial, C_in]``.
@@ -82,20 +77,16 @@ def conv(
         and feature_group_count == batch_group_count == 1
         and all(d == 1 for d in lhs_dilation or ())
         and all(size >= 0 for pair in pads for size in pair)
+        and lhs.dtype == rhs.dtype
+        and jnp.issubdtype(lhs.dtype, jnp.floating)
     )
     if not plain:
         return native(lhs, rhs)
 
-    def as_product(lhs, rhs):
-        taken = patches(lhs, rhs.shape[:axes], strides, pads, dilation)
-        return jnp.matmul(
-            taken,
-            rhs.reshape(-1, rhs.shape[-1]),
-            precision=precision,
-            preferred_element_type=preferred_element_type,
-        )
-
-    return lax.platform_dependent(lhs, rhs, cpu=as_product, default=native)
+    window = Window(
+        lhs.shape[1:-1], rhs.shape[:axes], strides, tuple(pads), dilation, precision
+    )
+    return convolve(lhs, rhs, window, preferred_element_type or lhs.dtype)
 
 
 def patches(
@@ -108,7 +99,7 @@ def patches(
     """Take what the kernel sees at each place, ordered as an HWIO kernel is.
 
     Slices and a concatenation: ``lax.conv_general_dilated_patches`` is itself a
-    convolution and suffers what this file is there to avoid.
+    grouped convolution, which is slow on the CPU.
 
     Args:
         x: inputs, ``[N, *spatial, C]``.

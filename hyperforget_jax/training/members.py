@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples
@@ -88,11 +89,26 @@ def start_all(program, x, keys, starts):
     return jax.vmap(program.start, (None, 0, 0))(x, keys, starts)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def advance_all(program, keys, state, conditions, weights, *common):
-    """Advance every member of a chunk, whose state's buffers are given away."""
+@functools.partial(jax.jit, static_argnums=0, static_argnames="mesh", donate_argnums=2)
+def advance_all(program, keys, state, conditions, weights, *common, mesh=None):
+    """Advance every member of a chunk, whose state's buffers are given away.
+
+    On a mesh each device has members of its own: left to the compiler, convolutions of
+    one model after the other would be computed by every device for all.
+    """
     axes = (0, 0, 0, 0, *[None] * len(common))
-    return jax.vmap(program.advance, axes)(keys, state, conditions, weights, *common)
+    advance = jax.vmap(program.advance, axes)
+    if mesh is not None:
+        own, whole = PartitionSpec("population"), PartitionSpec()
+        advance = jax.shard_map(
+            advance,
+            mesh=mesh,
+            in_specs=(*[own] * 4, *[whole] * len(common)),
+            out_specs=own,
+            # The check refuses loops that start from constants, as ours do.
+            check_vma=False,
+        )
+    return advance(keys, state, conditions, weights, *common)
 
 
 def member_keys(key: Array, members: int) -> Array:

@@ -254,8 +254,8 @@ def fit_population(
         chunk = chunk._replace(state=place(chunk.state))
         advanced(done)
         for end in [end for end in ends if end > done]:
-            own = (loop_keys, chunk.state, condition, weight)
-            chunk = _Chunk(*advance_all(program, *own, data, shared, done, end))
+            own, span = (loop_keys, chunk.state, condition, weight), (done, end)
+            chunk = _Chunk(*advance_all(program, *own, data, shared, *span, mesh=mesh))
             if end in checkpoint_steps:
                 # A copy: the state's buffers are given away to the next segment.
                 kept.append(jax.tree.map(np.array, chunk.state.variables))

@@ -1,6 +1,8 @@
 """The convolution against XLA's own and against a loop over pixels in float64."""
 
+import functools
 import itertools
+import re
 
 import chex
 import flax.linen as nn
@@ -32,6 +34,8 @@ CASES = {
     "one by one": (IMAGE, (1, 1, 3, 4), (2, 2), "SAME", (1, 1), 1),
     "grouped": (IMAGE, (3, 3, 1, 6), (2, 1), "SAME", (1, 1), 3),
     "line": ((2, 9, 3), (3, 3, 4), (2,), ((2, 1),), (2,), 1),
+    "few channels": ((2, 5, 8, 3), (3, 3, 3, 8), (2, 1), ((2, 0), (1, 1)), (2, 1), 1),
+    "unused edge": ((2, 8, 9, 3), (2, 3, 3, 4), (4, 3), ((0, 1), (2, 3)), (1, 1), 1),
     "volume": ((2, 4, 5, 4, 2), (2, 3, 2, 2, 3), (1, 2, 1), "SAME", (1, 1, 2), 1),
 }
 each_case = pytest.mark.parametrize("case", CASES)
@@ -157,17 +161,74 @@ def _train_like(x, kernels):
     return lax.scan(step, kernels, length=2)[0]
 
 
+def _layouts(text):
+    """The axes of every convolution's operands and outputs."""
+    return re.findall(r"dim_numbers = (\[.*?\]x\[.*?\])->(\[.*?\])", text)
+
+
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
 @pytest.mark.parametrize("of", ["call", "training"])
-def test_only_the_cpu_gets_a_product(platform, of):
+def test_only_the_cpu_gets_the_form_of_its_kernels(platform, of):
     x, kernels = draw(IMAGE, (3, *KERNEL))
     if of == "call":
         traced = jax.jit(lambda x, k: conv(x, k, **OPTIONS)).trace(x, kernels[0])
     else:
         traced = jax.jit(_train_like).trace(x, kernels)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
-    assert ("stablehlo.convolution" in text) == (platform != "cpu")
-    assert ("stablehlo.dot_general" in text) == (platform == "cpu")
+    plain = {("[b, 0, 1, f]x[0, 1, i, o]", "[b, 0, 1, f]")}
+    found = set(_layouts(text))
+    if platform == "cpu":
+        groups = re.findall(r"(?:feature|batch)_group_count = (\d+)", text)
+        assert found == plain and set(groups) == {"1"}
+    elif of == "call":
+        assert found == plain
+    else:
+        # Gradients are in axes of their own.
+        assert found - plain
+
+
+@pytest.mark.parametrize(
+    "mapped",
+    [
+        *(pytest.param(of, marks=pytest.mark.slow) for of in ("x", "kernel", "both")),
+        "both, models apart",
+    ],
+)
+def test_derivatives_of_every_order_under_vmap_are_the_native_ones(mapped):
+    x, kernel = draw((2, 2, 4, 5, 2), (2, 3, 2, 2, 3), seed=3)
+    options = {**OPTIONS, "window_strides": (2, 1)}
+
+    def everything(apply, x, kernel):
+        def total(x, kernel):
+            return jnp.sum(jnp.sin(apply(x, kernel, **options)))
+
+        grad = jax.grad(total, (0, 1))
+
+        # Forward over reverse, and reverse over that.
+        def bent(x, kernel):
+            return jax.jvp(grad, (x, kernel), (jnp.cos(x), jnp.cos(kernel)))[1]
+
+        def score(x, kernel):
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in bent(x, kernel))
+
+        return grad(x, kernel), bent(x, kernel), jax.grad(score, (0, 1))(x, kernel)
+
+    axes = {"x": (0, None), "kernel": (None, 0)}.get(mapped, (0, 0))
+    x = x if axes[0] == 0 else x[0]
+    kernel = kernel if axes[1] == 0 else kernel[0]
+
+    @jax.jit
+    def both(x, kernel):
+        def of(apply):
+            one = functools.partial(everything, apply)
+            if mapped != "both, models apart":
+                return jax.vmap(one, axes)(x, kernel)
+            # Every kernel by all inputs: models within models.
+            return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(x, kernel)
+
+        return of(conv), of(lax.conv_general_dilated)
+
+    chex.assert_trees_all_close(*both(x, kernel), **CLOSE)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
+from hyperforget_jax.training import members
 from tests import toys
 
 # Equal ones, and so one compilation for many tests.
@@ -155,6 +156,26 @@ def test_eight_devices_equal_one():
     )
 
 
+@pytest.mark.slow
+def test_each_device_trains_convolutions_of_its_own_members_alone():
+    data, mesh = toys.points(), hf.sharding.make_mesh(population=8)
+    data = data._replace(x=jnp.ones((data.x.shape[0], 8, 8, 3)))
+    classifier = hf.from_linen(hf.models.GptCNN())
+    objective = members.CrossEntropy(classifier, None)
+    program = members.Program(classifier, optax.sgd(1e-2), objective, 4)
+    keys = jax.random.split(jax.random.key(0), 16)
+    own = members.start_all(program, data.x, keys, None)
+    own = hf.sharding.shard(own, mesh, "population")
+    data = hf.sharding.replicate(data, mesh)
+    common = ((), None, data, (), jnp.int32(0), jnp.int32(2))
+    text = (
+        members.advance_all.lower(program, *own, *common, mesh=mesh).compile().as_text()
+    )
+    assert "convolution(" in text and "all-gather" not in text
+    # Of sixteen kernels, each device has two.
+    assert "f32[2,3,3,16,32]" in text and "f32[16,3,3,16,32]" not in text
+
+
 def test_finished_runs_are_read_not_trained(tmp_path):
     options = dict(checkpoint_steps=(6,), segment_steps=4, directory=tmp_path)
     first = train(**options)
@@ -192,6 +213,7 @@ jax.config.update("jax_compilation_cache_dir", sys.argv[2])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 import optax
 import hyperforget_jax as hf
+from hyperforget_jax.training import members
 from tests import toys
 hf.fit_population(
     jax.random.key(3), toys.normalised(), toys.points(), optax.adam(1e-2), 1000,
