@@ -113,8 +113,8 @@ class Bench:
         keys = jax.random.split(jax.random.key(_KEY), 4)
         every = hf.forget_each_class(self.splits.train)
         some = jnp.asarray(_CLASSES)
-        rows, self.asked = every.rows[some], every.classes[some]
-        self.forgotten = jax.vmap(self.splits.train.take)(rows)
+        self.asked = jnp.asarray(every.classes)[some]
+        self.forgotten = jax.vmap(self.splits.train.take)(every.rows[some])
         self.originals = self._train(keys[0], "originals", None)
         self.retrained, self.others = (
             self._train(key, name, _CLASSES)
