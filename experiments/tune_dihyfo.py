@@ -114,7 +114,7 @@ class Bench:
         every = hf.forget_each_class(self.splits.train)
         some = jnp.asarray(_CLASSES)
         self.asked = jnp.asarray(every.classes)[some]
-        self.forgotten = jax.vmap(self.splits.train.take)(every.rows[some])
+        self.forgotten = jax.vmap(self.splits.train.take)(jnp.asarray(every.rows)[some])
         self.originals = self._train(keys[0], "originals", None)
         self.retrained, self.others = (
             self._train(key, name, _CLASSES)
