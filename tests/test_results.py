@@ -31,10 +31,14 @@ class Cell(NamedTuple):
     Attributes:
         command: the script and which part it is to run.
         data: a data set that must be prepared, or none.
+        noisy: whether training amplifies float noise more than elsewhere. On small
+            CIFAR-10 one and the same code moved an accuracy by 0.034 and a distance by
+            a twelfth, where ``--xla_cpu_max_isa=AVX`` was all that differed.
     """
 
     command: str
     data: str | None = None
+    noisy: bool = False
 
 
 PGU = "pgu --methods logit_mask --variants pgu --scenarios"
@@ -45,11 +49,11 @@ CELLS = {
     "tune-digits": Cell("tune --methods ssd"),
     "tune-pgu-digits": Cell("tune_pgu --points 0"),
     "fiun-mnist": Cell(FIUN, "mnist"),
-    "fiun-cifar10_small": Cell(FIUN, "cifar10"),
+    "fiun-cifar10_small": Cell(FIUN, "cifar10", noisy=True),
     "fiun-depth-mnist": Cell("fiun --settings incremental_30", "mnist"),
     "pgu-mnist": Cell(f"{PGU} classes --classes 0", "mnist"),
     "pgu-rows-mnist": Cell(f"{PGU} part", "mnist"),
-    "pgu-rows-cifar10_small": Cell(f"{PGU} part", "cifar10"),
+    "pgu-rows-cifar10_small": Cell(f"{PGU} part", "cifar10", noisy=True),
     "dihyfo-digits": Cell(f"{DIHYFO} --variants dihyfo_2"),
     # Zoos of MNIST take ten minutes: what the hypernetworks stand beside.
     "dihyfo-mnist": Cell(f"{DIHYFO} --variants", "mnist"),
@@ -92,7 +96,9 @@ def same_place(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return named and all(first[key] == second[key] for key in shared)
 
 
-def allowed(method: str, name: str, recorded: np.ndarray) -> np.ndarray:
+def allowed(
+    method: str, name: str, recorded: np.ndarray, noisy: bool = False
+) -> np.ndarray:
     """How far a metric may be from what was recorded.
 
     The records of hypernetworks are made again to the digit by the commits that they
@@ -101,30 +107,33 @@ def allowed(method: str, name: str, recorded: np.ndarray) -> np.ndarray:
     """
     wide = method.startswith("dihyfo")
     if any(part in name for part in ("accuracy", "mia", "gap", "tow", "score")):
-        return np.full_like(recorded, 0.04 if wide else 0.02)
+        most = 0.05 if noisy else 0.04 if wide else 0.02
+        return np.full_like(recorded, most)
     if "relearn" in name:
         return 3 + 0.1 * np.abs(recorded)
     if name == "points_lost":  # An accuracy, in points.
         return np.full_like(recorded, 2.0)
     if wide:
         return 0.01 + 0.4 * np.abs(recorded)
-    return 0.002 + 0.05 * np.abs(recorded)
+    return 0.002 + (0.15 if noisy else 0.05) * np.abs(recorded)
 
 
-def differences(rows, recorded, *, roll: int = 0) -> Iterator[str]:
+def differences(rows, recorded, *, roll: int = 0, noisy: bool = False) -> Iterator[str]:
     """Say of every number that is not as recorded what it is.
 
     Args:
         rows: made again.
         recorded: all rows of the record.
         roll: by how many seeds the record is shifted first.
+        noisy: as the cell is.
     """
     for row in rows:
         (of_record,) = (one for one in recorded if same_place(row, one))
         for name, metric in of_record["metrics"].items():
             old = np.roll(np.array(metric["values"]), roll)
             new = np.array(row["metrics"][name]["values"])
-            if not np.all(np.abs(new - old) <= allowed(row["method"], name, old)):
+            most = allowed(row["method"], name, old, noisy)
+            if not np.all(np.abs(new - old) <= most):
                 said = f"{row['method']}, {row['request']}, {row['factors']}"
                 yield f"{said}: {name} {new.round(4)}, not {old.round(4)}"
 
@@ -151,15 +160,15 @@ def test_a_cell_is_what_its_record_says(name, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "out/results.json")["rows"]
     assert rows
-    wrong = list(differences(rows, document["rows"]))
+    wrong = list(differences(rows, document["rows"], noisy=cell.noisy))
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_the_comparison_tells_one_seed_from_the_next(name):
-    rows = read(RESULTS / f"{name}.json")["rows"]
-    assert not list(differences(rows[:20], rows))
-    assert list(differences(rows[:20], rows, roll=1))
+    rows, noisy = read(RESULTS / f"{name}.json")["rows"], CELLS[name].noisy
+    assert not list(differences(rows[:20], rows, noisy=noisy))
+    assert list(differences(rows[:20], rows, roll=1, noisy=noisy))
 
 
 def test_every_record_has_a_cell_or_a_reason():
