@@ -65,7 +65,8 @@ class App:
             return [self.host, "localhost"]
         if address.is_unspecified:
             return ["*"]
-        return [self.host, "localhost", "127.0.0.1", "[::1]"]
+        own = f"[{address}]" if address.version == 6 else self.host
+        return [own, "localhost", "127.0.0.1", "[::1]"]
 
 
 def _say(line: str) -> None:

@@ -135,11 +135,12 @@ def pgu(
 
     Examples:
         >>> import jax
+        >>> import optax
         >>> import hyperforget_jax as hf
         >>> train = hf.data.load("digits").train
         >>> classifier = hf.from_linen(hf.models.MLP((16,)))
         >>> keys = jax.random.split(jax.random.key(0), 3)
-        >>> variables = classifier.init(keys[0], train.x)  # or a trained model's
+        >>> variables = hf.fit(keys[0], classifier, train, optax.adam(5e-3), 200)
         >>> unlearner = hf.pgu(classifier)
         >>> state = unlearner.init(keys[1], variables, train)
         >>> request = hf.forget_classes(train, [3])

@@ -2,7 +2,7 @@
 
 XLA:CPU brings a convolution into the form that its kernels take (channels last, the
 kernel HWIO) outside of loops alone, and the gradients of one, as JAX writes them, are
-in another: inside ``lax.scan`` they are computed by naive loops, up to 150 times slower
+in another: inside ``lax.scan`` they are computed by naive loops, many times slower
 (https://github.com/jax-ml/jax/issues/12868). ``vmap`` over kernels gives grouped
 convolutions, slower than one model after another. So on the CPU convolution and
 gradients are written in that form here, and models go one after another. Elsewhere all
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import PartitionSpec
 
 from hyperforget_jax.base import Array
 
@@ -65,6 +66,13 @@ def convolve(x: Array, kernel: Array, window: Window, dtype: Any) -> Array:
 
 
 def _bind(wanted, given, window, dtype, members) -> Array:
+    # Under shard_map operands are to vary alike, so that the gradient of what is
+    # replicated is summed over devices.
+    every = frozenset().union(*map(_varying, given.values()))
+    given = {
+        role: lax.pcast(x, tuple(sorted(every - _varying(x))), to="varying")
+        for role, x in given.items()
+    }
     # Operands stand in the order of the roles.
     operands = [given[role] for role in _ROLES if role != wanted]
     return _conv_p.bind(
@@ -74,6 +82,13 @@ def _bind(wanted, given, window, dtype, members) -> Array:
         dtype=jnp.dtype(dtype),
         members=tuple(role for role in _ROLES if role in members),
     )
+
+
+def _varying(x: Any) -> frozenset[str]:
+    """The axes of shard_map's mesh that something varies over."""
+    aval = jax.typeof(x)
+    # Versions of JAX have it in one of two places.
+    return aval.mat.varying if hasattr(aval, "mat") else aval.vma
 
 
 def _given(wanted: str, operands: Sequence[Any]) -> dict[str, Any]:
@@ -93,7 +108,10 @@ def _shape(*operands, wanted, window, dtype, members) -> ShapedArray:
     else:
         x, out = shapes.values()
         shape = (*window.size, x[-1], out[-1])
-    return ShapedArray((*_count(given, members), *shape), dtype)
+    shape = (*_count(given, members), *shape)
+    operand = operands[0]
+    whole = operand.sharding.update(spec=PartitionSpec(*[None] * len(shape)))
+    return operand.update(shape=shape, dtype=dtype, weak_type=False, sharding=whole)
 
 
 def _count(given, members) -> tuple[int, ...]:
@@ -124,10 +142,10 @@ def _batch(operands, axes, *, wanted, window, dtype, members):
         (rows,) = mapped
         place = int(rows in members)
         x = jnp.moveaxis(given[rows], axis[rows], place)
-        given[rows] = lax.collapse(x, place, place + 2)
+        given[rows], count = lax.collapse(x, place, place + 2), x.shape[place + 1]
         out = _bind(wanted, given, window, dtype, members)
         place = int(bool(members))
-        split = (*out.shape[:place], size, -1, *out.shape[place + 1 :])
+        split = (*out.shape[:place], size, count, *out.shape[place + 1 :])
         return out.reshape(split), place
     for role in mapped:
         given[role] = jnp.moveaxis(given[role], axis[role], 0)
@@ -157,7 +175,7 @@ def _native(*operands, wanted, window, dtype, members):
         if wanted == "outputs":
             return _lax(*given.values(), window=window, preferred=dtype)
         (kept,) = (role for role in given if role != "outputs")
-        shape = _shape(*operands, **params).update(dtype=common)
+        shape = _shape(*map(jax.typeof, operands), **params).update(dtype=common)
         if wanted == "inputs":
             function = functools.partial(_lax, kernel=given[kept], window=window)
         else:

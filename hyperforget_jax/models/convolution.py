@@ -78,14 +78,19 @@ def conv(
         and all(d == 1 for d in lhs_dilation or ())
         and all(size >= 0 for pair in pads for size in pair)
         and lhs.dtype == rhs.dtype
+        and lhs.shape[-1] == rhs.shape[-2]  # Else there is an error to be raised.
         and jnp.issubdtype(lhs.dtype, jnp.floating)
     )
     if not plain:
         return native(lhs, rhs)
 
+    if isinstance(precision, list):
+        precision = tuple(precision)
     window = Window(
         lhs.shape[1:-1], rhs.shape[:axes], strides, tuple(pads), dilation, precision
     )
+    if 0 in window.outputs:  # Nothing fits, and has no gradient either.
+        return native(lhs, rhs)
     return convolve(lhs, rhs, window, preferred_element_type or lhs.dtype)
 
 

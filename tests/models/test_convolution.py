@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from hyperforget_jax import sharding
 from hyperforget_jax.models import conv
 
 CHANNELS_LAST = {
@@ -292,4 +293,44 @@ def test_flax_layers_keep_their_parameters_and_outputs(how):
     chex.assert_trees_all_equal(jax.jit(ours.init)(jax.random.key(2), x), variables)
     np.testing.assert_allclose(
         jax.jit(ours.apply)(variables, x), jax.jit(native.apply)(variables, x), **CLOSE
+    )
+
+
+def test_the_gradient_of_a_replicated_kernel_is_summed_over_devices():
+    x, kernel = draw((4, *IMAGE[1:]), KERNEL)
+    mesh = sharding.make_mesh(population=2)
+    split, whole = jax.P("population"), jax.P()
+
+    def loss(convolution, kernel, x):
+        def part(x, kernel):
+            return lax.psum(jnp.sum(jnp.sin(convolution(x, kernel))), "population")
+
+        sharded = jax.shard_map(
+            part, mesh=mesh, in_specs=(split, whole), out_specs=whole
+        )
+        return sharded(x, kernel)
+
+    options = dict(dimension_numbers=CHANNELS_LAST[2])
+    own, native = (
+        functools.partial(one, window_strides=(1, 1), padding="SAME", **options)
+        for one in (conv, lax.conv_general_dilated)
+    )
+    found, expected = (jax.grad(loss, 1)(one, kernel, x) for one in (own, native))
+    chex.assert_trees_all_close(found, expected, **CLOSE)
+
+
+def test_what_is_empty_or_does_not_fit_is_as_it_is_elsewhere():
+    x, kernel = draw(IMAGE, KERNEL)
+    options = dict(window_strides=(1, 1), dimension_numbers=CHANNELS_LAST[2])
+    same = functools.partial(conv, padding="SAME", **options)
+    none = jnp.zeros((5, 0, *IMAGE[1:]))
+    assert jax.vmap(same, (0, None))(none, kernel).shape == (5, 0, 6, 7, 4)
+    small = functools.partial(conv, padding="VALID", **options)
+    grads = jax.grad(lambda k: jnp.sum(small(x[:, :2], k)))(kernel)
+    np.testing.assert_array_equal(grads, 0)
+    with pytest.raises((TypeError, ValueError)):
+        jax.eval_shape(same, x[..., :2], kernel)
+    both = [lax.Precision.HIGHEST, lax.Precision.HIGHEST]
+    chex.assert_trees_all_close(
+        same(x, kernel, precision=both), same(x, kernel), **CLOSE
     )
