@@ -29,6 +29,8 @@ from hyperforget_jax.report.records import reads, write_json
 
 __all__ = ["Forget"]
 
+# Points of retained accuracy.
+_COSTLY = 2.0
 _ONE_OF = tyro.conf.create_mutex_group(required=True, title="what to forget")
 
 
@@ -167,6 +169,18 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
         f"and {seconds['compile']:.3g} s to compile.",
         f"Written to {out}: {', '.join(sorted(os.listdir(out)))}.",
     ]
+    accuracy = info["accuracy"]
+    lost = next(
+        100 * (accuracy[name]["before"] - accuracy[name]["after"])
+        for name in ("retain_accuracy_test", "retain_accuracy_train")
+        if name in accuracy
+    )
+    if lost > _COSTLY:
+        lines.insert(
+            1,
+            f"{lost:.1f} points of accuracy on retained rows were lost: try another "
+            "--method, such as fiun, or other settings of it by --set.",
+        )
     if info["left_out"]:
         lines.append(f"Left out of the variables: {', '.join(info['left_out'])}.")
     for line in lines:

@@ -180,6 +180,17 @@ def test_a_method_is_set_and_moves_the_model(folder, trained):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings, is_ruined", [("steps=1", False), ("steps=60", True)]
+)
+def test_lost_accuracy_is_said_with_a_remedy(folder, capsys, settings, is_ruined):
+    options = "--method", "ascent", "--set", settings, "--classes", "3"
+    assert forget(*options) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("were lost: try another --method" in said) == is_ruined
+
+
+@pytest.mark.slow
 def test_unseen_rows_make_the_whole_report_of_the_default_method(folder, capsys):
     assert forget("--classes", "3", data="data.npz") == 0
     assert info()["method"] == "pgu"
