@@ -142,7 +142,7 @@ def convolutions(config: Benchmark, members: int):
             return nn.Dense(10)(jnp.mean(x, axis=(1, 2)))
 
     layers: dict[str, Callable[..., nn.Module]] = {
-        "patches": functools.partial(nn.Conv, conv_general_dilated=hf.models.conv),
+        "conv": functools.partial(nn.Conv, conv_general_dilated=hf.models.conv),
         "nn.Conv": nn.Conv,
     }
     steps, batch_size = 5, 64

@@ -27,8 +27,8 @@ def populations() -> str:
             "256 digit classifiers (64-64-10), checkpoints/s",
             loop,
         ),
-        ("cnn-x1", "patches", "a three-layer CNN in a scan, steps/s", "`nn.Conv`"),
-        ("cnn-x8", "patches", "eight such CNNs under `vmap`, steps/s", "`nn.Conv`"),
+        ("cnn-x1", "conv", "a three-layer CNN in a scan, steps/s", "`nn.Conv`"),
+        ("cnn-x8", "conv", "eight such CNNs under `vmap`, steps/s", "`nn.Conv`"),
     )
     lines = []
     for model, method, what, rival in shown:
