@@ -51,6 +51,7 @@ BLOCKS = {
     "leaderboard": leaderboard.results,
     "controls-digits": lambda: controls.variants("digits"),
     "audit-benchmark": benchmarks.audits,
+    "convolution-benchmark": benchmarks.convolutions,
     "audit-torch": audit_torch.judgement,
     "benchmark": benchmarks.populations,
     "networks-mnist": lambda: networks.settings("mnist"),

@@ -75,7 +75,7 @@ LEFT_OUT = {
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
     **{
         f"{study}-benchmark": "seconds, which no other machine repeats"
-        for study in ("audit", "dihyfo", "fiun", "pgu", "population")
+        for study in ("audit", "convolution", "dihyfo", "fiun", "pgu", "population")
     },
 }
 

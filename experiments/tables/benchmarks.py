@@ -127,3 +127,37 @@ def audits() -> str:
                 ]
             )
     return table(["what", "seconds", "baseline", RANGE, "aim"], lines)
+
+
+def convolutions() -> str:
+    """Show convolutions in several ways, and a network's step, beside PyTorch."""
+    whats = {"resnet-8": "ResNet-8, a training step"}
+    ways = {
+        "fit": "`hf.fit`",
+        "fit-x4": "`hf.fit` of four under `vmap`, each",
+        "conv": "`hf.models.conv`",
+        "lax": "`lax.conv_general_dilated`",
+        "nn.Conv": "a jitted step with `nn.Conv`",
+    }
+    lines = []
+    for row in rows_of("convolution-benchmark"):
+        way, _, place = row["method"].partition("/")
+        if way not in ways:
+            continue
+        made = row["model"].removeprefix("conv-").split("-")
+        what = whats.get(row["model"]) or f"{made[0]} to {made[1]}, {made[2]} pixels"
+        taken = [
+            of["values"]
+            for name, of in row["metrics"].items()
+            if name.startswith("milliseconds")
+        ]
+        lines.append(
+            [
+                what,
+                ways[way] + (", in a scan" if place == "scan" else ""),
+                f"{np.median(np.sum(taken, axis=0)):.0f}",
+                ratios(row["metrics"]["ratio_to_pytorch"]["values"]),
+            ]
+        )
+    heads = ["what", "by", "milliseconds", "PyTorch's, times: median (range)"]
+    return table(heads, lines)
