@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import types
@@ -95,7 +96,7 @@ def test_the_server_answers(application):
 
 def test_the_server_refuses(application):
     assert call(application, as_body(BAD["every class"]))[0] == 422
-    assert "leave at least one" in call(application, as_body(BAD["every class"]))[1]
+    assert "Leave at least one" in call(application, as_body(BAD["every class"]))[1]
     assert call(application, BAD["deep"])[0] == 422
     long = as_body(FINE | {"image": [0] * 10_000})
     assert len(long) > asking.MOST_BYTES and call(application, long)[0] == 413
@@ -106,7 +107,7 @@ def test_the_server_refuses(application):
 @pytest.mark.parametrize(
     "options, lacking, message",
     [
-        ((), "uvicorn", "pip install 'hyperforget-jax[app]'"),
+        ((), "uvicorn", "pip install 'hyperforget-jax[app]', or '.[app]' in a clone."),
         (("--dataset", "mnist"), None, "pretrained.py --preset mnist"),
         (("--port", "70000"), None, "--port must lie in"),
     ],
@@ -121,6 +122,14 @@ def test_what_lacks_is_said(tmp_path, monkeypatch, capsys, options, lacking, mes
     assert message in said and said.count("\n") == 1
 
 
+def test_a_port_that_is_taken_has_its_remedy(capsys):
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        assert main(["app", "--port", str(listening.getsockname()[1])]) == 2
+    said = capsys.readouterr().err
+    assert "is taken: --port 0 takes a free one." in said and said.count("\n") == 1
+
+
 @pytest.fixture(scope="module")
 def url():
     """Where the command says that its page is."""
@@ -130,8 +139,8 @@ def url():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             said = process.stdout.readline(), process.stdout.readline().strip()
-            assert said[1].startswith("http://127.0.0.1:"), said
-            yield said[1]
+            assert said[1].startswith("Open http://127.0.0.1:"), said
+            yield said[1].removeprefix("Open ").removesuffix("; Ctrl-C stops.")
         finally:
             process.terminate()
 
@@ -203,6 +212,7 @@ def test_a_class_that_is_off_is_predicted_no_more(page, method):
 
 @pytest.mark.slow
 def test_the_loss_that_is_asked_for_decides(page):
+    assert page.inner_text("#loss-asked") == "Switch a class off first."
     page.uncheck("input[name=class][value='3']")
     settle(page)
     assert predicted(page)[1] != 3
@@ -269,6 +279,9 @@ def test_the_keyboard_is_enough(page):
     settle(page)
     assert predicted(page)[0] == 1  # A line.
     page.keyboard.press("Delete")
+    settle(page)
+    assert page.inner_text("#status").startswith("Nothing is drawn.")
+    assert predicted(page) == [None, None, None]
     tab_to("#images button:nth-child(8)")
     page.keyboard.press("Enter")
     settle(page)

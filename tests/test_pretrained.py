@@ -39,8 +39,10 @@ def test_altered_arrays_are_refused(tmp_path):
 
 def test_models_that_are_not_there_have_their_command(tmp_path, monkeypatch):
     monkeypatch.setenv("HYPERFORGET_CACHE_DIR", str(tmp_path))
-    for dataset in ("mnist", "../digits", ""):
-        with pytest.raises(FileNotFoundError, match="pretrained.py --preset mnist"):
+    with pytest.raises(FileNotFoundError, match="pretrained.py --preset mnist"):
+        hf.pretrained.load("mnist")
+    for dataset in ("digit", "../digits", ""):
+        with pytest.raises(FileNotFoundError, match="of 'digits' and of 'mnist', not"):
             hf.pretrained.load(dataset)
 
 

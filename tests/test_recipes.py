@@ -127,6 +127,8 @@ def test_a_recipe_that_needs_held_out_examples_says_so():
         (("salun", "letters"), "dataset must be one of .*digits.*, got 'letters'"),
         (("salun", "digits", "rain"), "scenario must be one of .*class"),
         (("sailing", "digits"), "method must be one of .*salun.*, got 'sailing'"),
+        (("dihyfo", "digits"), "no recipe: its hypernetwork is trained first"),
+        (("logit_mask", "digits", "random"), "'logit_mask' .* only of .'class'"),
     ],
 )
 def test_what_was_never_searched_is_refused(arguments, message):

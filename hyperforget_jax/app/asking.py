@@ -55,7 +55,7 @@ def read(
             f"{list(ask.classes)}."
         )
     if len(classes) == num_classes:
-        raise ValueError("classes names every class: leave at least one switched on.")
+        raise ValueError("Leave at least one class switched on.")
     if isinstance(ask.image, int):
         if ask.image >= num_rows:
             raise ValueError(

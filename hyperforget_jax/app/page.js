@@ -69,14 +69,17 @@ const percent = (share) => `${(100 * share).toFixed(share < 0.9995 && share > 0.
 
 function show(found, asked) {
   const name = settings.methods[asked.method];
+  const isBlank = Array.isArray(asked.image) && !asked.image.some(Boolean);
   for (const kind of ["prediction", "accuracy"]) {
     const table = document.getElementById(kind);
     table.querySelector("thead .after").textContent = `after ${name}`;
     table.querySelectorAll("tbody tr").forEach((row, label) => {
       row.classList.toggle("off", asked.classes.includes(label));
       row.querySelectorAll("td").forEach((cell, column) => {
-        const none = asked.classes.length ? "…" : "–";
-        fill(cell, found[kind][WHO[column]], label, kind === "prediction", none);
+        const isPrediction = kind === "prediction";
+        const isHidden = isPrediction && isBlank;
+        const none = asked.classes.length && !isHidden ? "…" : "–";
+        fill(cell, isHidden ? null : found[kind][WHO[column]], label, isPrediction, none);
       });
     });
   }
@@ -101,7 +104,8 @@ function show(found, asked) {
     return `${whose} ${top(values)} (${percent(values[top(values)])})`;
   });
   const time = `${Math.max(1, Math.round(found.milliseconds))} ms`;
-  say(`The image is taken for: ${said.join(", ")}. Answered in ${time}.`);
+  const taken = `The image is taken for: ${said.join(", ")}.`;
+  say(`${isBlank ? "Nothing is drawn." : taken} Answered in ${time}.`);
 }
 
 function fill(cell, values, label, isPrediction, none) {
@@ -126,8 +130,10 @@ function showLoss(found, asked) {
   find("#usual").disabled = !can || usual;
   const asks = found.loss && can ? found.loss.asked : null;
   if (usual && asks !== null) slider.value = asks;
+  const none =
+    asked.method === "dihyfo" ? "Switch a class off first." : "DiHyFo alone is asked for a loss";
   find("#loss-asked").textContent =
-    asks === null ? "DiHyFo alone is asked for a loss" : `${asks.toFixed(1)} nats on what is off`;
+    asks === null ? none : `${asks.toFixed(1)} nats on what is off`;
   find("#loss-achieved").textContent =
     asks === null ? "" : `it has ${Math.min(999, found.loss.achieved).toFixed(1)} nats`;
 }

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
 import ipaddress
+import os
 import socket
 import sys
 
@@ -38,27 +40,45 @@ class App:
             from hyperforget_jax.app.forgetting import Forgetting
         except ModuleNotFoundError as error:
             raise RuntimeError(
-                f"{error.name} is not installed: pip install 'hyperforget-jax[app]'"
+                f"{error.name} is not installed: pip install 'hyperforget-jax[app]', "
+                "or '.[app]' in a clone."
             ) from error
         if not 0 <= self.port < 65_536:
             raise ValueError(f"--port must lie in [0, 65535], got {self.port}.")
         made = hf.pretrained.load(self.dataset)
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        with socket.create_server((self.host, self.port), family=family) as listening:
-            if not jax.config.values["jax_compilation_cache_dir"]:
+        with self._listen() as listening:
+            place = jax.config.values["jax_compilation_cache_dir"]
+            if not place:
                 place = str(cache_folder() / "compiled")  # For the next start.
                 jax.config.update("jax_compilation_cache_dir", place)
-            _say("Compiling every method, which takes a minute the first time.")
+            is_first = not os.path.isdir(place)
+            takes = ", which takes a minute the first time" if is_first else ""
+            _say(f"Compiling every method{takes}.")
             application = server.make(Forgetting(made), self._hosts())
             host = f"[{self.host}]" if ":" in self.host else self.host
-            _say(f"http://{host}:{listening.getsockname()[1]}/")
+            _say(f"Open http://{host}:{listening.getsockname()[1]}/; Ctrl-C stops.")
             config = uvicorn.Config(application, log_level="warning", lifespan="off")
             with contextlib.suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run([listening])
         return 0
 
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            return socket.create_server((self.host, self.port), family=family)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise OSError(
+                f"--port {self.port} is taken: --port 0 takes a free one."
+            ) from error
+
     def _hosts(self) -> list[str]:
-        """Return the names by which the page may be called."""
+        """Return the names by which the page may be called.
+
+        At every address of the machine (``0.0.0.0``, ``::``) that is by any name: pages
+        of other sites can then reach it by a name of their own.
+        """
         try:
             address = ipaddress.ip_address(self.host)
         except ValueError:

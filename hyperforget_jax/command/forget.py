@@ -98,8 +98,10 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     unlearner = inputs.make_unlearner(
         options.method, options.set, classifier, data.probe
     )
+    _say(options, f"Unlearning by {options.method}.")
     after, seconds, found = answer(keys, unlearner, variables, request)
 
+    _say(options, "Evaluating before and after.")
     answered = Answer(options.method, variables, after, unlearner.access, seconds)
     document = write_record(
         folder, classifier, answered, request, data.test, dataset=options.data
@@ -132,6 +134,11 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     }
     write_json(folder / "info.json", info)
     return info
+
+
+def _say(options: Forget, line: str) -> None:
+    if not options.json:
+        sys.stderr.write(line + "\n")
 
 
 def _request(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -59,6 +60,7 @@ def _study(options: Quickstart, folder: pathlib.Path) -> dict[str, Any]:
     splits = hf.data.load("digits")
     classifier = hf.from_linen(hf.models.MLP((64,)))
     request = hf.forget_classes(splits.train, options.forget)
+    _say(f"Training {options.seeds} models, and as many without the forgotten classes.")
     key_fit, key_retrain, key_methods = jax.random.split(jax.random.key(0), 3)
     originals, retrained = (
         hf.fit_population(key, classifier, data, members=options.seeds, **_RECIPE)
@@ -72,10 +74,12 @@ def _study(options: Quickstart, folder: pathlib.Path) -> dict[str, Any]:
     }
     models, seconds = {}, {}
     for number, (name, unlearner) in enumerate(methods.items()):
+        _say(f"Unlearning by {name}.")
         key = jax.random.fold_in(key_methods, number)
         models[name], seconds[name] = _answer_each(
             key, unlearner, originals.variables, request, options.seeds
         )
+    _say("Evaluating.")
     return hf.report.compare(
         folder,
         classifier,
@@ -88,6 +92,10 @@ def _study(options: Quickstart, folder: pathlib.Path) -> dict[str, Any]:
         access={name: unlearner.access for name, unlearner in methods.items()},
         seconds=seconds,
     )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
 
 
 def _answer_each(

@@ -68,7 +68,8 @@ def load(
         directory: another folder that :func:`save` made.
 
     Raises:
-        FileNotFoundError: there are none; the message has the command that makes them.
+        FileNotFoundError: there are none; the message has the command that makes
+            those of MNIST, or the names that there are.
         CorruptCheckpointError: files are missing, truncated or altered.
         ValueError: models of another data set.
     """
@@ -139,10 +140,14 @@ def _folder(dataset: str) -> Traversable:
         for each in found:
             if each.name == dataset and (each / manifests.FILE_NAME).is_file():
                 return each
+    if dataset != "mnist":
+        raise FileNotFoundError(
+            "There are pretrained models of 'digits' and of 'mnist', not of "
+            f"{dataset!r}."
+        )
     raise FileNotFoundError(
-        f"There are no pretrained models of {dataset!r} in {cache}. Those of 'digits' "
-        "are part of the package; those of 'mnist' are made, in a clone of the "
-        "repository, by: python experiments/pretrained.py --preset mnist"
+        f"There are no pretrained models of 'mnist' in {cache}. They are made, in a "
+        "clone of the repository, by: python experiments/pretrained.py --preset mnist"
     )
 
 

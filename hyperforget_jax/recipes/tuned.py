@@ -79,6 +79,17 @@ def load(method: str, dataset: str, scenario: str = "class") -> Recipe:
     """
     found = _read(_known("dataset", dataset, _datasets()))["recipes"]
     of_scenario = found[_known("scenario", scenario, found)]
+    if method == "dihyfo":
+        raise ValueError(
+            "method 'dihyfo' has no recipe: its hypernetwork is trained first, as "
+            "experiments/quickstart.py does."
+        )
+    others = sorted(name for name, methods in found.items() if method in methods)
+    if others and scenario not in others:
+        raise ValueError(
+            f"method {method!r} has no recipe of scenario {scenario!r}, only of "
+            f"{others}."
+        )
     settings = of_scenario[_known("method", method, of_scenario)]
     return Recipe(method, dataset, scenario, settings)
 

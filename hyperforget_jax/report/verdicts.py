@@ -19,6 +19,10 @@ _WRONG = {
     "left": "Something is left",
     "unlike": "Unlike retraining",
 }
+_ABSENT = {
+    "missing": "not measured",
+    "alone": "nothing to compare with (no retrained models)",
+}
 
 RULES = (
     f"Two numbers differ if their means are farther apart than {_ERRORS:g} standard "
@@ -64,7 +68,7 @@ class Verdict(NamedTuple):
 class _Finding(NamedTuple):
     """What was found, and the words for it."""
 
-    status: str  # "good", "unclear", "missing", "cost", or a key of _WRONG.
+    status: str  # "good", "unclear", "cost", one of _ABSENT, or a key of _WRONG.
     text: str
 
 
@@ -90,11 +94,12 @@ def verdict(row: Row, references: Mapping[str, Row]) -> Verdict:
     if not headline.startswith("No trace"):  # Then what is right is not the news.
         traces = [finding for finding in traces if finding.status != "good"]
     findings = [forgetting, *traces, cost]
-    said = [finding.text for finding in findings if finding.status != "missing"]
+    said = [finding.text for finding in findings if finding.status not in _ABSENT]
     said += _speed(row, references.get("retrain"))
-    missing = [finding.text for finding in findings if finding.status == "missing"]
-    if missing:
-        said.append("not measured: " + ", ".join(missing))
+    for status, why in _ABSENT.items():
+        absent = [finding.text for finding in findings if finding.status == status]
+        if absent:
+            said.append(f"{why}: " + ", ".join(absent))
     if row["n"] == 1:
         said.append("one seed: its spread is unknown")
     return Verdict(headline, tuple(said))
@@ -129,11 +134,11 @@ def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> s
     statuses = {forgetting.status, *of_traces}
     if wrong := [words for status, words in _WRONG.items() if status in statuses]:
         headline = wrong[0]
-    elif forgetting.status == "missing":
+    elif forgetting.status in _ABSENT:
         headline = "Cannot be told"
     elif forgetting.status == "unclear":
         headline = "Perhaps forgotten"
-    elif set(of_traces) == {"missing"}:
+    elif set(of_traces) <= _ABSENT.keys():
         headline = "Forgotten by accuracy alone"
     elif statuses == {"good"}:
         headline = "No trace found"
@@ -172,7 +177,12 @@ def _forgetting(ours: Mapping, retrain: Mapping, original: Mapping) -> _Finding:
             before = original.get(name)
             kept = not before or _difference(own, before, _FORGET) != "less"
             return _Finding("not" if kept else "partly", f"still {said}")
-    return found or _Finding("missing", "whether forgotten rows look unseen")
+    is_measured = "forget_accuracy_train" in ours
+    return found or _absent(is_measured, retrain, "whether forgotten rows look unseen")
+
+
+def _absent(is_measured: bool, retrain: Mapping | None, text: str) -> _Finding:
+    return _Finding("alone" if is_measured and not retrain else "missing", text)
 
 
 def _outputs(ours: Mapping, ceiling: Mapping) -> _Finding:
@@ -194,7 +204,7 @@ def _outputs(ours: Mapping, ceiling: Mapping) -> _Finding:
 def _relearning(row: Row, retrain: Row | None) -> _Finding:
     name = "relearn_steps"
     if not retrain or name not in row["metrics"] or name not in retrain["metrics"]:
-        return _Finding("missing", "relearning")
+        return _absent(name in row["metrics"], retrain, "relearning")
     own, target = row["metrics"][name], retrain["metrics"][name]
     apart = _difference(own, target, max(_STEPS, _SHARE * target["mean"]))
     # Where a count was cut short, the truth is larger.
@@ -217,17 +227,16 @@ def _relearning(row: Row, retrain: Row | None) -> _Finding:
 
 def _membership(ours: Mapping, retrain: Mapping) -> _Finding:
     if "mia_auc" not in ours or "mia_auc" not in retrain:
-        return _Finding("missing", "membership inference")
+        return _absent("mia_auc" in ours, retrain, "membership inference")
     own, target = ours["mia_auc"], retrain["mia_auc"]
-    numbers = f"(AUC {own['mean']:.2f} against {target['mean']:.2f})"
+    both = f"{own['mean']:.2f} against {target['mean']:.2f}"
     match _difference(own, target, _AUC):
         case "more":
-            return _Finding("left", f"membership inference still works {numbers}")
+            return _Finding("left", f"membership inference still works (AUC {both})")
         case "less":
-            text = f"forgotten rows stick out by high losses {numbers}"
-            return _Finding("unlike", text)
+            return _Finding("unlike", f"membership AUC below retraining’s: {both}")
         case "unclear":
-            return _Finding("unclear", f"membership inference may differ {numbers}")
+            return _Finding("unclear", f"membership inference may differ (AUC {both})")
     return _Finding("good", "membership inference sees no difference")
 
 

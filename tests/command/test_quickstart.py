@@ -23,8 +23,9 @@ def test_it_compares_four_methods_with_retraining(tmp_path, monkeypatch, capsys)
         assert known[name]["max"] < 0.6 < known["original"]["min"]
         assert rows[name]["seconds"]["unlearn"] > 0 and rows[name]["access"]
     assert "smoke run" in (out / "report.html").read_text()
-    printed = capsys.readouterr().out
-    assert "pgu" in printed and "report.html" in printed
+    printed = capsys.readouterr()
+    assert "pgu" in printed.out and "report.html" in printed.out
+    assert printed.err.startswith("Training 2 models") and "by fiun" in printed.err
 
 
 @pytest.mark.parametrize(

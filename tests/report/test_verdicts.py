@@ -99,7 +99,7 @@ def judge(**changed):
         (
             {"mia_auc": 0.27},
             "Unlike retraining",
-            "forgotten rows stick out by high losses (AUC 0.27 against 0.54)",
+            "membership AUC below retraining’s: 0.27 against 0.54",
         ),
         (
             {"retain_accuracy_test": 0.978},
@@ -213,12 +213,16 @@ def test_what_was_not_measured_is_said():
     found = verdict(make_row(), {})
     assert found.headline == "Forgotten by accuracy alone"
     assert str(found).endswith(
-        "not measured: how far retrained models are from each other, relearning, "
-        "membership inference, what it costs in retained accuracy."
+        "not measured: how far retrained models are from each other, what it costs in "
+        "retained accuracy; nothing to compare with (no retrained models): relearning, "
+        "membership inference."
     )
     found = verdict(make_row(drop=("forget_accuracy_test", "js_to_oracle")), {})
     assert found.headline == "Cannot be told"
-    assert "whether forgotten rows look unseen, distance of its outputs" in str(found)
+    assert "not measured: distance of its outputs from retraining" in str(found)
+    assert "models): whether forgotten rows look unseen, relearning" in str(found)
+    bare = ("forget_accuracy_train", "relearn_steps", "mia_auc", "forget_accuracy_test")
+    assert "nothing to compare with" not in str(verdict(make_row(drop=bare), {}))
     one = {"ceiling": REFERENCES["ceiling"], "retrain": REFERENCES["retrain"]}
     found = verdict(make_row(drop=("relearn_steps",)), one)
     assert found.headline == "No trace found, but not all could be told"
