@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
+from PIL import Image
 from tables.leaderboard import AUDIT, ranked
 
 import hyperforget_jax as hf
@@ -43,9 +44,10 @@ def main(config: Pictures) -> None:
 
 
 def save(figure, path: Path) -> None:
-    """Write a picture."""
+    """Write a picture, in as few colours as it needs."""
     figure.savefig(path, dpi=80)
     plt.close(figure)
+    Image.open(path).convert("RGB").quantize(64, dither=0).save(path, optimize=True)
 
 
 def leaderboard(document):
@@ -65,10 +67,12 @@ def leaderboard(document):
         retained = [
             100 * row["metrics"]["retain_accuracy_test"]["mean"] for row in placed
         ]
-        seconds = [
-            np.nan if row["seconds"] is None else row["seconds"]["unlearn"]
-            for row in placed
-        ]
+        seconds = np.array(
+            [
+                np.nan if row["seconds"] is None else row["seconds"]["unlearn"]
+                for row in placed
+            ]
+        )
         place = np.arange(len(placed))
         left.errorbar(
             apart,
@@ -89,14 +93,9 @@ def leaderboard(document):
             title=hf.report.scenario_title(rows[0]),
         )
         left.legend(loc="upper right", fontsize="small")
-        points = right.scatter(
-            apart,
-            retained,
-            c=np.log10(1000 * np.array(seconds)),
-            s=50,
-            cmap="viridis",
-            plotnonfinite=True,
-        )
+        # What was not timed is grey.
+        timed = np.isfinite(seconds)
+        right.scatter(apart, np.array(retained), color="lightgrey", s=50)
         for at, point in enumerate(zip(apart, retained, strict=True)):
             right.annotate(
                 at + 1, point, (4, 3), textcoords="offset points", fontsize=8
@@ -106,7 +105,14 @@ def leaderboard(document):
             xlabel="distance of mean confidence, nats (left is better)",
             ylabel="retained accuracy on test rows, % (up is better)",
         )
-        figure.colorbar(points, ax=right, label="log10 of milliseconds a request")
+        if timed.any():
+            points = right.scatter(
+                apart[timed],
+                np.array(retained)[timed],
+                c=np.log10(1000 * seconds[timed]),
+                s=50,
+            )
+            figure.colorbar(points, ax=right, label="log10 of milliseconds a request")
     return figure
 
 
