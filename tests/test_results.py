@@ -32,8 +32,8 @@ class Cell(NamedTuple):
         command: the script and which part it is to run.
         data: a data set that must be prepared, or none.
         noisy: whether training amplifies float noise more than elsewhere. On small
-            CIFAR-10 one and the same code moved an accuracy by 0.034 and a distance by
-            a twelfth, where ``--xla_cpu_max_isa=AVX`` was all that differed.
+            CIFAR-10 one and the same code moved an accuracy of 50 rows by 0.06 and
+            divergences by 18 %, where ``--xla_cpu_max_isa=AVX`` was all that differed.
     """
 
     command: str
@@ -107,7 +107,7 @@ def allowed(
     """
     wide = method.startswith("dihyfo")
     if any(part in name for part in ("accuracy", "mia", "gap", "tow", "score")):
-        most = 0.05 if noisy else 0.04 if wide else 0.02
+        most = 0.09 if noisy else 0.04 if wide else 0.02
         return np.full_like(recorded, most)
     if "relearn" in name:
         return 3 + 0.1 * np.abs(recorded)
@@ -115,7 +115,7 @@ def allowed(
         return np.full_like(recorded, 2.0)
     if wide:
         return 0.01 + 0.4 * np.abs(recorded)
-    return 0.002 + (0.15 if noisy else 0.05) * np.abs(recorded)
+    return 0.002 + (0.25 if noisy else 0.05) * np.abs(recorded)
 
 
 def differences(rows, recorded, *, roll: int = 0, noisy: bool = False) -> Iterator[str]:
