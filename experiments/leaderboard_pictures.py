@@ -47,7 +47,8 @@ def save(figure, path: Path) -> None:
     """Write a picture, in as few colours as it needs."""
     figure.savefig(path, dpi=80)
     plt.close(figure)
-    Image.open(path).convert("RGB").quantize(64, dither=0).save(path, optimize=True)
+    plain = Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    plain.save(path, optimize=True)
 
 
 def leaderboard(document):
