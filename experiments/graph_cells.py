@@ -54,32 +54,39 @@ class GraphCells(audit_cells.Cells):
         those, which answer as ``retrain``.
         """
         if not self._trained:
-            recipe, count = self.recipe, self.models
+            count = self.models
             # Heads as open as the originals': a class that is masked was not unlearned.
             without = self.plan.without(self.scene.request)
             without = dataclasses.replace(without, graph=self.plan.graph)
-            # All seeds of both plans compile once, and in pieces three times as long.
-            trained = inheritance.train_networks(
-                jax.random.split(self.key_train, 4 * count),
-                self.classifier,
-                self.scene.splits.train,
-                [self.plan, without],
-                recipe.optimizer(recipe.steps),
-                recipe.steps,
-                batch_size=recipe.batch_size,
-                directory=self.out / "shadows",
-            )
-            # Every node knows all classes: its mask is empty.
-            first, second = (
-                {k: v for k, v in of["default"].items() if k != OUTPUT_MASK}
-                for of in trained
+            keys = jax.random.split(self.key_train, 4 * count)
+            original, retrained = (
+                self._train_graphs(keys, plan, name)
+                for name, plan, keys in (
+                    ("original", self.plan, keys[:count]),
+                    ("retrained", without, keys[count:]),
+                )
             )
             self._trained = {
-                "original": trees.take(first, slice(count)),
-                "retrained": trees.take(second, slice(count, 3 * count)),
-                "retrain": trees.take(second, slice(3 * count, None)),
+                "original": original,
+                "retrained": trees.take(retrained, slice(2 * count)),
+                "retrain": trees.take(retrained, slice(2 * count, None)),
             }
         return self._trained
+
+    def _train_graphs(self, keys, plan, name: str) -> Variables:
+        recipe = self.recipe
+        (trained,) = inheritance.train_networks(
+            keys,
+            self.classifier,
+            self.scene.splits.train,
+            [plan],
+            recipe.optimizer(recipe.steps),
+            recipe.steps,
+            batch_size=recipe.batch_size,
+            directory=self.out / "shadows" / name,
+        )
+        # Every node knows all classes: its mask is empty.
+        return {k: v for k, v in trained["default"].items() if k != OUTPUT_MASK}
 
     def _train(self) -> audits.Shadows:
         there, graphs = rows_there(self.scene.request), self.graphs()
