@@ -73,7 +73,7 @@ def main(config: Controls) -> None:
                     tuning.by_seed(point.metrics),
                     factors={"it": ", ".join(suspects), "variant": name, **settings},
                     seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
-                    **trials.about(method),
+                    **trials.about(method, {}),
                 )
             )
     runs.write(config, rows, record, begin, references=False)

@@ -22,6 +22,7 @@ an answer is wrong. The best trial becomes the recipe, ``hf.recipes.load``.
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,15 +198,16 @@ class Trials:
         ranked = [tuning.Point(settings, metrics) for settings, metrics in found]
         return sorted(ranked, key=lambda point: point.metrics["goal"].mean())
 
-    def about(self, method: str) -> dict[str, Any]:
-        """Say what rows of a method are about."""
+    def about(self, method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what rows of a method are about; with any settings it reads the same."""
         given = spaces.given(method, self.scene.name, self.scene.splits.probe)
+        unlearner = hf.recipes.MAKERS[method](self.classifier, **settings, **given)
         return {
             "dataset": self.recipe.dataset,
             "model": self.recipe.model,
             "scenario": self.scene.name,
             "request": self.scene.what,
-            "access": hf.recipes.MAKERS[method](self.classifier, **given).access,
+            "access": unlearner.access,
         }
 
     def rows(self, method: str) -> list[dict[str, Any]]:
@@ -213,7 +215,7 @@ class Trials:
         drawn = spaces.draws(method, self.scene.name, self.trials)
         ranked = self.measure(method, drawn)
         return tuning.rows(
-            method, ranked, lambda place: place == 0, **self.about(method)
+            method, ranked, lambda place: place == 0, **self.about(method, drawn[0])
         )
 
 
