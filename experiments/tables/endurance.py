@@ -1,0 +1,18 @@
+"""Long jobs that were killed."""
+
+from tables.writing import frame, grouped, value
+
+
+def kills() -> str:
+    """Show how often each kind of job was killed, and how its ends differed."""
+    counts = ("kills", "resumed", "ends", "differ")
+    heads = ("kills", "of them with work begun", "ends", "ends that differ")
+    return grouped(
+        frame("endurance"),
+        "method",
+        ("job", value("method")),
+        *(
+            (head, value(name, "{:.0f}"))
+            for head, name in zip(heads, counts, strict=True)
+        ),
+    )
