@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import optax
 
-from hyperforget_jax import checks, losses
+from hyperforget_jax import losses
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -20,7 +20,7 @@ from hyperforget_jax.forgotten import Forgotten
 from hyperforget_jax.methods.change import Change
 from hyperforget_jax.methods.keeping import keeping
 from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = [
     "ModelInfo",
@@ -115,9 +115,7 @@ def optimising(
         batch_size: rows a minibatch.
         notice: what is to look at the request beforehand, such as a warning.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
@@ -126,16 +124,9 @@ def optimising(
     def forget_fn(key, variables, request):
         if "forget" in reads:
             notice(request)
-        return loop.run(
-            key,
-            loss_fn,
-            variables,
-            tuple(getattr(request, half) for half in reads),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=tuple(half == "forget" for half in reads),
-        )
+        sources = tuple(getattr(request, half) for half in reads)
+        padded = tuple(half == "forget" for half in reads)
+        return config.run(key, loss_fn, variables, sources, padded)
 
     access = Access(unlearn=set(reads), remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks, losses, trees
+from hyperforget_jax import losses, trees
 from hyperforget_jax.base import Access, Array, Classifier, Unlearner, Variables
 from hyperforget_jax.methods.stateless import stateless
 from hyperforget_jax.models.head import find_logits_layer
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["boundary_expand"]
 
@@ -46,10 +45,8 @@ def boundary_expand(
         Chen et al., Boundary unlearning: rapid forgetting of deep networks via shifting
         the decision boundary, CVPR 2023, arXiv 2303.11570.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
         key_output, key_loop = jax.random.split(key)
@@ -75,16 +72,8 @@ def boundary_expand(
             )
             return losses.weighted_mean(values, batch.weight), variables
 
-        trained, info = loop.run(
-            key_loop,
-            loss_fn,
-            {**variables, "params": {"model": params, "output": output}},
-            (forget,),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=(True,),
-        )
+        start = {**variables, "params": {"model": params, "output": output}}
+        trained, info = config.run(key_loop, loss_fn, start, (forget,), (True,))
         return {**trained, "params": trained["params"]["model"]}, info
 
     access = Access(unlearn={"forget"}, remains="normalisation statistics")

@@ -17,8 +17,7 @@ from hyperforget_jax.base import (
 from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.microbatch import batch_rows
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["boundary_shrink", "nearest_labels"]
 
@@ -59,12 +58,10 @@ def boundary_shrink(
         Chen et al., Boundary unlearning: rapid forgetting of deep networks via shifting
         the decision boundary, CVPR 2023, arXiv 2303.11570.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(bound=bound)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     is_default = optimizer is None and (steps, batch_size) == (_STEPS, _BATCH_SIZE)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
@@ -83,16 +80,8 @@ def boundary_shrink(
         labels = nearest_labels(
             classifier, variables, forget, bound, request.classes, batch_size=batch_size
         )
-        return loop.run(
-            key,
-            loss_fn,
-            variables,
-            (forget._replace(y=labels),),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=(True,),
-        )
+        sources = (forget._replace(y=labels),)
+        return config.run(key, loss_fn, variables, sources, (True,))
 
     access = Access(unlearn={"forget", "classes"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

@@ -1,17 +1,16 @@
 """The last k layers of a model, and training them while the others are frozen."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import optax
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Access, Array, Classifier, Tap, Unlearner, Variables
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.rivals.freezing import only
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["in_last_layers", "training_last"]
 
@@ -68,10 +67,8 @@ def in_last_layers(
 def training_last(
     classifier: Classifier,
     k: int,
-    optimizer: optax.GradientTransformation,
+    config: FitConfig,
     *,
-    steps: int,
-    batch_size: int,
     anew: bool,
 ) -> Unlearner:
     """Make an unlearner that fits the last ``k`` layers to the retained examples.
@@ -79,13 +76,10 @@ def training_last(
     Args:
         classifier: the model, with taps.
         k: how many layers are trained.
-        optimizer: any optax optimiser.
-        steps: minibatches.
-        batch_size: rows a minibatch.
+        config: how they are fitted.
         anew: whether these layers are drawn anew first.
     """
-    checks.check_sizes(k=k, steps=steps, batch_size=batch_size)
-    check_optimizer(optimizer)
+    checks.check_sizes(k=k)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
@@ -103,15 +97,8 @@ def training_last(
                 fresh,
                 params,
             )
-        return loop.run(
-            key,
-            loss_fn,
-            {**variables, "params": params},
-            (retain,),
-            only(mask, optimizer),
-            steps=steps,
-            batch_size=batch_size,
-        )
+        masked = dataclasses.replace(config, optimizer=only(mask, config.optimizer))
+        return masked.run(key, loss_fn, {**variables, "params": params}, (retain,))
 
     access = Access(
         unlearn={"retain"}, remains="all layers but k; normalisation statistics"

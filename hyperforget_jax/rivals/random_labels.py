@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -15,7 +14,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["learn_wrong_labels", "random_labels", "wrong_labels"]
 
@@ -45,21 +44,11 @@ def random_labels(
     References:
         Graves, Nagisetty and Ganesh, Amnesiac machine learning, arXiv 2010.10981, 2021.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
-        return learn_wrong_labels(
-            key,
-            classifier,
-            variables,
-            request,
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-        )
+        return learn_wrong_labels(key, classifier, variables, request, config)
 
     access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)
@@ -70,10 +59,7 @@ def learn_wrong_labels(
     classifier: Classifier,
     variables: Variables,
     request: ForgetRequest,
-    optimizer: optax.GradientTransformation,
-    *,
-    steps: int,
-    batch_size: int,
+    config: FitConfig,
 ) -> tuple[Variables, loop.LoopInfo]:
     """Train as :func:`random_labels` does, by any optimiser."""
     key_labels, key_loop = jax.random.split(key)
@@ -85,16 +71,8 @@ def learn_wrong_labels(
         kept, gone = (loss_on(classifier, variables, each.examples) for each in batches)
         return (kept + gone) / 2, variables
 
-    return loop.run(
-        key_loop,
-        loss_fn,
-        variables,
-        (request.retain, forget._replace(y=wrong)),
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        padded=(False, True),
-    )
+    sources = request.retain, forget._replace(y=wrong)
+    return config.run(key_loop, loss_fn, variables, sources, (False, True))
 
 
 def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:

@@ -16,8 +16,7 @@ from hyperforget_jax.base import (
 from hyperforget_jax.methods.stateless import loss_on
 from hyperforget_jax.models import predictions
 from hyperforget_jax.rivals.rewinding import holding_probe
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["held_out_predictions", "regun"]
 
@@ -63,11 +62,9 @@ def regun(
         Mirlach, Vogt and Laguna, Reference-guided machine unlearning,
         arXiv 2603.11210, 2026.
     """
-    checks.check_is_classifier(classifier)
     checks.check_examples(probe, name="probe")
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(probe, key, variables, request):
         targets = held_out_predictions(classifier, variables, probe, request.retain)
@@ -83,16 +80,8 @@ def regun(
             gone = losses.weighted_mean(distance, forgotten.weight)
             return (kept + gone) / 2, variables
 
-        return loop.run(
-            key,
-            loss_fn,
-            variables,
-            (request.retain, request.forget),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=(False, True),
-        )
+        sources = request.retain, request.forget
+        return config.run(key, loss_fn, variables, sources, (False, True))
 
     access = Access(
         unlearn={"retain", "forget", "probe"},

@@ -1,12 +1,12 @@
 """What the methods share that spoil some weights, and then fine-tune."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
-from hyperforget_jax import checks
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -16,8 +16,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.methods.stateless import loss_on, stateless
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["restarting"]
 
@@ -42,10 +41,8 @@ def restarting(
         steps: minibatches.
         batch_size: rows a minibatch.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
@@ -54,18 +51,12 @@ def restarting(
     def forget_fn(key, variables, request):
         key_spoil, key_loop = jax.random.split(key)
         params, rates = spoil(key_spoil, variables, request)
-        steered = optimizer
+        steered = config
         if rates is not None:
-            steered = optax.chain(optimizer, _scale(rates))
-        return loop.run(
-            key_loop,
-            loss_fn,
-            {**variables, "params": params},
-            (request.retain,),
-            steered,
-            steps=steps,
-            batch_size=batch_size,
-        )
+            chain = optax.chain(config.optimizer, _scale(rates))
+            steered = dataclasses.replace(config, optimizer=chain)
+        start = {**variables, "params": params}
+        return steered.run(key_loop, loss_fn, start, (request.retain,))
 
     access = Access(unlearn=reads, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

@@ -17,6 +17,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.training import loop
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["error_maximising_noise", "unsir"]
 
@@ -85,6 +86,8 @@ def unsir(
         impair_optimizer=impair_optimizer,
         repair_optimizer=repair_optimizer,
     )
+    impair = FitConfig(impair_optimizer, impair_steps, batch_size)
+    repair = FitConfig(repair_optimizer, repair_steps, batch_size)
 
     def loss_fn(key, variables, batches):
         del key  # Evaluation mode draws nothing.
@@ -109,24 +112,8 @@ def unsir(
             steps=noise_steps,
             rows=batch_size,
         )
-        variables, first = loop.run(
-            key_impair,
-            loss_fn,
-            variables,
-            (retain, noise),
-            impair_optimizer,
-            steps=impair_steps,
-            batch_size=batch_size,
-        )
-        variables, second = loop.run(
-            key_repair,
-            loss_fn,
-            variables,
-            (retain,),
-            repair_optimizer,
-            steps=repair_steps,
-            batch_size=batch_size,
-        )
+        variables, first = impair.run(key_impair, loss_fn, variables, (retain, noise))
+        variables, second = repair.run(key_repair, loss_fn, variables, (retain,))
         later = jnp.where(second.failed_at < 0, -1, impair_steps + second.failed_at)
         return variables, loop.LoopInfo(
             jnp.concatenate([first.loss, second.loss]),
