@@ -207,9 +207,5 @@ def compared(rows, recorded) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
+    with runs.resumable():
         main(tyro.cli(Audit))
-    except KeyboardInterrupt:
-        raise SystemExit(
-            "Stopped. The same command with --resume goes on from here."
-        ) from None

@@ -76,8 +76,15 @@ class Recipe:
         schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
         return optax.adamw(schedule, weight_decay=self.weight_decay)
 
-    def train(self, key, data, members: int, directory: Path) -> hf.Population:
-        """Train the originals."""
+    def train(
+        self,
+        key: jax.Array,
+        data: hf.Examples,
+        members: int,
+        directory: Path | None = None,
+        weights: jax.Array | None = None,
+    ) -> hf.Population:
+        """Train originals, or models of weighted rows; as ``hf.fit_population``."""
         return hf.fit_population(
             key,
             self.classifier,
@@ -85,6 +92,7 @@ class Recipe:
             self.optimizer(self.steps),
             self.steps,
             members=members,
+            weights=weights,
             batch_size=self.batch_size,
             directory=directory,
         )
