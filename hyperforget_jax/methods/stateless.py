@@ -117,16 +117,12 @@ def optimising(
     """
     config = FitConfig(optimizer, steps, batch_size)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss(variables, *(batch.examples for batch in batches)), variables
-
     def forget_fn(key, variables, request):
         if "forget" in reads:
             notice(request)
         sources = tuple(getattr(request, half) for half in reads)
         padded = tuple(half == "forget" for half in reads)
-        return config.run(key, loss_fn, variables, sources, padded)
+        return config.minimise(key, loss, variables, sources, padded)
 
     access = Access(unlearn=set(reads), remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

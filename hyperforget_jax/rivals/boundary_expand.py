@@ -59,9 +59,8 @@ def boundary_expand(
             "bias": jnp.zeros((), kernel.dtype),
         }
 
-        def loss_fn(key, variables, batches):
-            del key  # Evaluation mode draws nothing.
-            batch, trained = batches[0].examples, variables["params"]
+        def loss(variables, batch):
+            trained = variables["params"]
             laid = {**variables, "params": trained["model"]}
             logits, taps = tapped(laid, batch.x, {})
             features = taps[head][0].input
@@ -70,10 +69,10 @@ def boundary_expand(
                 jnp.concatenate([logits, added[:, None]], axis=1),
                 jnp.full_like(batch.y, logits.shape[1]),
             )
-            return losses.weighted_mean(values, batch.weight), variables
+            return losses.weighted_mean(values, batch.weight)
 
         start = {**variables, "params": {"model": params, "output": output}}
-        trained, info = config.run(key_loop, loss_fn, start, (forget,), (True,))
+        trained, info = config.minimise(key_loop, loss, start, (forget,), (True,))
         return {**trained, "params": trained["params"]["model"]}, info
 
     access = Access(unlearn={"forget"}, remains="normalisation statistics")

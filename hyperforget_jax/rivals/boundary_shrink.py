@@ -1,5 +1,7 @@
 """Boundary shrink: relabel the forgotten by the class across the nearest boundary."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -63,10 +65,6 @@ def boundary_shrink(
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     config = FitConfig(optimizer, steps, batch_size)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss_on(classifier, variables, batches[0].examples), variables
-
     def forget_fn(key, variables, request):
         forget = request.forget
         if is_default:
@@ -80,8 +78,9 @@ def boundary_shrink(
         labels = nearest_labels(
             classifier, variables, forget, bound, request.classes, batch_size=batch_size
         )
+        loss = functools.partial(loss_on, classifier)
         sources = (forget._replace(y=labels),)
-        return config.run(key, loss_fn, variables, sources, (True,))
+        return config.minimise(key, loss, variables, sources, (True,))
 
     access = Access(unlearn={"forget", "classes"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

@@ -1,6 +1,7 @@
 """The last k layers of a model, and training them while the others are frozen."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,10 +82,6 @@ def training_last(
     """
     checks.check_sizes(k=k)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss_on(classifier, variables, batches[0].examples), variables
-
     def forget_fn(key, variables, request):
         retain, params = request.retain, variables["params"]
         mask = in_last_layers(classifier, variables, retain.x, k)
@@ -98,7 +95,8 @@ def training_last(
                 params,
             )
         masked = dataclasses.replace(config, optimizer=only(mask, config.optimizer))
-        return masked.run(key, loss_fn, {**variables, "params": params}, (retain,))
+        loss = functools.partial(loss_on, classifier)
+        return masked.minimise(key, loss, {**variables, "params": params}, (retain,))
 
     access = Access(
         unlearn={"retain"}, remains="all layers but k; normalisation statistics"

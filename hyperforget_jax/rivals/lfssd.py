@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from hyperforget_jax import checks
 from hyperforget_jax.base import Classifier, Examples, Unlearner, Variables
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.methods.dampening import adaptive_alpha, dampening
+from hyperforget_jax.methods.dampening import dampening
 from hyperforget_jax.microbatch import sum_over
 
 __all__ = ["lfssd", "output_sensitivity"]
@@ -43,8 +43,6 @@ def lfssd(
     References:
         Foster et al., Loss-free machine unlearning, arXiv 2402.19308, 2024.
     """
-    if alpha is not None:
-        checks.check_positive(alpha=alpha)
 
     def measure(variables, data):
         return output_sensitivity(classifier, variables, data, batch_size=batch_size)
@@ -52,7 +50,7 @@ def lfssd(
     return dampening(
         classifier,
         measure,
-        adaptive_alpha if alpha is None else lambda forget, data: alpha,
+        alpha,
         strength=strength,
         batch_size=batch_size,
     )

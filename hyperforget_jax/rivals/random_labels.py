@@ -66,13 +66,12 @@ def learn_wrong_labels(
     forget = request.forget
     wrong = wrong_labels(key_labels, forget.y, request.classes.size)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        kept, gone = (loss_on(classifier, variables, each.examples) for each in batches)
-        return (kept + gone) / 2, variables
+    def loss(variables, *halves):
+        kept, gone = (loss_on(classifier, variables, half) for half in halves)
+        return (kept + gone) / 2
 
     sources = request.retain, forget._replace(y=wrong)
-    return config.run(key_loop, loss_fn, variables, sources, (False, True))
+    return config.minimise(key_loop, loss, variables, sources, (False, True))
 
 
 def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:

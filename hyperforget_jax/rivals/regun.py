@@ -69,19 +69,17 @@ def regun(
     def forget_fn(probe, key, variables, request):
         targets = held_out_predictions(classifier, variables, probe, request.retain)
 
-        def loss_fn(key, variables, batches):
-            del key  # Evaluation mode draws nothing.
-            retained, forgotten = (batch.examples for batch in batches)
+        def loss(variables, retained, forgotten):
             logits = classifier.apply(variables, forgotten.x)
             distance = optax.losses.kl_divergence(
                 jax.nn.log_softmax(logits.astype(targets.dtype)), targets[forgotten.y]
             )
             kept = loss_on(classifier, variables, retained)
             gone = losses.weighted_mean(distance, forgotten.weight)
-            return (kept + gone) / 2, variables
+            return (kept + gone) / 2
 
         sources = request.retain, request.forget
-        return config.run(key, loss_fn, variables, sources, (False, True))
+        return config.minimise(key, loss, variables, sources, (False, True))
 
     access = Access(
         unlearn={"retain", "forget", "probe"},

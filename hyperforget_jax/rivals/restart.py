@@ -1,6 +1,7 @@
 """What the methods share that spoil some weights, and then fine-tune."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +26,7 @@ def restarting(
     classifier: Classifier,
     spoil: Callable[[Array, Variables, ForgetRequest], tuple[Any, Any]],
     reads: set[str],
-    optimizer: optax.GradientTransformation | None,
-    *,
-    steps: int,
-    batch_size: int,
+    config: FitConfig,
 ) -> Unlearner:
     """Make an unlearner that spoils weights, then fits the retained examples.
 
@@ -37,16 +35,8 @@ def restarting(
         spoil: ``(key, variables, request) -> (params, rates)``: the parameters to start
             from, and by what each one's steps are multiplied, or None.
         reads: what is read when a request comes.
-        optimizer: any optax optimiser; None for ``optax.adam(1e-3)``.
-        steps: minibatches.
-        batch_size: rows a minibatch.
+        config: how these are fitted.
     """
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    config = FitConfig(optimizer, steps, batch_size)
-
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss_on(classifier, variables, batches[0].examples), variables
 
     def forget_fn(key, variables, request):
         key_spoil, key_loop = jax.random.split(key)
@@ -55,8 +45,9 @@ def restarting(
         if rates is not None:
             chain = optax.chain(config.optimizer, _scale(rates))
             steered = dataclasses.replace(config, optimizer=chain)
+        loss = functools.partial(loss_on, classifier)
         start = {**variables, "params": params}
-        return steered.run(key_loop, loss_fn, start, (request.retain,))
+        return steered.minimise(key_loop, loss, start, (request.retain,))
 
     access = Access(unlearn=reads, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

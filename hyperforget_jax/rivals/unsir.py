@@ -89,10 +89,9 @@ def unsir(
     impair = FitConfig(impair_optimizer, impair_steps, batch_size)
     repair = FitConfig(repair_optimizer, repair_steps, batch_size)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        means = [loss_on(classifier, variables, batch.examples) for batch in batches]
-        return jnp.mean(jnp.stack(means)), variables
+    def loss(variables, *halves):
+        means = [loss_on(classifier, variables, half) for half in halves]
+        return jnp.mean(jnp.stack(means))
 
     def forget_fn(key, variables, request):
         if checks.is_concrete(request.classes) and not np.any(request.classes):
@@ -112,8 +111,8 @@ def unsir(
             steps=noise_steps,
             rows=batch_size,
         )
-        variables, first = impair.run(key_impair, loss_fn, variables, (retain, noise))
-        variables, second = repair.run(key_repair, loss_fn, variables, (retain,))
+        variables, first = impair.minimise(key_impair, loss, variables, (retain, noise))
+        variables, second = repair.minimise(key_repair, loss, variables, (retain,))
         later = jnp.where(second.failed_at < 0, -1, impair_steps + second.failed_at)
         return variables, loop.LoopInfo(
             jnp.concatenate([first.loss, second.loss]),

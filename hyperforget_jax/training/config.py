@@ -1,6 +1,7 @@
 """How models are fitted: an optimiser, and minibatches for it."""
 
 import dataclasses
+from collections.abc import Callable
 
 import optax
 
@@ -52,3 +53,22 @@ class FitConfig:
             batch_size=self.batch_size,
             padded=padded,
         )
+
+    def minimise(
+        self,
+        key: Array,
+        loss: Callable[..., Array],
+        variables: Variables,
+        sources: tuple[Examples, ...],
+        padded: tuple[bool, ...] = (),
+    ) -> tuple[Variables, loop.LoopInfo]:
+        """Take all steps in evaluation mode: statistics stay, and nothing is drawn.
+
+        ``loss`` is of the variables and a minibatch of each source.
+        """
+
+        def loss_fn(key, variables, batches):
+            del key
+            return loss(variables, *(batch.examples for batch in batches)), variables
+
+        return self.run(key, loss_fn, variables, sources, padded)
