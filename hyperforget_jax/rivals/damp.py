@@ -192,14 +192,8 @@ def damp(classifier: Classifier, *, batch_size: int = 256) -> Unlearner:
     def unlearn(key: Array, state: DampState, request: ForgetRequest):
         checks.check_key(key)  # Nothing here is random.
         checks.check_is(DampState, "what init gave", state=state)
-        checks.check_is_request(request)
         variables, known = state
-        num_classes = known.count.shape[0]
-        if request.classes.shape != (num_classes,):
-            raise ValueError(
-                f"The classifier has {num_classes} logits, but the request is made for "
-                f"{request.classes.shape[0]} classes: they must match."
-            )
+        checks.check_is_request(request, known.count.shape[0])
         params = variables["params"]
         strength = separability(known)
         count = jnp.where(known.count > 0, known.count, 1)

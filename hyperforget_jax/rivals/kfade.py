@@ -1,5 +1,6 @@
 """K-FADE: a few Newton steps uphill, with curvature kept as Kronecker factors."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -105,8 +106,7 @@ def kfade(
     )
 
 
-def _times(first: Array, second: Array) -> Array:
-    return jnp.matmul(first, second, precision=_EXACT)
+_times = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 class Factors(NamedTuple):
