@@ -82,12 +82,7 @@ def boundary_expand(
 def new_output(key: Array, kernel: Array) -> Array:
     """Draw the weights of one more output of a dense layer, LeCun normal.
 
-    Args:
-        key: a typed key, consumed.
-        kernel: the layer's, ``[..., C]``.
-
-    Returns:
-        Weights, ``[D]``, of the kernel's dtype, where D is how many inputs it has.
+    Of a kernel ``[..., C]`` with D inputs: ``[D]``, of its dtype.
     """
     inputs = kernel.size // kernel.shape[-1]
     draw = jax.nn.initializers.lecun_normal()

@@ -97,13 +97,11 @@ def nearest_labels(
 ) -> Array:
     """Find the class that one step by the signs of the gradient leads to.
 
+    In evaluation mode, ``batch_size`` rows at once.
+
     Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        examples: ``[N]``.
         bound: length of the step in each feature.
         classes: what no label may be, bool, ``[C]``; nor may it be an example's own.
-        batch_size: rows at once.
 
     Returns:
         Labels, int32, ``[N]``; those of examples that weigh nothing mean nothing.

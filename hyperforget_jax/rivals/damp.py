@@ -66,13 +66,6 @@ def prototypes(
 ) -> Prototypes:
     """Sum what every tapped layer is given, class by class, in evaluation mode.
 
-    Args:
-        classifier: the model, with ``tapped``.
-        variables: its variables.
-        data: examples, ``[N]``, weighted.
-        num_classes: C.
-        batch_size: rows at once.
-
     Raises:
         ValueError: a classifier that is not tapped.
     """

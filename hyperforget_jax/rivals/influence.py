@@ -109,12 +109,8 @@ def gauss_newton_product(
 ) -> Any:
     """Multiply the Gauss-Newton matrix, summed over examples, by a vector.
 
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        data: examples, ``[N]``; those of weight zero may hold anything.
-        vector: like ``variables["params"]``, at least float32, as is what is returned.
-        batch_size: rows at once.
+    The vector is like ``params``, at least float32, as is what is returned. Examples of
+    weight zero may hold anything; ``batch_size`` of them are taken at once.
     """
 
     def of_batch(batch):

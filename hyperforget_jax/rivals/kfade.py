@@ -127,14 +127,7 @@ class Factors(NamedTuple):
 def curvature(
     classifier: Classifier, variables: Variables, data: Examples, batch_size: int
 ) -> Factors:
-    """Sum the Kronecker factors of every tapped layer, in evaluation mode.
-
-    Args:
-        classifier: the model, with ``tapped``.
-        variables: its variables.
-        data: examples, ``[N]``, weighted.
-        batch_size: rows at once.
-    """
+    """Sum the Kronecker factors of every tapped layer, in evaluation mode."""
     inputs = subspace.measure(classifier, variables, data, batch_size=batch_size)
     tapped: Any = classifier.tapped
     if tapped is None:

@@ -22,13 +22,8 @@ def in_last_layers(
     """Mark the parameters of the last ``k`` dense or convolutional layers.
 
     Layers are counted by their last call, the one that gives the logits last of all.
-    Normalisation parameters belong to no layer.
-
-    Args:
-        classifier: a model with taps.
-        variables: its variables.
-        x: inputs, ``[N, ...]``; only shape and dtype are used.
-        k: how many layers.
+    Normalisation parameters belong to no layer. Of inputs ``[N, ...]`` only shape and
+    dtype are used.
 
     Returns:
         Like ``params``, with a bool for each leaf.

@@ -68,12 +68,8 @@ def output_sensitivity(
     .. math:: \Omega_j = \frac{1}{\sum_i w_i} \sum_i w_i
               \left| \frac{\partial \lVert z(x_i) \rVert^2}{\partial \theta_j} \right|
 
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        data: examples, ``[N]``; their weights are ``w``, their labels are not read.
-            Rows of weight zero may hold anything, NaN too.
-        batch_size: rows at once.
+    In evaluation mode, ``batch_size`` rows at once. ``w`` are the examples' weights;
+    their labels are not read. Rows of weight zero may hold anything, NaN too.
 
     Returns:
         The importances, as a Fisher of the estimator ``"output_sensitivity"``, which is

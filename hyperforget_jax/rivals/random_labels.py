@@ -75,16 +75,7 @@ def learn_wrong_labels(
 
 
 def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:
-    """Draw a label for each example from all but its own.
-
-    Args:
-        key: a typed key, consumed.
-        y: labels, int32, ``[N]``.
-        num_classes: C, at least two.
-
-    Returns:
-        Labels, int32, ``[N]``.
-    """
+    """Draw a label for each example from all but its own; both int32, ``[N]``."""
     # One draw a row by its place: padding behind the rows changes no label.
     keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(y.size))
     shift = jax.vmap(lambda one: jax.random.randint(one, (), 1, num_classes))(keys)

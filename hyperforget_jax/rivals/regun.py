@@ -93,12 +93,8 @@ def held_out_predictions(
 ) -> Array:
     """Average the predictions for held-out examples, class by class.
 
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        probe: held-out examples, ``[M]``. Those of a class with no retained example
-            are left out.
-        retain: the retained examples, ``[N]``, of which the labels are read.
+    In evaluation mode. Of the retained examples the labels are read: held-out ones of
+    a class with no retained example are left out.
 
     Returns:
         Probabilities, at least float32, ``[C, C]``, a row a class. A class without

@@ -84,19 +84,12 @@ def salient(
     """Mark the parameters with the largest gradients of the mean loss on examples.
 
     One ranking of all parameters together. Those without any gradient, such as what
-    feeds a dead unit, are never marked.
-
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        forget: examples, ``[F]``; rows of weight zero may hold anything.
-        share: of the parameters to mark.
-        batch_size: rows at once.
+    feeds a dead unit, are never marked. In evaluation mode, ``batch_size`` rows at
+    once; rows of weight zero may hold anything.
 
     Returns:
         Like ``params``, bool.
     """
-
     # A mean's largest gradients are a sum's.
     gradients = sum_of_gradients(classifier, variables, forget, batch_size)
     sizes = jax.tree.map(jnp.abs, gradients)
