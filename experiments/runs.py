@@ -93,7 +93,7 @@ def summary(
 
     Args:
         rows: of results.
-        by: what tells groups apart: the method, the scenario, factors.
+        by: what distinguishes groups: the method, the scenario, factors.
         metrics: which, and what makes the worst of several; None for none.
     """
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}

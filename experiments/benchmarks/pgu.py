@@ -57,7 +57,7 @@ PHASES = ("gram", "forget_gram", "decompose", "steps")
 AIMS = {"a": 20.0, "b": 5.0}
 # How far apart both may end if they decompose alike, as a share of what projection does
 # to the same steps. It is not less, since the cut is among directions that float32
-# hardly tells apart: on which side of it they are is a matter of rounding.
+# hardly distinguishes: on which side of it they are is a matter of rounding.
 TOLERANCE = 0.1
 RECIPE = recipes.Recipe("mnist", (128,), 2e-3, 1.0, 1_000, 128)
 # None is the recipe's perceptron.

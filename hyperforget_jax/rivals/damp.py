@@ -106,7 +106,7 @@ def prototypes(
 
 
 def separability(known: Prototypes) -> dict[str, Any]:
-    """Compute how well layers tell classes apart, as a share of the best of them.
+    """Compute how well layers separate classes, as a share of the best of them.
 
     Returns:
         By layer, the share of its inputs' variance that is between the classes' means,
@@ -156,7 +156,7 @@ def damp(classifier: Classifier, *, batch_size: int = 256) -> Unlearner:
     for a kernel ``W`` with its inputs as rows. Biases and normalisation stay. ``s`` is
     the layer's separability, the share of its inputs' variance that lies between the
     classes, as a share of the largest of all layers: small edits early, whole ones
-    where classes are told apart best. The authors' rule, from the separability of
+    where classes are separated best. The authors' rule, from the separability of
     probes, was not at hand; this one shares its aim, and has no parameter either.
 
     ``init`` reads the training data once, and a request nothing but which classes go:
