@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from hyperforget_jax import checks, fisher
+from hyperforget_jax import fisher
 from hyperforget_jax.base import (
     OUTPUT_MASK,
     Classifier,
@@ -70,7 +70,6 @@ def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearn
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
         arXiv 2408.08493, 2024. The default and ``head_reassign`` are not in it.
     """
-    checks.check_is_classifier(classifier)
     config = fisher.as_config(config)
 
     def prepare(variables: Variables, data: Examples):

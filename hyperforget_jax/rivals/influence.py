@@ -56,7 +56,6 @@ def influence(
         learning models, arXiv 2002.10077, 2021; Jia et al., Model sparsity can simplify
         machine unlearning, arXiv 2304.04934, 2023, for its use as a baseline.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(scale=scale, damping=damping)
     checks.check_sizes(iterations=iterations, batch_size=batch_size)
 
