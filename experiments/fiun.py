@@ -42,8 +42,6 @@ DEPTHS = {
     "federated_50": ("a0", "d0", "d12", "a24", "d24"),
 }
 SCENARIOS = ("class", "classes", "two_roots", "rows", "depth")
-# Speed is benchmarks/fiun.py's.
-NOT_TIMED = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +132,7 @@ def run_setting(
                 scenario=scenario,
                 request=f"{setting} {regime}",
                 access=_access(bench.classifier, method),
-                seconds=NOT_TIMED,
+                seconds=studies.NOT_TIMED,  # Speed is benchmarks/fiun.py's.
                 factors={"setting": setting, "regime": regime, "node": node},
             )
             for node, of_node in found.items()
