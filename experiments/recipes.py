@@ -10,6 +10,7 @@ import jax
 import optax
 
 import hyperforget_jax as hf
+from hyperforget_jax.models.networks import Conv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +113,8 @@ class _SmallCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.relu(_conv(16, 2)(x))
-        x = nn.relu(_conv(32, 2)(x))
+        x = nn.relu(Conv(16, (3, 3), strides=2)(x))
+        x = nn.relu(Conv(32, (3, 3), strides=2)(x))
         x = nn.relu(nn.Dense(self.hidden)(x.reshape(x.shape[0], -1)))
         return nn.Dense(10)(x)
 
@@ -127,15 +128,9 @@ class _NormalisedCNN(nn.Module):
         # By their shape: a pooling window is slow inside a scan.
         x = x.reshape(rows, height // 2, 2, width // 2, 2, channels).mean((2, 4))
         for channels in (8, 16):
-            x = nn.BatchNorm(use_running_average=not train)(_conv(channels, 2)(x))
-            x = nn.relu(x)
+            x = Conv(channels, (3, 3), strides=2)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
         return nn.Dense(10)(x.reshape(x.shape[0], -1))
-
-
-def _conv(channels: int, strides: int) -> nn.Conv:
-    return nn.Conv(
-        channels, (3, 3), strides=strides, conv_general_dilated=hf.models.conv
-    )
 
 
 def _normalised(module: nn.Module) -> hf.Classifier:
