@@ -1,4 +1,4 @@
-"""Audit every method: can models that forgot be told from retrained ones?
+"""Audit every method: can models that forgot be distinguished from retrained ones?
 
     python experiments/audit.py --preset digits --tier standard
     python experiments/audit.py --preset digits --check --scenarios class --methods fiun
@@ -200,16 +200,12 @@ def compared(rows, recorded) -> list[str]:
                 )
         if row["accused_by"] != before[place]["accused_by"]:
             found.append(
-                f"{place}: told by {row['accused_by']}, and in the record by "
+                f"{place}: accused by {row['accused_by']}, and in the record by "
                 f"{before[place]['accused_by']}."
             )
     return found
 
 
 if __name__ == "__main__":
-    try:
+    with runs.resumable():
         main(tyro.cli(Audit))
-    except KeyboardInterrupt:
-        raise SystemExit(
-            "Stopped. The same command with --resume goes on from here."
-        ) from None

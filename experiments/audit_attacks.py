@@ -24,7 +24,7 @@ class Posed(NamedTuple):
 
 
 def attacks(posed: Posed, floor: Posed, original: Posed) -> list[audits.Audited]:
-    """Tell how well each attack tells models apart, beside floor and original."""
+    """Measure how well each attack separates models, beside floor and original."""
     found = []
     for name in posed.scores:
 

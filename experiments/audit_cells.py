@@ -213,7 +213,7 @@ class Cells:
             mean = np.mean(values)
             half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
             beside = (float(np.mean(found[k][name])) for k in ("retrained", "original"))
-            # Neighbours are told apart beside a few retrained models, of whose own
+            # Neighbours are classified beside a few retrained models, of whose own
             # spread these values know nothing.
             interval = None
             if name != "neighbours":

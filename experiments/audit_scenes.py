@@ -279,16 +279,8 @@ def _memorised(key, recipe, train, count: int, directory: Path) -> np.ndarray:
     )
     weights = np.zeros((HALVES, train.y.shape[0]), np.int32)
     weights[:, rows] = included
-    models = hf.fit_population(
-        key_train,
-        recipe.classifier,
-        train,
-        recipe.optimizer(recipe.steps),
-        recipe.steps,
-        members=HALVES,
-        weights=jnp.asarray(weights),
-        batch_size=recipe.batch_size,
-        directory=directory,
+    models = recipe.train(
+        key_train, train, HALVES, directory, jnp.asarray(weights)
     ).variables
     examples = train.take(rows)
     logits = hf.models.population_logits(recipe.classifier, models, examples.x)

@@ -94,10 +94,7 @@ def _record(config: DiHyFo) -> dict[str, Any]:
     runs.check_known("--scenarios", config.scenarios, SCENARIOS)
     runs.check_known("--variants", config.variants, VARIANTS)
     runs.check_known("--zoos", config.zoos, ZOOS)
-    if config.preset not in PRESETS:
-        raise SystemExit(
-            f"--preset must be one of {sorted(PRESETS)}, got {config.preset!r}."
-        )
+    runs.check_known("--preset", (config.preset,), PRESETS)
     for name in ("networks", "samples"):
         if getattr(config, name) < 1:
             raise SystemExit(f"--{name} must be positive, got {getattr(config, name)}.")
@@ -271,7 +268,7 @@ def _pairs(config, study, artifacts) -> list[dict[str, Any]]:
     for row, (_, pair) in enumerate(pairs):
         masks[row, list(pair)] = True
     originals = study.originals["params"]
-    retrained = _without_pairs(config, study, preset.start(), masks)
+    retrained = _without_pairs(config, study, masks)
     sample = {}
     for name in config.variants:
         trained, steps = artifacts.trained(name, VARIANTS[name]), VARIANTS[name].steps
@@ -316,20 +313,16 @@ def _pairs(config, study, artifacts) -> list[dict[str, Any]]:
     return rows
 
 
-def _without_pairs(config, study, fit: hypernet.FitConfig, masks) -> Any:
+def _without_pairs(config, study, masks) -> Any:
     """Fit models without a pair; return their params, ``[pairs, seeds, ...]``."""
     data = study.splits.train
     weights = np.where(masks[:, np.asarray(data.y)], 0, np.asarray(data.weight))
-    population = hf.fit_population(
+    population = study.recipe.train(
         jax.random.key(35),
-        study.classifier,
         data,
-        fit.optimizer,
-        fit.steps,
-        members=len(masks) * config.seeds,
-        weights=jnp.asarray(np.repeat(weights, config.seeds, axis=0), jnp.int32),
-        batch_size=fit.batch_size,
-        directory=config.out / "without-pairs",
+        len(masks) * config.seeds,
+        config.out / "without-pairs",
+        jnp.asarray(np.repeat(weights, config.seeds, axis=0), jnp.int32),
     )
     return jax.tree.map(
         lambda leaf: leaf.reshape(len(masks), config.seeds, *leaf.shape[1:]),
@@ -414,7 +407,7 @@ def row_of(study, scenario, method, request, found, factors, seconds=None):
         scenario=scenario,
         request=request,
         access=access,
-        seconds=seconds or {"init": 0.0, "unlearn": 0.0, "compile": 0.0},
+        seconds=seconds or studies.NOT_TIMED,
         factors=factors,
     )
 

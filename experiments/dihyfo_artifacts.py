@@ -208,15 +208,8 @@ class Artifacts:
             def unlearn(key, state, request):
                 # Only sets of the zoo are asked for.
                 mask = jnp.argmax(jnp.all(sets == request.classes[None], axis=1))
-                variables, info = hf.training.loop.run(
-                    key,
-                    objective(mask, state.log_probs),
-                    state.variables,
-                    (request.data,),
-                    config.optimizer,
-                    steps=config.steps,
-                    batch_size=config.batch_size,
-                )
+                loss_fn, data = objective(mask, state.log_probs), request.data
+                variables, info = config.run(key, loss_fn, state.variables, (data,))
                 return state._replace(variables=variables), info
 
             access = hf.Access(

@@ -34,7 +34,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
-from hyperforget_jax import inheritance
+from hyperforget_jax import atomic_write, inheritance
 
 # By deep network, the nodes that have rows of their own.
 DEPTHS = {
@@ -42,8 +42,6 @@ DEPTHS = {
     "federated_50": ("a0", "d0", "d12", "a24", "d24"),
 }
 SCENARIOS = ("class", "classes", "two_roots", "rows", "depth")
-# Speed is benchmarks/fiun.py's.
-NOT_TIMED = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +132,7 @@ def run_setting(
                 scenario=scenario,
                 request=f"{setting} {regime}",
                 access=_access(bench.classifier, method),
-                seconds=NOT_TIMED,
+                seconds=studies.NOT_TIMED,  # Speed is benchmarks/fiun.py's.
                 factors={"setting": setting, "regime": regime, "node": node},
             )
             for node, of_node in found.items()
@@ -189,7 +187,6 @@ def main(config: FIUn) -> None:
         "configs": {name: dataclasses.asdict(each) for name, each in CONFIGS.items()},
         "baselines": {name: studies.METHODS[name].hyper for name in BASELINES},
     }
-    record = json.loads(json.dumps(record))
     runs.open_folder(config.out, record, config.resume)
     bench = Bench.create(preset, config.seeds)
     rows, spent = [], 0.0
@@ -199,9 +196,8 @@ def main(config: FIUn) -> None:
             start = time.perf_counter()
             found = run_setting(bench, setting, config, console)
             document = {"rows": found, "seconds": time.perf_counter() - start}
-            draft = path.with_suffix(".draft")
-            draft.write_text(json.dumps(document))
-            draft.replace(path)
+            with atomic_write.replace_file(path) as file:
+                json.dump(document, file)
             # The next setting compiles programs of its own, and all take memory maps.
             jax.clear_caches()
         stored = json.loads(path.read_text())

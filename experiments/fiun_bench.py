@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import networks
 import numpy as np
 import study as studies
+import tuning
 
 import hyperforget_jax as hf
 from hyperforget_jax import fisher, inheritance, metrics
@@ -311,8 +312,7 @@ def summary(requests: list[dict]) -> dict[str, np.ndarray]:
 
 def by_seed(found: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
     """Return metrics seed by seed, to five digits: people read the files."""
-    seeds = len(next(iter(found.values())))
     return [
-        {name: round(float(values[seed]), 5) for name, values in found.items()}
-        for seed in range(seeds)
+        {name: round(value, 5) for name, value in one.items()}
+        for one in tuning.by_seed(found)
     ]

@@ -162,7 +162,7 @@ class GraphCells(audit_cells.Cells):
         apart = [found for of in judged for found in of if found.audit == _FARTHEST]
         ends = np.cumsum([claim.labels.size for claim in claims])[:-1]
         references = self._reference_audits()
-        told = [
+        attacked = [
             audits.Audited(f"{_ATTACK}, auc", value, None, floor, original)
             for value, floor, original in zip(
                 _aucs(posed, ends),
@@ -171,7 +171,7 @@ class GraphCells(audit_cells.Cells):
                 strict=True,
             )
         ]
-        return [worst(apart), worst(told)]
+        return [worst(apart), worst(attacked)]
 
 
 def means(

@@ -151,9 +151,5 @@ def _row(config: Leaderboard, cells: audit_cells.Cells, method: str, settings):
 
 
 if __name__ == "__main__":
-    try:
+    with runs.resumable():
         main(tyro.cli(Leaderboard))
-    except KeyboardInterrupt:
-        raise SystemExit(
-            "Stopped. The same command with --resume goes on from here."
-        ) from None

@@ -17,6 +17,7 @@ import optax
 
 import hyperforget_jax as hf
 from hyperforget_jax import inheritance
+from hyperforget_jax.models.networks import Conv
 
 SETTINGS = ("federated", "data_parallel", "incremental", "transfer")
 REGIMES = ("direct", "inherit")
@@ -30,19 +31,9 @@ class _Small(nn.Module):
         size = x.shape[1] // 8
         # Means of patches by their shape: a pooling window is slow inside a scan.
         x = x.reshape(x.shape[0], 8, size, 8, size, x.shape[-1]).mean((2, 4))
-        x = nn.relu(_conv(16)(x))
-        x = nn.relu(_conv(32, 2)(x))
+        x = nn.relu(Conv(16, (3, 3), use_bias=False)(x))
+        x = nn.relu(Conv(32, (3, 3), strides=2, use_bias=False)(x))
         return nn.Dense(10)(x.reshape(x.shape[0], -1))
-
-
-def _conv(channels, strides=1):
-    return nn.Conv(
-        channels,
-        (3, 3),
-        strides=strides,
-        use_bias=False,
-        conv_general_dilated=hf.models.conv,
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,7 +103,7 @@ def main(config: OffTuning) -> None:
         "preset": config.preset,
         "seeds": config.seeds,
         "methods": list(config.methods),
-        "recipe": json.loads(json.dumps(recipe.record())),
+        "recipe": recipe.record(),
     }
     runs.open_folder(config.out, record, config.resume)
     originals = recipe.train(

@@ -208,10 +208,7 @@ def main(config: PGU) -> None:
 
 
 def _record(config: PGU):
-    if config.preset not in PRESETS:
-        raise SystemExit(
-            f"--preset must be one of {sorted(PRESETS)}, got {config.preset!r}."
-        )
+    runs.check_known("--preset", (config.preset,), PRESETS)
     runs.check_known("--scenarios", config.scenarios, SCENARIOS)
     runs.check_known("--variants", config.variants, pgu_methods(None))
     preset = PRESETS[config.preset]

@@ -47,21 +47,10 @@ def main(config: Pictures) -> None:
     figure.savefig(config.out, dpi=110)
 
 
-def _train(recipe, data, key, members=1):
-    return hf.fit_population(
-        key,
-        recipe.classifier,
-        data,
-        recipe.optimizer(recipe.steps),
-        recipe.steps,
-        members=members,
-        batch_size=recipe.batch_size,
-    ).variables
-
-
 def _class(config, recipe, axes):
     classifier, splits = recipe.classifier, recipe.load()
-    variables = trees.take(_train(recipe, splits.train, jax.random.key(0)), 0)
+    trained = recipe.train(jax.random.key(0), splits.train, 1).variables
+    variables = trees.take(trained, 0)
     request = hf.forget_classes(splits.train, [config.label])
     test_forget, test_retain = request.split(splits.test)
     unlearner = hf.pgu(classifier)
@@ -105,11 +94,13 @@ def _class(config, recipe, axes):
 def _rows(config, preset, axis):
     recipe = preset.memorising
     classifier, splits = recipe.classifier, recipe.load()
-    variables = trees.take(_train(recipe, splits.train, jax.random.key(3)), 0)
+    trained = recipe.train(jax.random.key(3), splits.train, 1).variables
+    variables = trees.take(trained, 0)
     count = round(preset.share * splits.train.y.shape[0])
     request = hf.forget_random(jax.random.key(4), splits.train, count=count)
     probe = splits.probe.take(jnp.arange(preset.probe))
-    retrained = _train(recipe, request.retain, jax.random.key(5), config.retrained)
+    key = jax.random.key(5)
+    retrained = recipe.train(key, request.retain, config.retrained).variables
 
     def entropy(variables):
         there = np.flatnonzero(np.asarray(request.forget.weight))

@@ -62,12 +62,8 @@ def main(config: Quickstart) -> None:
     if config.network:
         record |= {"federated": federated.SETTINGS}
     runs.open_folder(config.out, record, config.resume)
-    try:
+    with runs.resumable():
         _run(config, recipe, zoo, record)
-    except KeyboardInterrupt:
-        raise SystemExit(
-            "Stopped. The same command with --resume goes on from here."
-        ) from None
 
 
 def _run(config: Quickstart, recipe, zoo, record) -> None:

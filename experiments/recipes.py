@@ -10,6 +10,7 @@ import jax
 import optax
 
 import hyperforget_jax as hf
+from hyperforget_jax.models.networks import Conv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +77,15 @@ class Recipe:
         schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
         return optax.adamw(schedule, weight_decay=self.weight_decay)
 
-    def train(self, key, data, members: int, directory: Path) -> hf.Population:
-        """Train the originals."""
+    def train(
+        self,
+        key: jax.Array,
+        data: hf.Examples,
+        members: int,
+        directory: Path | None = None,
+        weights: jax.Array | None = None,
+    ) -> hf.Population:
+        """Train originals, or models of weighted rows; as ``hf.fit_population``."""
         return hf.fit_population(
             key,
             self.classifier,
@@ -85,6 +93,7 @@ class Recipe:
             self.optimizer(self.steps),
             self.steps,
             members=members,
+            weights=weights,
             batch_size=self.batch_size,
             directory=directory,
         )
@@ -104,8 +113,8 @@ class _SmallCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.relu(_conv(16, 2)(x))
-        x = nn.relu(_conv(32, 2)(x))
+        x = nn.relu(Conv(16, (3, 3), strides=2)(x))
+        x = nn.relu(Conv(32, (3, 3), strides=2)(x))
         x = nn.relu(nn.Dense(self.hidden)(x.reshape(x.shape[0], -1)))
         return nn.Dense(10)(x)
 
@@ -119,15 +128,9 @@ class _NormalisedCNN(nn.Module):
         # By their shape: a pooling window is slow inside a scan.
         x = x.reshape(rows, height // 2, 2, width // 2, 2, channels).mean((2, 4))
         for channels in (8, 16):
-            x = nn.BatchNorm(use_running_average=not train)(_conv(channels, 2)(x))
-            x = nn.relu(x)
+            x = Conv(channels, (3, 3), strides=2)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
         return nn.Dense(10)(x.reshape(x.shape[0], -1))
-
-
-def _conv(channels: int, strides: int) -> nn.Conv:
-    return nn.Conv(
-        channels, (3, 3), strides=strides, conv_general_dilated=hf.models.conv
-    )
 
 
 def _normalised(module: nn.Module) -> hf.Classifier:

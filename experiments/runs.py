@@ -1,9 +1,9 @@
 """A study's folder: whose it is, what is written there, and what is printed."""
 
+import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 import hyperforget_jax as hf
+from hyperforget_jax import atomic_write
 
 
 def check_known(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
@@ -41,10 +42,18 @@ def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
                 "another --out."
             )
         return
-    out.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(record, indent=2))
-    os.replace(draft, path)
+    with atomic_write.replace_file(path) as file:
+        json.dump(record, file, indent=2)
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Say how to go on with a run when somebody stops it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = "Stopped. The same command with --resume goes on from here."
+        raise SystemExit(message) from None
 
 
 def write(
@@ -84,7 +93,7 @@ def summary(
 
     Args:
         rows: of results.
-        by: what tells groups apart: the method, the scenario, factors.
+        by: what distinguishes groups: the method, the scenario, factors.
         metrics: which, and what makes the worst of several; None for none.
     """
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}

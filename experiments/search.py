@@ -288,9 +288,5 @@ def confidence_distance(logits, references, examples) -> jax.Array:
 
 
 if __name__ == "__main__":
-    try:
+    with runs.resumable():
         main(tyro.cli(Search))
-    except KeyboardInterrupt:
-        raise SystemExit(
-            "Stopped. The same command with --resume goes on from here."
-        ) from None

@@ -87,7 +87,6 @@ def main(config: Tune) -> None:
         "taught": TAUGHT,
         "asked": ASKED,
     }
-    record = json.loads(json.dumps(record))
     runs.open_folder(config.out, record, config.resume)
     bench = Bench(preset, config, console)
     found = [bench.of_seed(seed) for seed in range(config.seeds)]
@@ -242,17 +241,8 @@ class Bench:
         if classes:
             without = [jnp.where(train.y == c, 0, train.weight) for c in classes]
             weights = jnp.repeat(jnp.stack(without), count, axis=0)
-        variables = hf.fit_population(
-            key,
-            self.classifier,
-            train,
-            recipe.optimizer(recipe.steps),
-            recipe.steps,
-            members=count * len(classes or [0]),
-            weights=weights,
-            batch_size=recipe.batch_size,
-            directory=self.out / name if name else None,
-        ).variables
+        members, folder = count * len(classes or [0]), self.out / name if name else None
+        variables = recipe.train(key, train, members, folder, weights).variables
         if not classes:
             return variables
         shape = len(classes), count

@@ -11,7 +11,6 @@ digits; then the first in the grid, whose first is the largest.
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -60,16 +59,12 @@ def main(config: Tune) -> None:
     """Run the grids and write every point, the best first."""
     console, start = Console(), time.perf_counter()
     preset = networks.PRESETS[config.preset]
-    record = json.loads(
-        json.dumps(
-            {
-                "preset": config.preset,
-                "seeds": config.seeds,
-                "settings": config.settings,
-                "recipe": preset.record(),
-            }
-        )
-    )
+    record = {
+        "preset": config.preset,
+        "seeds": config.seeds,
+        "settings": config.settings,
+        "recipe": preset.record(),
+    }
     runs.open_folder(config.out, record, config.resume)
     bench = fiun_bench.Bench.create(preset, config.seeds, tuning=True)
     points = {name: tuning.points(GRIDS[name], config.points) for name in config.rules}

@@ -16,7 +16,6 @@ them and tells how good they are: they are marked ``chosen``, and ``best`` is th
 
 import dataclasses
 import functools
-import json
 import time
 from pathlib import Path
 
@@ -63,12 +62,9 @@ _END = 0.2
 
 
 def main(config: Tune) -> None:
-    """Run the grid and writes every point, the best first."""
+    """Run the grid and write every point, the best first."""
     console, begin = Console(), time.perf_counter()
-    if config.preset not in pgu.PRESETS:
-        raise SystemExit(
-            f"--preset must be one of {sorted(pgu.PRESETS)}, got {config.preset!r}."
-        )
+    runs.check_known("--preset", (config.preset,), pgu.PRESETS)
     preset = pgu.PRESETS[config.preset]
     trained = {"class": preset.classes[0], "rows": preset.memorising}
     record = {
@@ -78,7 +74,7 @@ def main(config: Tune) -> None:
         "rows": trained["rows"].record(),
         "grid": GRID,
     }
-    runs.open_folder(config.out, json.loads(json.dumps(record)), config.resume)
+    runs.open_folder(config.out, record, config.resume)
     found = {
         name: _sweep(config, preset, name, recipe, console)
         for name, recipe in trained.items()
@@ -110,7 +106,7 @@ def main(config: Tune) -> None:
         request=f"each class; {_DRAWS} draws of rows",
         access=hf.pgu(trained["class"].classifier, probe=given).access,
     )
-    runs.write(config, rows, json.loads(json.dumps(record)), begin, references=False)
+    runs.write(config, rows, record, begin, references=False)
     console.print(tuning.table(rows, ["js_forget_class", "js_forget_rows", "score"]))
 
 

@@ -104,7 +104,7 @@ def rows(
         method: that was tuned.
         ranked: its points, the best first.
         is_chosen: whether the point of a place is the default.
-        about: what :func:`hyperforget_jax.report.results_row` is told besides.
+        about: what :func:`hyperforget_jax.report.results_row` takes besides.
     """
     return [
         hf.report.results_row(

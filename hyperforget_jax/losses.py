@@ -38,11 +38,7 @@ def margin(logits: Array, y: Array) -> Array:
     """Compute ``z_y - logsumexp(z without y)``, the label's log-odds, ``[N]``.
 
     Carlini et al., Membership inference attacks from first principles,
-    arXiv 2112.03570, 2022.
-
-    Args:
-        logits: floats, ``[N, C]`` with at least two classes.
-        y: labels, ``[N]``.
+    arXiv 2112.03570, 2022. Logits are ``[N, C]`` with at least two classes.
     """
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     own = jnp.sum(jnp.where(is_y, logits, 0), axis=-1)

@@ -80,7 +80,7 @@ def test_a_check_finds_values_far_off_and_other_verdicts():
     assert "klom is 1.5 from the record" in outside
     assert audit.compared([row(1.51, half=0)], [row(1.5, half=0)]) == []
     (told,) = audit.compared([row(1.5, ["klom"])], record)
-    assert "told by ['klom']" in told
+    assert "accused by ['klom']" in told
     (absent,) = audit.compared([row(1.5) | {"method": "pgu"}], record)
     assert "not in the record" in absent
     more = row(1.5)

@@ -61,7 +61,7 @@ def test_a_finished_run_is_gone_on_with_and_by_no_other(finished):
 
 def test_what_is_not_there_is_named(tmp_path):
     for options, message in (
-        (("--preset", "imagenet"), "--preset must be one of"),
+        (("--preset", "imagenet"), "--preset ['imagenet'] unknown"),
         (("--scenarios", "all"), "--scenarios ['all'] unknown"),
         (("--methods", "magic"), "--methods ['magic'] unknown"),
     ):

@@ -23,11 +23,10 @@ else on the machine.
 import dataclasses
 import functools
 import importlib.metadata
-import importlib.util
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import records
 import timing
 import tyro
 from baselines import forgetting_rules
@@ -81,7 +81,7 @@ def main(config: Benchmark) -> None:
     console, begin = Console(), time.perf_counter()
     rows: list[dict[str, Any]] = []
     if "shadows" in config.parts:
-        if why := _why_no_torch():
+        if why := timing.why_no_torch():
             console.print(f"Shadow models are left out: {why}", markup=False)
         else:
             for dataset in config.datasets:
@@ -98,14 +98,7 @@ def main(config: Benchmark) -> None:
     for row in rows:
         means = {name: round(one["mean"], 6) for name, one in row["metrics"].items()}
         console.print(row["dataset"], row["method"], means)
-    document = hf.report.results_document(
-        rows,
-        preset="benchmark",
-        config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    records.write(config, rows, begin)
 
 
 def shadows(config: Benchmark, dataset: str) -> list[dict[str, Any]]:
@@ -166,7 +159,9 @@ def shadows(config: Benchmark, dataset: str) -> list[dict[str, Any]]:
             entrants[f"pytorch-{threads}"] = functools.partial(
                 pool.apply, shadows_torch.run, (request, threads)
             )
-        found = _turns(config, entrants)
+        for entrant in entrants.values():
+            entrant()
+        found = timing.turns(entrants, config.repeats)
     mean = {
         name: np.mean([one["accuracy"] for one in of]) for name, of in found.items()
     }
@@ -192,7 +187,9 @@ def shadows(config: Benchmark, dataset: str) -> list[dict[str, Any]]:
         }
         if name == "population":
             values["ratio_to_rival"] = fastest / seconds
-        results.append(_row(name, values, dataset, f"mlp-{width}", factors))
+        results.append(
+            _row(name, values, dataset=dataset, model=f"mlp-{width}", factors=factors)
+        )
     return results
 
 
@@ -221,7 +218,7 @@ def score(config: Benchmark) -> list[dict[str, Any]]:
     own["ratio_to_rival"] = theirs["seconds"] / own["seconds"]
     factors = {"models": config.models, "aim": AIMS["score"]}
     return [
-        _row(f"forgetting_score/{name}", of, "normal", "none", factors)
+        _row(f"forgetting_score/{name}", of, factors=factors)
         for name, of in values.items()
     ]
 
@@ -237,7 +234,7 @@ def verdict(config: Benchmark) -> list[dict[str, Any]]:
     logits += shift[:, None, None] * np.eye(classes)[labels]
     seconds = timing.seconds_of(hf.audits.judge, logits, labels, kinds)
     factors = {"models": config.judged, "examples": config.examples}
-    return [_row("judge", {"seconds": [seconds]}, "normal", "none", factors)]
+    return [_row("judge", {"seconds": seconds}, factors=factors)]
 
 
 def _halves(models: int, count: int) -> np.ndarray:
@@ -247,27 +244,6 @@ def _halves(models: int, count: int) -> np.ndarray:
     return np.array([part for o in orders for part in (o[:half], o[half : 2 * half])])
 
 
-def _turns(
-    config: Benchmark, entrants: Mapping[str, Callable[[], dict[str, Any]]]
-) -> dict[str, list[dict[str, Any]]]:
-    """What entrants give, after a first call, by turns: every other time reversed."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in entrants}
-    for run in entrants.values():
-        run()
-    for repeat in range(config.repeats):
-        for name in list(entrants)[:: 1 if repeat % 2 == 0 else -1]:
-            found[name].append(entrants[name]())
-    return found
-
-
-def _why_no_torch() -> str | None:
-    if importlib.util.find_spec("torch") is None:
-        return "they need PyTorch (pip install '.[benchmark]')."
-    if jax.default_backend() != "cpu":
-        return "PyTorch runs on the CPU, and JAX does not (JAX_PLATFORMS=cpu)."
-    return None
-
-
 def _cpus() -> int:
     """How many CPUs this process may use, and so the one that it starts."""
     if hasattr(os, "sched_getaffinity"):
@@ -275,29 +251,9 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _row(
-    name: str,
-    values: Mapping[str, Any],
-    dataset: str,
-    model: str,
-    factors: Mapping[str, Any],
-) -> dict[str, Any]:
-    repeats = len(values["seconds"])
-    return hf.report.results_row(
-        name,
-        [
-            {key: float(of[repeat]) for key, of in values.items()}
-            for repeat in range(repeats)
-        ],
-        dataset=dataset,
-        model=model,
-        scenario="speed",
-        request="none",
-        access=None,
-        seconds=None,
-        factors=factors,
-        over="repeat",
-    )
+_row = functools.partial(
+    records.row, dataset="normal", model="none", access=None, seconds=None
+)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import records
 import timing
 import tyro
 from baselines import convolution_ways as ways
@@ -98,14 +99,7 @@ def main(config: Benchmark) -> None:
             for name, one in row["metrics"].items()
         }
         console.print(row["model"], row["method"], medians)
-    document = hf.report.results_document(
-        rows,
-        preset="benchmark",
-        config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    records.write(config, rows, begin)
 
 
 def layers(
@@ -263,34 +257,27 @@ def _seconds(functions, times: int) -> list[float]:
 
 
 def _measure(config: Benchmark, entrants, model: str) -> list[dict[str, Any]]:
-    found: dict[str, list[Any]] = {name: [] for name in entrants}
-    for _ in range(config.repeats):
-        for name, entrant in entrants.items():
-            found[name].append(np.atleast_1d(entrant()))
+    found = {
+        name: np.reshape(seconds, (config.repeats, -1))
+        for name, seconds in timing.turns(entrants, config.repeats).items()
+    }
     parts = ("outputs", "inputs", "kernel") if model != "resnet-8" else ("step",)
     rows = []
-    for name, values in found.items():
-        metrics = []
-        for turn, seconds in enumerate(values):
-            own = {
-                f"milliseconds_{part}": 1000 * float(each)
-                for part, each in zip(parts, seconds, strict=True)
-            }
-            if "pytorch" in found and name != "pytorch":
-                rival = found["pytorch"][turn]
-                own["ratio_to_pytorch"] = float(seconds.sum() / rival.sum())
-            metrics.append(own)
+    for name, seconds in found.items():
+        metrics = {
+            f"milliseconds_{part}": 1000 * own
+            for part, own in zip(parts, seconds.T, strict=True)
+        }
+        if "pytorch" in found and name != "pytorch":
+            metrics["ratio_to_pytorch"] = seconds.sum(1) / found["pytorch"].sum(1)
         rows.append(
-            hf.report.results_row(
+            records.row(
                 name,
                 metrics,
                 dataset="noise",
                 model=model,
-                scenario="speed",
-                request="none",
                 access=hf.Access(),
-                seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
-                over="repeat",
+                seconds=records.NOT_TIMED,
             )
         )
     return rows

@@ -20,6 +20,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import records
+import timing
 import tyro
 from rich.console import Console
 
@@ -46,30 +49,17 @@ class Benchmark:
 
 def main(config: Benchmark) -> None:
     """Measure, print and write."""
-    console, started, rows = Console(), time.perf_counter(), []
+    console, begin, rows = Console(), time.perf_counter(), []
     for name in config.presets:
         console.log(f"{name}: compiling")
         runs = compiled_runs(PRESETS[name])
-        seconds: dict[str, list[float]] = {what: [] for what in runs}
-        for repeat in range(config.repeats):
-            console.log(f"{name}: repeat {repeat + 1} of {config.repeats}")
-            for what, run in runs.items():
-                run()  # A program that has slept runs slower at first.
-                before = time.perf_counter()
-                run()
-                seconds[what].append(time.perf_counter() - before)
-        rows += _rows(PRESETS[name], seconds)
+        console.log(f"{name}: {config.repeats} repeats")
+        entrants = {what: functools.partial(_second, run) for what, run in runs.items()}
+        rows += _rows(PRESETS[name], timing.turns(entrants, config.repeats))
     for row in rows:
         means = {n: round(m["mean"], 6) for n, m in row["metrics"].items()}
         console.print(row["model"], row["method"], means)
-    document = hf.report.results_document(
-        rows,
-        preset="+".join(config.presets),
-        config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - started,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    records.write(config, rows, begin, preset="+".join(config.presets))
 
 
 def compiled_runs(preset: Preset) -> dict[str, Callable[[], Any]]:
@@ -117,6 +107,11 @@ def _answer(unlearner, key, state, variables, classes):
     return unlearner.unlearn(key, state, request)[0].variables
 
 
+def _second(run: Callable[[], Any]) -> float:
+    run()  # A program that has slept runs slower at first.
+    return timing.seconds_of(run)
+
+
 def _compiled(function, arguments) -> Callable[[], Any]:
     jitted = jax.jit(function)
     return lambda: jax.block_until_ready(jitted(*arguments))
@@ -125,27 +120,22 @@ def _compiled(function, arguments) -> Callable[[], Any]:
 def _rows(preset: Preset, seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
     rows = []
     for name, own in seconds.items():
-        found = []
-        for turn, value in enumerate(own):
-            one = {"seconds": value}
-            if name.endswith("1 model"):
-                for baseline in ("finetune", "retrain"):
-                    one[f"ratio_{baseline}"] = seconds[baseline][turn] / value
-            if name.endswith(f"{MODELS} models"):
-                one["models_per_second"] = MODELS / value
-            found.append(one)
-        mean = sum(own) / len(own)
+        values: dict[str, Any] = {"seconds": own}
+        if name.endswith("1 model"):
+            for baseline in ("finetune", "retrain"):
+                values[f"ratio_{baseline}"] = np.divide(seconds[baseline], own)
+        if name.endswith(f"{MODELS} models"):
+            values["models_per_second"] = np.divide(MODELS, own)
         rows.append(
-            hf.report.results_row(
+            records.row(
                 name,
-                found,
+                values,
                 dataset=preset.recipe.dataset,
                 model=preset.recipe.model,
                 scenario="benchmark",
                 request="class 3",
                 access=hf.Access(unlearn={"classes"}),
-                seconds={"init": 0.0, "unlearn": mean, "compile": 0.0},
-                over="repeat",
+                seconds=records.NOT_TIMED | {"unlearn": sum(own) / len(own)},
             )
         )
     return rows

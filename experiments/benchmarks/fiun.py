@@ -21,8 +21,8 @@ rivals:
 
 Rivals take turns in one run, so that a machine whose speed drifts slows all. The figure
 to quote is the ratio, rival by ours, its median over repeats. Compilation is left out
-and told apart; what takes seconds or less is called twice in a row, and the second call
-counts. Memory is that of a process that builds the tree and answers once.
+and recorded apart; what takes seconds or less is called twice in a row, and the second
+call counts. Memory is that of a process that builds the tree and answers once.
 """
 
 import dataclasses
@@ -39,6 +39,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import records
 import timing
 import tyro
 from rich.console import Console
@@ -125,7 +126,7 @@ def main(config: Benchmark) -> None:
     """Measure, print and write."""
     if config.models <= CHILDREN:
         raise SystemExit(f"--models must be more than {CHILDREN}, got {config.models}.")
-    console, start = Console(), time.perf_counter()
+    console, begin = Console(), time.perf_counter()
     # First of all: a process is said to have held what its parent held when it began.
     memory = {}
     for name in CONFIGS:
@@ -164,15 +165,8 @@ def main(config: Benchmark) -> None:
         found = {k: np.median(v["values"]) for k, v in row["metrics"].items()}
         about = row["factors"]["rule"], row["factors"]["rival"]
         console.print(*about, {k: f"{value:.3g}" for k, value in found.items()})
-    document = hf.report.results_document(
-        rows,
-        preset=config.preset,
-        config=dataclasses.asdict(config)
-        | {"recipe": RECIPES[config.preset]._asdict()},
-        seconds=time.perf_counter() - start,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    recipe = RECIPES[config.preset]._asdict()
+    records.write(config, rows, begin, preset=config.preset, recipe=recipe)
 
 
 def train(config: Benchmark) -> Trained:
@@ -375,7 +369,7 @@ def _held() -> float:
 
 def _rows(config: Benchmark, rule: str, entrants: Contest, seconds, compiled, memory):
     """A row for ours, and one for ours beside each rival."""
-    recipe, repeats = RECIPES[config.preset], config.repeats
+    recipe = RECIPES[config.preset]
     about = {
         "none": {},
         "retraining": {
@@ -399,23 +393,19 @@ def _rows(config: Benchmark, rule: str, entrants: Contest, seconds, compiled, me
         }
         values = {"seconds_per_request": seconds["ours"]}
         if rival == "none":
-            values |= {name: [value] * repeats for name, value in fixed.items()}
+            values |= fixed
         elif rival in seconds:
-            ratio = np.divide(seconds[rival], seconds["ours"]).tolist()
+            ratio = np.divide(seconds[rival], seconds["ours"])
             values |= {"rival_seconds": seconds[rival], "ratio_to_rival": ratio}
             factors["rival_compile_seconds"] = compiled[rival]
         else:
             continue
         rows.append(
-            hf.report.results_row(
+            records.row(
                 "fiun",
-                [
-                    {k: of_all[at] for k, of_all in values.items()}
-                    for at in range(repeats)
-                ],
+                values,
                 dataset=config.preset,
                 model="mlp-" + "-".join(map(str, recipe.hidden)),
-                scenario="speed",
                 request=f"class {config.forget}",
                 access=CONFIGS[rule].access,
                 seconds={
@@ -424,7 +414,6 @@ def _rows(config: Benchmark, rule: str, entrants: Contest, seconds, compiled, me
                     "compile": compiled["ours"],
                 },
                 factors=factors,
-                over="repeat",
             )
         )
     return rows

@@ -26,7 +26,6 @@ than ours do.
 import dataclasses
 import functools
 import importlib.metadata
-import importlib.util
 import multiprocessing
 import os
 import sys
@@ -40,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import published
+import records
 import timing
 import tyro
 from rich.console import Console
@@ -57,7 +57,7 @@ PHASES = ("gram", "forget_gram", "decompose", "steps")
 AIMS = {"a": 20.0, "b": 5.0}
 # How far apart both may end if they decompose alike, as a share of what projection does
 # to the same steps. It is not less, since the cut is among directions that float32
-# hardly tells apart: on which side of it they are is a matter of rounding.
+# hardly distinguishes: on which side of it they are is a matter of rounding.
 TOLERANCE = 0.1
 RECIPE = recipes.Recipe("mnist", (128,), 2e-3, 1.0, 1_000, 128)
 # None is the recipe's perceptron.
@@ -109,7 +109,7 @@ def main(config: Benchmark) -> None:
     config = _on_threads(config)
     console, begin = Console(), time.perf_counter()
     parts, rows = set(config.parts), []
-    if "b" in parts and (why := _why_no_torch()):
+    if "b" in parts and (why := timing.why_no_torch()):
         console.print(f"Part b is left out: {why}", markup=False)
         parts.remove("b")
     for network in NETWORKS if parts else ():
@@ -125,14 +125,7 @@ def main(config: Benchmark) -> None:
     if not rows:
         raise SystemExit("Nothing was measured.")
     console.print(_summary(rows), markup=False)
-    document = hf.report.results_document(
-        rows,
-        preset="mnist",
-        config=dataclasses.asdict(config) | {"recipe": RECIPE.record()},
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    records.write(config, rows, begin, preset="mnist", recipe=RECIPE.record())
 
 
 def train(config: Benchmark, recipe: recipes.Recipe) -> Trained:
@@ -167,7 +160,7 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
     }
     key = jax.random.key(config.seed)
     answers: dict[str, Callable[[], Any]] = {}
-    init, compiled, seconds, accuracy = {}, {}, {}, {}
+    init, compiled, accuracy = {}, {}, {}
     for name, unlearner in entrants.items():
         prepare, more = timing.compiled(unlearner.init, key, variables, splits.train)
         timing.timed(prepare)
@@ -180,9 +173,11 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
         if np.any(np.asarray(info.failed_at) >= 0):
             raise SystemExit(f"{recipe.model}: {name} diverged: it took no full steps.")
         accuracy[name] = _accuracy(classifier, state.variables, splits.test, request)
-    for repeat in range(config.repeats):
-        for name in _in_turn(answers, repeat):
-            seconds.setdefault(name, []).append(timing.settled_seconds(answers[name]))
+    clocked = {
+        name: functools.partial(timing.settled_seconds, answer)
+        for name, answer in answers.items()
+    }
+    seconds = timing.turns(clocked, config.repeats)
 
     rows = []
     for name, settings in configs.items():
@@ -241,7 +236,6 @@ def against_torch(
     )
     ours = published.phases(classifier, how, variables, data, forget, batches, rates)
     before = [layer["kernel"] for layer in layers]
-    seconds: dict[str, list[dict[str, float]]] = {}
     with multiprocessing.get_context("spawn").Pool(1) as pool:
 
         def warm():
@@ -275,9 +269,11 @@ def against_torch(
             )
         if apart["eigh32"] > TOLERANCE * yardstick:
             raise SystemExit(f"{model}: PyTorch does not compute what ours does.")
-        for repeat in range(config.repeats):
-            for name in _in_turn(entrants, repeat):
-                seconds.setdefault(name, []).append(entrants[name]()["seconds"])
+        clocked = {
+            name: functools.partial(_seconds, entrant)
+            for name, entrant in entrants.items()
+        }
+        seconds = timing.turns(clocked, config.repeats)
 
     rows = []
     for name in DECOMPOSITIONS:
@@ -326,12 +322,8 @@ def _on_threads(config: Benchmark) -> Benchmark:
     return dataclasses.replace(config, threads=threads)
 
 
-def _why_no_torch() -> str | None:
-    if importlib.util.find_spec("torch") is None:
-        return "it needs PyTorch (pip install '.[benchmark]')."
-    if jax.default_backend() != "cpu":
-        return "PyTorch runs on the CPU, and JAX does not (JAX_PLATFORMS=cpu)."
-    return None
+def _seconds(entrant: Callable[[], dict[str, Any]]) -> dict[str, float]:
+    return entrant()["seconds"]
 
 
 def _total(found: Mapping[str, Any]) -> float:
@@ -353,16 +345,11 @@ def _accuracy(
     return {"forget": float(right[gone].mean()), "retain": float(right[~gone].mean())}
 
 
-def _in_turn(entrants: Mapping[str, Any], repeat: int) -> list[str]:
-    """Names, the other way round at every other repeat."""
-    return list(entrants) if repeat % 2 == 0 else list(entrants)[::-1]
-
-
 def _beside(ours: list[float], rival: list[float]) -> dict[str, Any]:
     return {
         "seconds_per_request": ours,
         "rival_seconds": rival,
-        "ratio_to_rival": np.divide(rival, ours).tolist(),
+        "ratio_to_rival": np.divide(rival, ours),
         "ratio_of_least": min(rival) / min(ours),
     }
 
@@ -377,23 +364,17 @@ def _row(
     times: Sequence[float],
 ) -> dict[str, Any]:
     init, unlearn, compiled = times
-    each = {name: np.broadcast_to(v, config.repeats) for name, v in values.items()}
-    return hf.report.results_row(
+    return records.row(
         "pgu",
-        [
-            {name: float(of_all[repeat]) for name, of_all in each.items()}
-            for repeat in range(config.repeats)
-        ],
+        values,
         dataset=trained.recipe.dataset,
         model=trained.recipe.model,
-        scenario="speed",
         request=f"class {config.forget}",
         access=access,
         seconds={"init": init, "unlearn": unlearn, "compile": compiled},
         factors={"part": part, "aim": AIMS[part], "threads": config.threads}
         | {"rows": trained.splits.train.y.shape[0]}
         | dict(factors),
-        over="repeat",
     )
 
 

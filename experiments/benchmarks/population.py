@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import records
 import timing
 import tyro
 from rich.console import Console
@@ -55,14 +56,7 @@ def main(config: Benchmark) -> None:
         found = convolutions(config, members)
         rows += found
         console.print(f"convolution in a scan, {members} models: {_ratio(found)}")
-    document = hf.report.results_document(
-        rows,
-        preset="benchmark",
-        config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    records.write(config, rows, begin)
 
 
 def populations(config: Benchmark, hidden: tuple[int, ...]):
@@ -118,14 +112,15 @@ def populations(config: Benchmark, hidden: tuple[int, ...]):
 
     population(config.members)
     loop(1)
-    rates = {"population": [], "loop": []}
-    for _ in range(config.repeats):
-        for name, train, count in (
-            ("population", population, config.members),
-            ("loop", loop, config.loop_members),
-        ):
-            seconds = timing.seconds_of(train, count)
-            rates[name].append(count * len(kept) / seconds)
+
+    def rate(train, count):
+        return count * len(kept) / timing.seconds_of(train, count)
+
+    entrants = {
+        "population": functools.partial(rate, population, config.members),
+        "loop": functools.partial(rate, loop, config.loop_members),
+    }
+    rates = timing.turns(entrants, config.repeats)
     return _rows(rates, "checkpoints_per_second", f"mlp-{hidden[0]}", "digits")
 
 
@@ -168,35 +163,29 @@ def convolutions(config: Benchmark, members: int):
         over_keys = jax.vmap(fit, (0, None))
         compiled[name] = jax.jit(over_keys).lower(keys, data).compile()
         jax.block_until_ready(compiled[name](keys, data))
-    rates = {name: [] for name in layers}
-    for _ in range(config.repeats):
-        for name, function in compiled.items():
-            seconds = timing.seconds_of(function, keys, data)
-            rates[name].append(members * steps / seconds)
+
+    def rate(function):
+        return members * steps / timing.seconds_of(function, keys, data)
+
+    entrants = {name: functools.partial(rate, of) for name, of in compiled.items()}
+    rates = timing.turns(entrants, config.repeats)
     return _rows(rates, "model_steps_per_second", f"cnn-x{members}", "noise-28x28")
 
 
 def _rows(rates, unit, model, dataset):
     (ours, values), (rival, others) = rates.items()
-    ratios = np.divide(values, others)
     metrics = {
-        ours: [
-            {unit: rate, "ratio_to_rival": ratio}
-            for rate, ratio in zip(values, ratios, strict=True)
-        ],
-        rival: [{unit: rate} for rate in others],
+        ours: {unit: values, "ratio_to_rival": np.divide(values, others)},
+        rival: {unit: others},
     }
     return [
-        hf.report.results_row(
+        records.row(
             name,
             found,
             dataset=dataset,
             model=model,
-            scenario="speed",
-            request="none",
             access=hf.Access(),
-            seconds={"init": 0.0, "unlearn": 0.0, "compile": 0.0},
-            over="repeat",
+            seconds=records.NOT_TIMED,
         )
         for name, found in metrics.items()
     ]

@@ -1,7 +1,8 @@
 """How benchmarks take the time."""
 
+import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +17,26 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
 
 def seconds_of(function: Callable[..., Any], *arguments: Any) -> float:
     return timed(function, *arguments)[0]
+
+
+def turns(
+    entrants: Mapping[str, Callable[[], Any]], repeats: int
+) -> dict[str, list[Any]]:
+    """List what entrants give by turns, every other time in reverse order."""
+    found: dict[str, list[Any]] = {name: [] for name in entrants}
+    for repeat in range(repeats):
+        for name in list(entrants)[:: 1 if repeat % 2 == 0 else -1]:
+            found[name].append(entrants[name]())
+    return found
+
+
+def why_no_torch() -> str | None:
+    """Return why PyTorch is left out, or None if it is not."""
+    if importlib.util.find_spec("torch") is None:
+        return "PyTorch is missing (pip install '.[benchmark]')."
+    if jax.default_backend() != "cpu":
+        return "PyTorch runs on the CPU, and JAX does not (JAX_PLATFORMS=cpu)."
+    return None
 
 
 def settled_seconds(function: Callable[[], Any]) -> float:

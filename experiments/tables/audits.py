@@ -33,10 +33,10 @@ def overview(folder: Path = RESULTS) -> str:
         if row["scenario"] == "class" and row["method"] in _SHOWN:
             of = {found["audit"]: found for found in row["audits"]}
             count = sum(found["p"] is not None for found in row["audits"])
-            told = f"{len(row['accused_by'])} of {count}"
+            by = f"{len(row['accused_by'])} of {count}"
             cells = [_cell(of[name], name in row["accused_by"]) for name in shown]
-            lines.append([f"`{row['method']}`", told, *cells])
-    return table(["method", "told by", *titles], lines)
+            lines.append([f"`{row['method']}`", by, *cells])
+    return table(["method", "distinguished by", *titles], lines)
 
 
 def section(file: Path) -> str:
@@ -54,8 +54,8 @@ def section(file: Path) -> str:
 def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     """Show a line a method: value / floor of each audit, how many tell, and the cost.
 
-    What is told from retrained models is in bold. The first lines are the references,
-    posed as unlearned. Audits that have no test have a table of their own.
+    What is distinguished from retrained models is bold. The first lines are the
+    references, posed as unlearned. Audits that have no test have a table of their own.
     """
     audits = [found for row in rows for found in row["audits"]]
     tested = {found["audit"] for found in audits if found["p"] is not None}
@@ -68,7 +68,8 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     text = f"\n### {title}\n\n{model}; {'; or '.join(sizes)}.\n"
     if tested:
         columns = [name for name in names if name in tested]
-        text += f"\n{_table(rows, columns, ('told by', 'retain accuracy, test'))}"
+        last = "distinguished by", "retain accuracy, test"
+        text += f"\n{_table(rows, columns, last)}"
     if others := [name for name in names if name not in tested]:
         text += f"\n{_table(rows, others)}"
     return text
@@ -85,8 +86,8 @@ def _table(rows, names: Sequence[str], last: tuple[str, ...] = ()) -> str:
     for row, of in zip(rows, found, strict=True):
         cells = [_cell(of.get(name), name in row["accused_by"]) for name in names]
         count = sum(each["p"] is not None for each in row["audits"])
-        told = f"{len(row['accused_by'])} of {count}"
-        end = [told, _accuracy(row["metrics"])] if last else []
+        by = f"{len(row['accused_by'])} of {count}"
+        end = [by, _accuracy(row["metrics"])] if last else []
         lines.append([f"`{row['method']}`", *cells, *end])
     return table(["method", *names, *last], lines)
 

@@ -1,48 +1,42 @@
 """Timings, as ratios against baselines."""
 
-import numpy as np
+import pandas as pd
 
-from tables.writing import ratios, rows_of, table
+from tables.writing import frame, grouped, median, ratios, value
 
 RANGE = "ratio: median (range)"
+RATIO = RANGE, ratios("ratio_to_rival")
 
 
 def populations() -> str:
     """Show how fast populations train, and convolutions in a scan."""
-    metrics = {
-        (row["model"], row["method"]): row["metrics"]
-        for row in rows_of("population-benchmark")
-    }
     loop = "a Python loop over jitted steps"
-    shown = (
-        (
-            "mlp-16",
-            "population",
+    shown = {
+        ("mlp-16", "population"): (
             "256 digit classifiers (64-16-10), checkpoints/s",
             loop,
         ),
-        (
-            "mlp-64",
-            "population",
+        ("mlp-64", "population"): (
             "256 digit classifiers (64-64-10), checkpoints/s",
             loop,
         ),
-        ("cnn-x1", "conv", "a three-layer CNN in a scan, steps/s", "`nn.Conv`"),
-        ("cnn-x8", "conv", "eight such CNNs under `vmap`, steps/s", "`nn.Conv`"),
+        ("cnn-x1", "conv"): ("a three-layer CNN in a scan, steps/s", "`nn.Conv`"),
+        ("cnn-x8", "conv"): ("eight such CNNs under `vmap`, steps/s", "`nn.Conv`"),
+    }
+
+    def about(of: pd.DataFrame) -> tuple[str, str]:
+        return shown[of["model"].iloc[0], of["method"].iloc[0]]
+
+    return grouped(
+        frame("population-benchmark"),
+        ["model", "method"],
+        ("what", lambda of: about(of)[0]),
+        # Either unit.
+        ("rate", lambda of: f"{of.filter(like='per_second').median().max():,.0f}"),
+        ("baseline", lambda of: about(of)[1]),
+        RATIO,
+        order=shown,
     )
-    lines = []
-    for model, method, what, rival in shown:
-        of = metrics[model, method]
-        rate = next(name for name in of if name.endswith("per_second"))
-        lines.append(
-            [
-                what,
-                f"{np.median(of[rate]['values']):,.0f}",
-                rival,
-                ratios(of["ratio_to_rival"]["values"]),
-            ]
-        )
-    return table(["what", "rate", "baseline", RANGE], lines)
 
 
 def networks() -> str:
@@ -52,56 +46,41 @@ def networks() -> str:
         "loop": "a Python loop over jitted updates",
         "measuring": "measuring every Fisher anew (extrapolated from 100)",
     }
-    lines, peak = [], 0.0
-    for row in rows_of("fiun-benchmark"):
-        factors, metrics = row["factors"], row["metrics"]
-        if factors["rival"] == "none":
-            peak = metrics["peak_gib"]["max"]
-            continue
-        lines.append(
-            [
-                f"`{factors['rule']}`",
-                f"{np.median(metrics['seconds_per_request']['values']):.2f}",
-                rivals[factors["rival"]],
-                ratios(metrics["ratio_to_rival"]["values"]),
-                f"{peak:.1f}",
-            ]
-        )
-    return table(["rule", "seconds", "baseline", RANGE, "peak memory, GiB"], lines)
+    found = frame("fiun-benchmark")
+    peak = found.groupby("rule")["peak_gib"].max()
+    return grouped(
+        found.query("rival != 'none'"),
+        ["rule", "rival"],
+        ("rule", value("rule", "`{}`")),
+        ("seconds", median("seconds_per_request", "{:.2f}")),
+        ("baseline", lambda of: rivals[of["rival"].iloc[0]]),
+        RATIO,
+        ("peak memory, GiB", lambda of: f"{peak[of['rule'].iloc[0]]:.1f}"),
+    )
 
 
 def pgu() -> str:
     """Show one request beside retraining, and the algorithm beside plain PyTorch."""
-    lines = [
-        [
-            f"`{row['factors']['preset']}`, {row['model']}",
-            f"{np.median(row['metrics']['seconds_per_request']['values']):.2f}",
-            row["factors"]["rival"],
-            ratios(row["metrics"]["ratio_to_rival"]["values"]),
-        ]
-        for row in rows_of("pgu-benchmark")
-        if "ratio_to_rival" in row["metrics"]
-    ]
-    return table(["what", "seconds", "baseline", RANGE], lines)
+    return grouped(
+        frame("pgu-benchmark"),
+        ["model", "preset", "rival"],
+        ("what", lambda of: f"`{of['preset'].iloc[0]}`, {of['model'].iloc[0]}"),
+        ("seconds", median("seconds_per_request", "{:.2f}")),
+        ("baseline", value("rival")),
+        RATIO,
+    )
 
 
 def hypernetworks() -> str:
     """Show one request to a hypernetwork, and what else it would take."""
-    lines = []
-    for row in rows_of("dihyfo-benchmark"):
-        metrics = row["metrics"]
-        rivals = (metrics.get(f"ratio_{one}") for one in ("finetune", "retrain"))
-        lines.append(
-            [
-                f"{row['dataset']}, {row['model']}",
-                row["method"],
-                f"{1000 * np.median(metrics['seconds']['values']):.2f}",
-                *(ratios(one["values"]) if one else "–" for one in rivals),
-            ]
-        )
-    return table(
-        ["model", "what", "milliseconds", "fine-tuning takes, times", "retraining"],
-        lines,
+    return grouped(
+        frame("dihyfo-benchmark"),
+        ["dataset", "model", "method"],
+        ("model", lambda of: f"{of['dataset'].iloc[0]}, {of['model'].iloc[0]}"),
+        ("what", value("method")),
+        ("milliseconds", median("seconds", "{:.2f}", scale=1000)),
+        ("fine-tuning takes, times", ratios("ratio_finetune")),
+        ("retraining", ratios("ratio_retrain")),
     )
 
 
@@ -112,21 +91,16 @@ def audits() -> str:
         "mnist": "64 shadow models, MNIST, 784-10-10, 500 steps",
         "normal": "forgetting score of an example, 512 models a side",
     }
-    rivals = {"normal": "its rules, written out", "digits": "a PyTorch loop"}
-    lines = []
-    for row in rows_of("audit-benchmark"):
-        metrics, factors = row["metrics"], row["factors"]
-        if "ratio_to_rival" in metrics:
-            lines.append(
-                [
-                    whats[row["dataset"]],
-                    f"{np.median(metrics['seconds']['values']):.2g}",
-                    rivals.get(row["dataset"], rivals["digits"]),
-                    ratios(metrics["ratio_to_rival"]["values"]),
-                    f"{factors['aim']:.0f}",
-                ]
-            )
-    return table(["what", "seconds", "baseline", RANGE, "aim"], lines)
+    rivals = {"normal": "its rules, written out"}
+    return grouped(
+        frame("audit-benchmark").dropna(subset="ratio_to_rival"),
+        ["dataset", "method"],
+        ("what", lambda of: whats[of["dataset"].iloc[0]]),
+        ("seconds", median("seconds", "{:.2g}")),
+        ("baseline", lambda of: rivals.get(of["dataset"].iloc[0], "a PyTorch loop")),
+        RATIO,
+        ("aim", value("aim", "{:.0f}")),
+    )
 
 
 def convolutions() -> str:
@@ -139,25 +113,25 @@ def convolutions() -> str:
         "lax": "`lax.conv_general_dilated`",
         "nn.Conv": "a jitted step with `nn.Conv`",
     }
-    lines = []
-    for row in rows_of("convolution-benchmark"):
-        way, _, place = row["method"].partition("/")
-        if way not in ways:
-            continue
-        made = row["model"].removeprefix("conv-").split("-")
-        what = whats.get(row["model"]) or f"{made[0]} to {made[1]}, {made[2]} pixels"
-        taken = [
-            of["values"]
-            for name, of in row["metrics"].items()
-            if name.startswith("milliseconds")
-        ]
-        lines.append(
-            [
-                what,
-                ways[way] + (", in a scan" if place == "scan" else ""),
-                f"{np.median(np.sum(taken, axis=0)):.0f}",
-                ratios(row["metrics"]["ratio_to_pytorch"]["values"]),
-            ]
-        )
-    heads = ["what", "by", "milliseconds", "PyTorch's, times: median (range)"]
-    return table(heads, lines)
+
+    def what(of: pd.DataFrame) -> str:
+        model = of["model"].iloc[0]
+        made = model.removeprefix("conv-").split("-")
+        return whats.get(model) or f"{made[0]} to {made[1]}, {made[2]} pixels"
+
+    def by(of: pd.DataFrame) -> str:
+        way, _, place = of["method"].iloc[0].partition("/")
+        return ways[way] + (", in a scan" if place == "scan" else "")
+
+    def taken(of: pd.DataFrame) -> str:
+        return f"{of.filter(like='milliseconds').sum(axis=1).median():.0f}"
+
+    found = frame("convolution-benchmark")
+    return grouped(
+        found[found["method"].str.partition("/")[0].isin(ways)],
+        ["model", "method"],
+        ("what", what),
+        ("by", by),
+        ("milliseconds", taken),
+        ("PyTorch's, times: median (range)", ratios("ratio_to_pytorch")),
+    )

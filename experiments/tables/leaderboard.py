@@ -10,7 +10,7 @@ import hyperforget_jax as hf
 from tables.writing import RESULTS, table
 
 PRESETS = ("digits", "mnist", "mnist_cnn")
-# What ranks. Attacks end where a model is told for certain, and lose their hold on one
+# What ranks. Attacks end where a model is found for certain, and lose their hold on one
 # whose confidences are infinite.
 AUDIT = "mean confidence"
 WORST_NODE = f"{AUDIT}, worst node"  # Of graphs.
@@ -113,7 +113,7 @@ def scenario(rows: Sequence[Mapping[str, Any]]) -> str:
     heads = ["rank", "method", "confidence, nats"]
     if any(found["audit"] == WORST_NODE for found in first["audits"]):
         heads.append("worst node, nats")
-    heads += ["U-LiRA, AUC", "KLoM", "told by", *_heads(first)]
+    heads += ["U-LiRA, AUC", "KLoM", "distinguished by", *_heads(first)]
     return (
         f"\n### {title}\n\n{first['dataset']}, {first['model']}; {first['a_side']} "
         f"models a side, {first['examples']} examples.\n\n"

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 import hyperforget_jax as hf
@@ -32,8 +31,9 @@ def frame(*records: str) -> pd.DataFrame:
         if not (RESULTS / f"{record}.json").exists():
             continue
         for row in rows_of(record):
-            about = {name: row[name] for name in ("scenario", "method", "request")}
-            about |= {**row["factors"], "model": row["model"]}
+            names = ("scenario", "method", "request", "dataset")
+            about = {name: row[name] for name in names}
+            about |= {**(row["factors"] or {}), "model": row["model"]}
             metrics = {name: one["values"] for name, one in row["metrics"].items()}
             lines += [
                 about | {"seed": seed} | dict(zip(metrics, values, strict=True))
@@ -127,8 +127,18 @@ def relearning(worst: str = "") -> Cell:
     return cell
 
 
-def ratios(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
+def median(name: str, form: str, scale: float = 1) -> Cell:
+    """Show the median of all lines."""
+    return lambda of: form.format(scale * of[name].median())
+
+
+def ratios(name: str) -> Cell:
     """Show the median of repeated ratios, and their range."""
-    least, most = np.min(values), np.max(values)
-    form = f",.{digits}f"
-    return f"{np.median(values):{form}} ({least:{form}} to {most:{form}})"
+
+    def cell(of: pd.DataFrame) -> str:
+        values = of[name].dropna()
+        if values.empty:
+            return "–"
+        return f"{values.median():,.1f} ({values.min():,.1f} to {values.max():,.1f})"
+
+    return cell

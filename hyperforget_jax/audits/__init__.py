@@ -1,14 +1,13 @@
 """Audits of forgetting: of one array of confidences, and of the models' weights."""
 
 from hyperforget_jax.audits.bounds import (
-    clopper_pearson,
     epsilon_bound,
     epsilon_ceiling,
     held_out_bound,
     one_run_bound,
 )
 from hyperforget_jax.audits.claims import histograms, pose, shadow_claim
-from hyperforget_jax.audits.divergence import klom, klom_floor
+from hyperforget_jax.audits.divergence import klom
 from hyperforget_jax.audits.folder import Claim, load_folder, save_folder
 from hyperforget_jax.audits.forgetting import (
     ForgettingScore,
@@ -66,7 +65,6 @@ __all__ = [
     "Shadows",
     "UNLEARNED",
     "bootstrap",
-    "clopper_pearson",
     "complementary_halves",
     "draw_by_class",
     "epsilon_bound",
@@ -79,7 +77,6 @@ __all__ = [
     "invert",
     "judge",
     "klom",
-    "klom_floor",
     "linear_probe",
     "lira",
     "load_folder",

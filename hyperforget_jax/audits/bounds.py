@@ -1,4 +1,4 @@
-"""What counted errors prove: exact intervals, and lower bounds of epsilon."""
+"""What counted errors prove: lower bounds of epsilon."""
 
 from typing import Any
 
@@ -6,26 +6,11 @@ import numpy as np
 from scipy import optimize, special, stats
 
 __all__ = [
-    "clopper_pearson",
     "epsilon_bound",
     "epsilon_ceiling",
     "held_out_bound",
     "one_run_bound",
 ]
-
-
-def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Compute the exact interval of a probability from k of n.
-
-    Args:
-        k: successes.
-        n: trials.
-        level: of the interval, which holds the probability at least as often.
-    """
-    if not 0 <= k <= n or n < 1:
-        raise ValueError(f"k must be in [0, n] and n positive, got k={k}, n={n}.")
-    found = stats.binomtest(k, n).proportion_ci(level, method="exact")
-    return float(found.low), float(found.high)
 
 
 def epsilon_bound(

@@ -66,7 +66,7 @@ def pose(
 ) -> tuple[Pool, np.ndarray]:
     """Pose models as trained with their rows, against retrained ones.
 
-    Whoever tells them apart by :func:`hyperforget_jax.audits.lira`,
+    Whoever distinguishes them by :func:`hyperforget_jax.audits.lira`,
     :func:`hyperforget_jax.audits.rmia` and the like sees what the rows left behind.
 
     Args:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import rel_entr
 
-__all__ = ["klom", "klom_floor"]
+__all__ = ["klom"]
 
 _LIMIT, _BINS, _LEAST = 100.0, 20, 1e-5
 
@@ -14,7 +14,7 @@ def klom(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Margins are clipped to [-100, 100] and counted in 20 bins over the range of both
     sides; the second side's share is at least 1e-5 where it is divided by. Its
     direction matters: report both. Retrained models differ from each other too, by
-    0.35 on average at a hundred a side: see :func:`klom_floor`.
+    0.35 on average at a hundred a side: read it beside theirs.
 
     Args:
         first: logit-scaled confidences of N models, ``[N, M]``.
@@ -63,17 +63,3 @@ def _shares(side: np.ndarray, edges: np.ndarray) -> np.ndarray:
     below = np.stack([np.sum(side < edge, axis=0) for edge in edges])
     ends = np.zeros_like(below[:1]), np.full_like(below[:1], len(side))
     return np.diff(np.concatenate([ends[0], below, ends[1]]), axis=0) / len(side)
-
-
-def klom_floor(retrained: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Compute :func:`klom` of retrained models from retrained ones, ``[M]``.
-
-    Args:
-        retrained: confidences of N models, ``[N, M]``, which are split in halves that
-            share no model. With half as many a side the floor of all N is lower.
-        seed: of the split.
-    """
-    retrained = np.asarray(retrained)
-    order = np.random.default_rng(seed).permutation(retrained.shape[0])
-    half = order.size // 2
-    return klom(retrained[order[:half]], retrained[order[half : 2 * half]])

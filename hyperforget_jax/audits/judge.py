@@ -121,7 +121,7 @@ def judge(
     level: float = 0.05,
     exchanges: int = 199,
 ) -> Judgement:
-    """Judge whether unlearned models can be told from retrained ones.
+    """Judge whether unlearned models can be distinguished from retrained ones.
 
     Retrained models are split in two: one half is compared with, the other posed as
     unlearned for the floor. As many unlearned models are taken as a half has.

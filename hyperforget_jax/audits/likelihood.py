@@ -35,7 +35,7 @@ def lira(
 
     Each example has a normal fitted to its confidences in either world. A model is
     never scored by a fit that it took part in: on the models that were fitted, two
-    equal populations of eight a side are told apart in 62 % of cases.
+    equal populations of eight a side are distinguished in 62 % of cases.
 
     Args:
         pool: K models, M examples.

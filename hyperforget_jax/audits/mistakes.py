@@ -65,15 +65,9 @@ def checked_claim(
 
 
 def _check_no_probabilities(logits: np.ndarray) -> None:
-    """Raise if logits are softmax probabilities.
+    """Raise if logits ``[K, M, C]`` are softmax probabilities.
 
     Confidences of those would lie in a narrow band, and every audit would be weak.
-
-    Args:
-        logits: floating-point, ``[K, M, C]``.
-
-    Raises:
-        ValueError: every row is nonnegative and sums to one.
     """
     # Half precision rounds sums by almost a hundredth.
     if all(
@@ -89,15 +83,8 @@ def _check_no_probabilities(logits: np.ndarray) -> None:
 def _check_no_copies(logits: np.ndarray, kinds: np.ndarray) -> None:
     """Raise if two retrained or two unlearned models are one model.
 
-    A test by exchanges takes models for independent: copies of one would be told from
-    all others, however it was made.
-
-    Args:
-        logits: ``[K, M, C]``.
-        kinds: what each model is, ``[K]``.
-
-    Raises:
-        ValueError: two models of a kind with the same logits, with their numbers.
+    A test by exchanges takes models for independent: copies of one would be
+    distinguished from all others, however it was made. Logits are ``[K, M, C]``.
     """
     first: dict[tuple[str, str], int] = {}
     for number, (kind, each) in enumerate(zip(kinds, logits, strict=True)):

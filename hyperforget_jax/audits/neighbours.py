@@ -20,13 +20,13 @@ def neighbour_auc(
     *,
     folds: int = 8,
 ) -> np.ndarray:
-    """Tell unlearned from retrained outputs on forgotten examples, class left out.
+    """Compute AUCs of unlearned against retrained outputs, forgotten classes left out.
 
     A model that never answers a class may still say what it is like: a nine is nearer
     to a four for who has seen nines. The forgotten classes' logits are left out, and
-    the log-probabilities of the others, less each example's mean over models, are told
-    apart by a logistic regression. Models are left out in groups; those of a group are
-    compared with each other alone, by a fit that saw none of them, so that equal
+    the log-probabilities of the others, less each example's mean over models, are
+    classified by a logistic regression. Models are left out in groups; those of a group
+    are compared with each other alone, by a fit that saw none of them, so that equal
     populations have 0.5 on average, however few they are.
 
     Source: our own reading of what "Unlearning isn't forgetting" (PMLR 306, 2026) warns

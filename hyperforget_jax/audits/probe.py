@@ -26,7 +26,7 @@ def linear_probe(
 
     The head is replaced by a ridge regression onto the labels, which has a closed form:
     no choice of an optimiser or of steps decides how well a population does. It says
-    something only beside retrained models, whose features tell classes apart that they
+    something only beside retrained models, whose features separate classes that they
     never saw: on MNIST, 96 % against 98 %.
 
     Source: Alain and Bengio, Understanding intermediate layers using linear classifier

@@ -1,4 +1,4 @@
-"""How well scores tell two worlds apart, with intervals over models."""
+"""How well scores separate two worlds, with intervals over models."""
 
 from collections.abc import Callable
 from typing import NamedTuple

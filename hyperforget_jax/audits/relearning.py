@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
-from hyperforget_jax.chunking import map_members
+from hyperforget_jax.chunking import map_members, shapes_of_one
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.metrics import accuracy, relearned
 from hyperforget_jax.models.predictions import logits
@@ -85,9 +85,8 @@ def few_shot_relearning(
         Fractions of ``held_out``, float32, ``[P]``.
     """
     key_shots, key_order = jax.random.split(as_threefry(key))
-    one = jax.ShapeDtypeStruct((1, *forget.x.shape[1:]), forget.x.dtype)
-    first = jax.tree.map(lambda leaf: leaf[0], variables)
-    num_classes = jax.eval_shape(classifier.apply, first, one).shape[1]
+    own = shapes_of_one(variables)
+    num_classes = jax.eval_shape(classifier.apply, own, forget.x).shape[1]
 
     def attack(member, forget, retain, held_out):
         own, key_own = member

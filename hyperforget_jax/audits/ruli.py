@@ -12,9 +12,9 @@ def ruli(pool: Pool, *, folds: int | None = 8) -> np.ndarray:
     """Score unlearned against never trained by kernel densities, models held out.
 
     The paper has two games, which differ in the models of the pool. In the efficacy
-    game the OUT models were retrained: can forgetting be told from retraining? In the
+    game the OUT models were retrained: can forgetting be distinguished from it? In the
     privacy game all models have unlearned something, and to the OUT ones an example is
-    one that they never saw: can it be told which examples were forgotten?
+    one that they never saw: can it be known which examples were forgotten?
 
     Args:
         pool: with UNLEARNED and OUT models.

@@ -113,8 +113,8 @@ def check_init(classifier: Classifier, variables: Variables, data: Examples) -> 
     return num_classes
 
 
-def check_is_request(request) -> None:
-    """Raise TypeError unless ``request`` is one, and its fields are of their kinds."""
+def check_is_request(request, num_classes: int | None = None) -> None:
+    """Raise unless ``request`` is one, of fields of their kinds, and for C classes."""
     if not isinstance(request, ForgetRequest):
         raise TypeError(
             "request must be a hf.ForgetRequest, such as hf.forget_rows(data, rows) "
@@ -134,6 +134,11 @@ def check_is_request(request) -> None:
                 f"request.{field} must be an array of {name}, as the makers of "
                 f"requests give it; got {getattr(leaf, 'dtype', type(leaf).__name__)}."
             )
+    if num_classes is not None and request.classes.shape != (num_classes,):
+        raise ValueError(
+            f"The classifier has {num_classes} logits, but the request is made for "
+            f"{request.classes.shape[0]} classes: they must match."
+        )
 
 
 def check_request(

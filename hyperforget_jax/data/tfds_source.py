@@ -89,7 +89,7 @@ def check_labelled(images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def fingerprint(folder: pathlib.Path) -> str:
-    """Compute a short digest that tells two copies of a data set apart.
+    """Compute a short digest that distinguishes two copies of a data set.
 
     Two copies of one version may differ in their pixels (re-encoded images, say), so
     the digest covers the description and the size and age of every record file.

@@ -146,9 +146,7 @@ def _relearning_curves(classifier, variables, forget, key):
     def one(own):
         return relearning_curve(classifier, own, forget, key=key)
 
-    members = jax.tree.leaves(variables)[0].shape[0]
-    at_once = chunking.chunk_size(members, one, chunking.shapes_of_one(variables))
-    return jax.lax.map(one, variables, batch_size=at_once)
+    return chunking.map_members(one, variables)
 
 
 def _stacked(retrained: Variables | Sequence[Variables]) -> Variables:

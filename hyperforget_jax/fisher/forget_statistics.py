@@ -75,15 +75,7 @@ def data_fisher(
     config: FIUnConfig,
     head: Head,
 ) -> Fisher | None:
-    """Measure the Fisher that a configuration compares with; None if it needs none.
-
-    Args:
-        classifier: the model.
-        variables: its variables.
-        data: examples, ``[N]``.
-        config: of FIUn.
-        head: the last layer.
-    """
+    """Measure the Fisher that a configuration compares with; None if it needs none."""
     if not config.dampens:
         return None
     # Never less than one minibatch, whose size is part of what the Fisher is.
@@ -105,15 +97,7 @@ def forget_statistics(
     config: FIUnConfig,
     head: Head,
 ) -> ForgetStatistics:
-    """Compute statistics of the data to be forgotten. No other example is read.
-
-    Args:
-        classifier: the model, with taps.
-        variables: its variables.
-        request: what it is to forget.
-        config: of FIUn.
-        head: the last layer.
-    """
+    """Compute statistics of the data to be forgotten. No other example is read."""
     forget, taps = request.forget, classifier.taps
     if taps is None:
         raise ValueError("The classifier has no taps: make it with hf.from_linen.")
@@ -173,12 +157,9 @@ def by_trace(fisher: Fisher, own: Fisher, config: FIUnConfig) -> Fisher:
 def on_scale(
     statistics: ForgetStatistics, own: Fisher | None, config: FIUnConfig
 ) -> ForgetStatistics:
-    """Bring the statistics' Fisher to the scale on which models are compared.
+    """Bring a root's Fisher to the scale on which models are compared.
 
-    Args:
-        statistics: of a root.
-        own: the Fisher of the root's training data.
-        config: of FIUn.
+    ``own`` is that of the root's training data.
     """
     found = statistics.fisher
     if found is None:

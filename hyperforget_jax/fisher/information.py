@@ -25,7 +25,7 @@ _NORMAL = jnp.finfo(jnp.float32).tiny
 class Fisher:
     """Diagonal Fisher information.
 
-    How it was made is static, so that two kinds are told apart also under a trace.
+    How it was made is static, so that two kinds are never mixed, also under a trace.
 
     Attributes:
         values: like the parameters, or like the part of them that was in scope,

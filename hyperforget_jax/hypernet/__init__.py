@@ -13,7 +13,7 @@ from hyperforget_jax.hypernet.class_scores import (
     population_scores,
     score_all,
 )
-from hyperforget_jax.hypernet.config import FitConfig, HypernetConfig, TrainConfig
+from hyperforget_jax.hypernet.config import HypernetConfig, TrainConfig
 from hyperforget_jax.hypernet.hypernetwork import HypernetParams, Hypernetwork, build
 from hyperforget_jax.hypernet.matching import canonicalise, match, permute_all
 from hyperforget_jax.hypernet.prompts import Profiles, features, profile
@@ -22,6 +22,7 @@ from hyperforget_jax.hypernet.teachers import Distillation, retrained_log_probs
 from hyperforget_jax.hypernet.train import fit_hypernetwork
 from hyperforget_jax.hypernet.unit_tokens import Tokenizer, tokenizer, unit_tokens
 from hyperforget_jax.hypernet.zoo import Zoo, edit_zoo, generate_zoo
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = [
     "SETS",

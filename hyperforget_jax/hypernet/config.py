@@ -1,12 +1,10 @@
-"""How hypernetworks are built and trained, and how models are fitted for their zoos."""
+"""How hypernetworks are built and trained."""
 
 import dataclasses
 
-import optax
-
 from hyperforget_jax import checks, diffusion
 
-__all__ = ["FitConfig", "HypernetConfig", "TrainConfig"]
+__all__ = ["HypernetConfig", "TrainConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,21 +103,3 @@ class TrainConfig:
         sizes = ("steps", "batch_size", "functional_rows")
         checks.check_sizes(**{name: getattr(self, name) for name in sizes})
         checks.check_positive(learning_rate=self.learning_rate, clip=self.clip)
-
-
-@dataclasses.dataclass(frozen=True)
-class FitConfig:
-    """How the models of a zoo are fitted.
-
-    Attributes:
-        optimizer: any optax optimiser.
-        steps: minibatches.
-        batch_size: rows in each.
-    """
-
-    optimizer: optax.GradientTransformation
-    steps: int
-    batch_size: int = 128
-
-    def __post_init__(self):
-        checks.check_sizes(steps=self.steps, batch_size=self.batch_size)

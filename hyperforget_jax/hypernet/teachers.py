@@ -12,10 +12,10 @@ import numpy as np
 
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples
-from hyperforget_jax.hypernet.config import FitConfig
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.models import predictions
 from hyperforget_jax.training import Population, fit_population
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = [
     "Distillation",

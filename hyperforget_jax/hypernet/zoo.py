@@ -20,7 +20,6 @@ import numpy as np
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.hypernet.class_scores import score_all
-from hyperforget_jax.hypernet.config import FitConfig
 from hyperforget_jax.hypernet.teachers import (
     Distillation,
     class_sets,
@@ -30,6 +29,7 @@ from hyperforget_jax.hypernet.teachers import (
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import fit_population
+from hyperforget_jax.training.config import FitConfig
 from hyperforget_jax.training.members import checked_steps
 
 __all__ = ["Zoo", "edit_zoo", "generate_zoo"]

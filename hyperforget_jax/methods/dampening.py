@@ -57,7 +57,7 @@ class FisherInfo(NamedTuple):
 def dampening(
     classifier: Classifier,
     measure: Callable[[Variables, Examples], Fisher],
-    threshold: Callable[[Fisher, Fisher], float | Array],
+    alpha: float | None = None,
     *,
     strength: float,
     batch_size: int,
@@ -71,12 +71,13 @@ def dampening(
     Args:
         classifier: the model.
         measure: how much each parameter matters to some examples, a mean over them.
-        threshold: ``(of the forget data, of all data that are left) -> alpha``.
+        alpha: the threshold, see there too; None for :func:`adaptive_alpha`.
         strength: ``lambda``, see :func:`hyperforget_jax.fisher.dampen`.
         batch_size: rows at once.
         kept: the importances' name, for the access record.
     """
-    checks.check_positive(strength=strength)
+    given = {} if alpha is None else {"alpha": alpha}
+    checks.check_positive(strength=strength, **given)
     checks.check_sizes(batch_size=batch_size)
 
     def prepare(variables: Variables, data: Examples):
@@ -95,7 +96,7 @@ def dampening(
             variables["params"],
             share,
             whole,
-            alpha=threshold(share, whole),
+            alpha=adaptive_alpha(share, whole) if alpha is None else alpha,
             strength=strength,
         )
         left = fisher.without(whole, share, forget.weight)

@@ -261,11 +261,7 @@ def _checked_prompt(prompt, num_classes: int) -> Array | None:
 
 def _check_classes(classifier, state, request, num_classes: int) -> None:
     checks.check_request(classifier, state.variables, request)
-    if request.classes.shape != (num_classes,):
-        raise ValueError(
-            f"The classifier has {num_classes} logits, but the request is made for "
-            f"{request.classes.shape[0]} classes: they must match."
-        )
+    checks.check_is_request(request, num_classes)
     if checks.is_concrete(request.classes) and not request.classes.any():
         raise ValueError(
             "request names no class: a hypernetwork forgets whole classes, not single "

@@ -1,5 +1,7 @@
 """Training on, without the forgotten: the oldest baseline."""
 
+import functools
+
 import optax
 
 from hyperforget_jax.base import Classifier, Unlearner
@@ -27,13 +29,9 @@ def finetune(
         steps: minibatches.
         batch_size: rows a minibatch.
     """
-
-    def loss(variables, retain):
-        return loss_on(classifier, variables, retain)
-
     return optimising(
         classifier,
-        loss,
+        functools.partial(loss_on, classifier),
         ("retain",),
         optax.adam(1e-2) if optimizer is None else optimizer,
         steps=steps,

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from hyperforget_jax import checks, fisher
+from hyperforget_jax import fisher
 from hyperforget_jax.base import (
     OUTPUT_MASK,
     Classifier,
@@ -35,9 +35,9 @@ def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearn
       of the head is added to those of the classes that its examples resemble, in
       proportion to what the model predicts when the class is suppressed, and a fresh
       column takes its place, masked as an unknown class is. No layer before the head is
-      touched, and by accuracy that cannot be told from masking a logit. It was nearer
-      to retraining than the mask in outputs and in relearning, where dampening deeper
-      layers was not.
+      touched, and by accuracy that cannot be distinguished from masking a logit. It was
+      nearer to retraining than the mask in outputs and in relearning, where dampening
+      deeper layers was not.
 
     A whole graph of models is :func:`hyperforget_jax.inheritance.fiun`.
 
@@ -70,7 +70,6 @@ def fiun(classifier: Classifier, config: FIUnConfig | str = _DEFAULT) -> Unlearn
         Liu et al., Fishers harvest parallel unlearning in inherited model networks,
         arXiv 2408.08493, 2024. The default and ``head_reassign`` are not in it.
     """
-    checks.check_is_classifier(classifier)
     config = fisher.as_config(config)
 
     def prepare(variables: Variables, data: Examples):

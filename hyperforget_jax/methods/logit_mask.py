@@ -47,13 +47,8 @@ def logit_mask(classifier: Classifier) -> Unlearner:
     def unlearn(key: Array, state: ModelState, request: ForgetRequest):
         checks.check_key(key)  # Nothing here is random.
         checks.check_is(ModelState, "what init gave", state=state)
-        checks.check_is_request(request)
         mask = state.variables[OUTPUT_MASK]
-        if mask.shape != request.classes.shape:
-            raise ValueError(
-                f"The classifier has {mask.shape[0]} logits, but the request is made "
-                f"for {request.classes.shape[0]} classes: they must match."
-            )
+        checks.check_is_request(request, mask.shape[0])
         masked = {**state.variables, OUTPUT_MASK: mask | request.classes}
         forgotten = state.forgotten
         forgotten = forgotten._replace(classes=forgotten.classes | request.classes)

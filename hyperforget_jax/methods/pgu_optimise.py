@@ -79,11 +79,8 @@ def target_log_probs(
 def target_loss(logits: Array, targets: Array) -> Array:
     """Compute the divergence from the targets, ``KL(target || p)``, nats, ``[N]``.
 
-    Bounded below by zero, where its gradient vanishes.
-
-    Args:
-        logits: ``[N, C]``.
-        targets: log-probabilities, ``[N, C]``.
+    Bounded below by zero, where its gradient vanishes. Targets are log-probabilities,
+    ``[N, C]`` as logits are.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     terms = jnp.exp(targets) * (targets - log_probs)

@@ -3,12 +3,10 @@
 import jax
 import optax
 
-from hyperforget_jax import checks
 from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.stateless import stateless
-from hyperforget_jax.training import loop
+from hyperforget_jax.training.config import FitConfig
 from hyperforget_jax.training.fit import Augment, training_loss
-from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["retrain"]
 
@@ -36,8 +34,7 @@ def retrain(
         batch_size: rows a minibatch.
         augment: as for ``hf.fit``.
     """
-    checks.check_sizes(steps=steps, batch_size=batch_size)
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
         key_init, key_loop = jax.random.split(key)
@@ -48,14 +45,7 @@ def retrain(
             name: optax.tree.cast_like(tree, variables.get(name, tree))
             for name, tree in fresh.items()
         }
-        return loop.run(
-            key_loop,
-            training_loss(classifier, augment),
-            fresh,
-            (retain,),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-        )
+        loss_fn = training_loss(classifier, augment)
+        return config.run(key_loop, loss_fn, fresh, (retain,))
 
     return stateless(classifier, forget_fn, Access(unlearn={"retain"}))

@@ -1,9 +1,9 @@
 """Selective synaptic dampening: shrink the weights that matter to the forgotten."""
 
-from hyperforget_jax import checks, fisher
+from hyperforget_jax import fisher
 from hyperforget_jax.base import Classifier, Examples, Unlearner, Variables
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.methods.dampening import adaptive_alpha, dampening
+from hyperforget_jax.methods.dampening import dampening
 
 __all__ = ["ssd"]
 
@@ -39,8 +39,6 @@ def ssd(
         Foster et al., Fast machine unlearning without retraining through selective
         synaptic dampening, arXiv 2308.07707, 2024.
     """
-    if alpha is not None:
-        checks.check_positive(alpha=alpha)
 
     def measure(variables: Variables, data: Examples) -> Fisher:
         return fisher.diagonal(
@@ -50,7 +48,7 @@ def ssd(
     return dampening(
         classifier,
         measure,
-        adaptive_alpha if alpha is None else lambda forget, data: alpha,
+        alpha,
         strength=strength,
         batch_size=batch_size,
         kept="the Fisher",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import optax
 
-from hyperforget_jax import checks, losses
+from hyperforget_jax import losses
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -20,7 +20,7 @@ from hyperforget_jax.forgotten import Forgotten
 from hyperforget_jax.methods.change import Change
 from hyperforget_jax.methods.keeping import keeping
 from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = [
     "ModelInfo",
@@ -115,27 +115,14 @@ def optimising(
         batch_size: rows a minibatch.
         notice: what is to look at the request beforehand, such as a warning.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
-    check_optimizer(optimizer)
-
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss(variables, *(batch.examples for batch in batches)), variables
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
         if "forget" in reads:
             notice(request)
-        return loop.run(
-            key,
-            loss_fn,
-            variables,
-            tuple(getattr(request, half) for half in reads),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=tuple(half == "forget" for half in reads),
-        )
+        sources = tuple(getattr(request, half) for half in reads)
+        padded = tuple(half == "forget" for half in reads)
+        return config.minimise(key, loss, variables, sources, padded)
 
     access = Access(unlearn=set(reads), remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

@@ -106,11 +106,8 @@ def tap_shapes(
 ) -> dict[str, tuple[Tap, ...]]:
     """Find the taps of one row, in whose arrays' places stand shapes.
 
-    Args:
-        classifier: the model. Where it is ``tapped``, of the layers whose parameters
-            act through their calls alone; none of a model without taps.
-        variables: its variables.
-        x: inputs, ``[N, ...]``; only shape and dtype are used.
+    Of a ``tapped`` model those of the layers whose parameters act through their calls
+    alone; none of a model without taps. Of ``x`` only shape and dtype are used.
     """
     row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     tapped, taps = classifier.tapped, classifier.taps
@@ -151,14 +148,7 @@ def untapped_layers(
 def warn_of_untapped(
     classifier: Classifier, variables: Variables, x: Array, method: str
 ) -> None:
-    """Warn of the kernels that a method will not move, by their paths.
-
-    Args:
-        classifier: the model.
-        variables: its variables.
-        x: inputs, ``[N, ...]``.
-        method: its name, for the message.
-    """
+    """Warn of the kernels that a method will not move, by their paths."""
     left = untapped_layers(classifier, variables, x)
     if left:
         name = classifier.description or "the classifier"

@@ -2,7 +2,7 @@
 
 from hyperforget_jax import fisher
 from hyperforget_jax.base import Classifier, Unlearner
-from hyperforget_jax.methods.dampening import adaptive_alpha, dampening
+from hyperforget_jax.methods.dampening import dampening
 
 __all__ = ["assd"]
 
@@ -35,6 +35,4 @@ def assd(
     def measure(variables, data):
         return fisher.diagonal(classifier, variables, data, batch_size=batch_size)
 
-    return dampening(
-        classifier, measure, adaptive_alpha, strength=strength, batch_size=batch_size
-    )
+    return dampening(classifier, measure, strength=strength, batch_size=batch_size)

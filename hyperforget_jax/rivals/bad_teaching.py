@@ -8,8 +8,7 @@ from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Access, Classifier, Unlearner
 from hyperforget_jax.methods.stateless import stateless
 from hyperforget_jax.rivals.distillation import divergence
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["bad_teaching"]
 
@@ -50,12 +49,10 @@ def bad_teaching(
         Chundawat et al., Can bad teaching induce forgetting? Unlearning in deep
         networks using an incompetent teacher, arXiv 2205.08096, 2022.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     if checks.is_concrete(retained_share) and not 0 < retained_share <= 1:
         raise ValueError(f"retained_share must lie in (0, 1], got {retained_share=}.")
     optimizer = optax.adam(1e-4) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
         key_bad, key_share, key_loop = jax.random.split(key, 3)
@@ -82,15 +79,7 @@ def bad_teaching(
             distance = divergence(teacher, classifier.apply(variables, x))
             return losses.weighted_mean(distance, weight), variables
 
-        return loop.run(
-            key_loop,
-            loss_fn,
-            variables,
-            (both,),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-        )
+        return config.run(key_loop, loss_fn, variables, (both,))
 
     access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

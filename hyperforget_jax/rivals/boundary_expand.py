@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks, losses, trees
+from hyperforget_jax import losses, trees
 from hyperforget_jax.base import Access, Array, Classifier, Unlearner, Variables
 from hyperforget_jax.methods.stateless import stateless
 from hyperforget_jax.models.head import find_logits_layer
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["boundary_expand"]
 
@@ -46,10 +45,8 @@ def boundary_expand(
         Chen et al., Boundary unlearning: rapid forgetting of deep networks via shifting
         the decision boundary, CVPR 2023, arXiv 2303.11570.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
         key_output, key_loop = jax.random.split(key)
@@ -62,9 +59,8 @@ def boundary_expand(
             "bias": jnp.zeros((), kernel.dtype),
         }
 
-        def loss_fn(key, variables, batches):
-            del key  # Evaluation mode draws nothing.
-            batch, trained = batches[0].examples, variables["params"]
+        def loss(variables, batch):
+            trained = variables["params"]
             laid = {**variables, "params": trained["model"]}
             logits, taps = tapped(laid, batch.x, {})
             features = taps[head][0].input
@@ -73,18 +69,10 @@ def boundary_expand(
                 jnp.concatenate([logits, added[:, None]], axis=1),
                 jnp.full_like(batch.y, logits.shape[1]),
             )
-            return losses.weighted_mean(values, batch.weight), variables
+            return losses.weighted_mean(values, batch.weight)
 
-        trained, info = loop.run(
-            key_loop,
-            loss_fn,
-            {**variables, "params": {"model": params, "output": output}},
-            (forget,),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=(True,),
-        )
+        start = {**variables, "params": {"model": params, "output": output}}
+        trained, info = config.minimise(key_loop, loss, start, (forget,), (True,))
         return {**trained, "params": trained["params"]["model"]}, info
 
     access = Access(unlearn={"forget"}, remains="normalisation statistics")
@@ -94,12 +82,7 @@ def boundary_expand(
 def new_output(key: Array, kernel: Array) -> Array:
     """Draw the weights of one more output of a dense layer, LeCun normal.
 
-    Args:
-        key: a typed key, consumed.
-        kernel: the layer's, ``[..., C]``.
-
-    Returns:
-        Weights, ``[D]``, of the kernel's dtype, where D is how many inputs it has.
+    Of a kernel ``[..., C]`` with D inputs: ``[D]``, of its dtype.
     """
     inputs = kernel.size // kernel.shape[-1]
     draw = jax.nn.initializers.lecun_normal()

@@ -1,5 +1,7 @@
 """Boundary shrink: relabel the forgotten by the class across the nearest boundary."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -17,8 +19,7 @@ from hyperforget_jax.base import (
 from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.microbatch import batch_rows
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["boundary_shrink", "nearest_labels"]
 
@@ -59,16 +60,10 @@ def boundary_shrink(
         Chen et al., Boundary unlearning: rapid forgetting of deep networks via shifting
         the decision boundary, CVPR 2023, arXiv 2303.11570.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(bound=bound)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     is_default = optimizer is None and (steps, batch_size) == (_STEPS, _BATCH_SIZE)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
-
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss_on(classifier, variables, batches[0].examples), variables
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
         forget = request.forget
@@ -83,16 +78,9 @@ def boundary_shrink(
         labels = nearest_labels(
             classifier, variables, forget, bound, request.classes, batch_size=batch_size
         )
-        return loop.run(
-            key,
-            loss_fn,
-            variables,
-            (forget._replace(y=labels),),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=(True,),
-        )
+        loss = functools.partial(loss_on, classifier)
+        sources = (forget._replace(y=labels),)
+        return config.minimise(key, loss, variables, sources, (True,))
 
     access = Access(unlearn={"forget", "classes"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)
@@ -109,13 +97,11 @@ def nearest_labels(
 ) -> Array:
     """Find the class that one step by the signs of the gradient leads to.
 
+    In evaluation mode, ``batch_size`` rows at once.
+
     Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        examples: ``[N]``.
         bound: length of the step in each feature.
         classes: what no label may be, bool, ``[C]``; nor may it be an example's own.
-        batch_size: rows at once.
 
     Returns:
         Labels, int32, ``[N]``; those of examples that weigh nothing mean nothing.

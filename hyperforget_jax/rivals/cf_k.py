@@ -4,6 +4,7 @@ import optax
 
 from hyperforget_jax.base import Classifier, Unlearner
 from hyperforget_jax.rivals.last_layers import training_last
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["cf_k"]
 
@@ -40,11 +41,6 @@ def cf_k(
         Goel et al., Towards adversarial evaluations for inexact machine unlearning,
         arXiv 2201.06640, 2022.
     """
-    return training_last(
-        classifier,
-        k,
-        optax.adam(1e-2) if optimizer is None else optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        anew=False,
-    )
+    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    config = FitConfig(optimizer, steps, batch_size)
+    return training_last(classifier, k, config, anew=False)

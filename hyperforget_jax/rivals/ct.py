@@ -7,6 +7,7 @@ import optax
 from hyperforget_jax import trees
 from hyperforget_jax.base import Classifier, Unlearner
 from hyperforget_jax.rivals.restart import restarting
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["ct"]
 
@@ -42,6 +43,8 @@ def ct(
         Triantafillou et al., Are we making progress in unlearning? Findings from the
         first NeurIPS unlearning competition, arXiv 2406.09073, 2024.
     """
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    config = FitConfig(optimizer, steps, batch_size)
 
     def spoil(key, variables, request):
         del key, request  # Nothing is drawn, and nothing looked at.
@@ -55,11 +58,4 @@ def ct(
 
         return jax.tree.map_with_path(transpose, variables["params"]), None
 
-    return restarting(
-        classifier,
-        spoil,
-        {"retain"},
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-    )
+    return restarting(classifier, spoil, {"retain"}, config)

@@ -66,13 +66,6 @@ def prototypes(
 ) -> Prototypes:
     """Sum what every tapped layer is given, class by class, in evaluation mode.
 
-    Args:
-        classifier: the model, with ``tapped``.
-        variables: its variables.
-        data: examples, ``[N]``, weighted.
-        num_classes: C.
-        batch_size: rows at once.
-
     Raises:
         ValueError: a classifier that is not tapped.
     """
@@ -113,7 +106,7 @@ def prototypes(
 
 
 def separability(known: Prototypes) -> dict[str, Any]:
-    """Compute how well layers tell classes apart, as a share of the best of them.
+    """Compute how well layers separate classes, as a share of the best of them.
 
     Returns:
         By layer, the share of its inputs' variance that is between the classes' means,
@@ -163,7 +156,7 @@ def damp(classifier: Classifier, *, batch_size: int = 256) -> Unlearner:
     for a kernel ``W`` with its inputs as rows. Biases and normalisation stay. ``s`` is
     the layer's separability, the share of its inputs' variance that lies between the
     classes, as a share of the largest of all layers: small edits early, whole ones
-    where classes are told apart best. The authors' rule, from the separability of
+    where classes are separated best. The authors' rule, from the separability of
     probes, was not at hand; this one shares its aim, and has no parameter either.
 
     ``init`` reads the training data once, and a request nothing but which classes go:
@@ -192,14 +185,8 @@ def damp(classifier: Classifier, *, batch_size: int = 256) -> Unlearner:
     def unlearn(key: Array, state: DampState, request: ForgetRequest):
         checks.check_key(key)  # Nothing here is random.
         checks.check_is(DampState, "what init gave", state=state)
-        checks.check_is_request(request)
         variables, known = state
-        num_classes = known.count.shape[0]
-        if request.classes.shape != (num_classes,):
-            raise ValueError(
-                f"The classifier has {num_classes} logits, but the request is made for "
-                f"{request.classes.shape[0]} classes: they must match."
-            )
+        checks.check_is_request(request, known.count.shape[0])
         params = variables["params"]
         strength = separability(known)
         count = jnp.where(known.count > 0, known.count, 1)

@@ -4,6 +4,7 @@ import optax
 
 from hyperforget_jax.base import Classifier, Unlearner
 from hyperforget_jax.rivals.last_layers import training_last
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["eu_k"]
 
@@ -39,11 +40,5 @@ def eu_k(
         Goel et al., Towards adversarial evaluations for inexact machine unlearning,
         arXiv 2201.06640, 2022.
     """
-    return training_last(
-        classifier,
-        k,
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        anew=True,
-    )
+    config = FitConfig(optimizer, steps, batch_size)
+    return training_last(classifier, k, config, anew=True)

@@ -63,7 +63,6 @@ def fcs(
         Triantafillou et al., Are we making progress in unlearning? Findings from the
         first NeurIPS unlearning competition, arXiv 2406.09073, 2024.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(temperature=temperature)
     checks.check_sizes(rounds=rounds, first_steps=first_steps, batch_size=batch_size)
     checks.check_sizes(forget_steps=forget_steps, retain_steps=retain_steps)

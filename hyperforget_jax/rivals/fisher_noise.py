@@ -38,7 +38,6 @@ def fisher_noise(
         Golatkar, Achille and Soatto, Eternal sunshine of the spotless net: selective
         forgetting in deep networks, arXiv 1911.04933, 2020.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(alpha=alpha)
     checks.check_sizes(batch_size=batch_size)
 

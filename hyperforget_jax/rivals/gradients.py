@@ -17,14 +17,8 @@ def sum_of_gradients(
 ) -> Any:
     """Sum the weighted gradients of the cross-entropy, in evaluation mode.
 
-    Args:
-        classifier: the model.
-        variables: its variables.
-        data: examples, ``[N]``; what rows of weight zero hold is not read.
-        batch_size: rows at once.
-
-    Returns:
-        Like ``params``, at least float32.
+    Like ``params``, at least float32. What rows of weight zero hold is not read;
+    ``batch_size`` rows are taken at once.
     """
 
     def of_batch(batch: Examples) -> Any:

@@ -56,7 +56,6 @@ def influence(
         learning models, arXiv 2002.10077, 2021; Jia et al., Model sparsity can simplify
         machine unlearning, arXiv 2304.04934, 2023, for its use as a baseline.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(scale=scale, damping=damping)
     checks.check_sizes(iterations=iterations, batch_size=batch_size)
 
@@ -109,12 +108,8 @@ def gauss_newton_product(
 ) -> Any:
     """Multiply the Gauss-Newton matrix, summed over examples, by a vector.
 
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        data: examples, ``[N]``; those of weight zero may hold anything.
-        vector: like ``variables["params"]``, at least float32, as is what is returned.
-        batch_size: rows at once.
+    The vector is like ``params``, at least float32, as is what is returned. Examples of
+    weight zero may hold anything; ``batch_size`` of them are taken at once.
     """
 
     def of_batch(batch):

@@ -15,8 +15,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.methods.stateless import stateless
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["jit_lipschitz", "lipschitz_ratio"]
 
@@ -55,11 +54,10 @@ def jit_lipschitz(
         Foster et al., Zero-shot machine unlearning at scale via Lipschitz
         regularization, arXiv 2402.01401, 2024.
     """
-    checks.check_is_classifier(classifier)
     checks.check_positive(sigma=sigma)
-    checks.check_sizes(draws=draws, steps=steps, batch_size=batch_size)
+    checks.check_sizes(draws=draws)
     optimizer = optax.adam(1e-4) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def loss_fn(key, variables, batches):
         keys = jax.random.split(key, draws)
@@ -67,16 +65,7 @@ def jit_lipschitz(
         return lipschitz_ratio(classifier, variables, examples, keys, sigma), variables
 
     def forget_fn(key, variables, request):
-        return loop.run(
-            key,
-            loss_fn,
-            variables,
-            (request.forget,),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=(True,),
-        )
+        return config.run(key, loss_fn, variables, (request.forget,), (True,))
 
     access = Access(unlearn={"forget"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

@@ -1,5 +1,6 @@
 """K-FADE: a few Newton steps uphill, with curvature kept as Kronecker factors."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -105,8 +106,7 @@ def kfade(
     )
 
 
-def _times(first: Array, second: Array) -> Array:
-    return jnp.matmul(first, second, precision=_EXACT)
+_times = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 class Factors(NamedTuple):
@@ -127,14 +127,7 @@ class Factors(NamedTuple):
 def curvature(
     classifier: Classifier, variables: Variables, data: Examples, batch_size: int
 ) -> Factors:
-    """Sum the Kronecker factors of every tapped layer, in evaluation mode.
-
-    Args:
-        classifier: the model, with ``tapped``.
-        variables: its variables.
-        data: examples, ``[N]``, weighted.
-        batch_size: rows at once.
-    """
+    """Sum the Kronecker factors of every tapped layer, in evaluation mode."""
     inputs = subspace.measure(classifier, variables, data, batch_size=batch_size)
     tapped: Any = classifier.tapped
     if tapped is None:

@@ -1,5 +1,7 @@
 """l1-sparse: train on, without the forgotten, under a penalty that makes sparse."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -51,13 +53,9 @@ def l1_sparse(
     checks.check_sizes(steps=steps)
     optimizer = optax.sgd(0.05, momentum=0.9) if optimizer is None else optimizer
     check_optimizer(optimizer)
-
-    def loss(variables, retain):
-        return loss_on(classifier, variables, retain)
-
     return optimising(
         classifier,
-        loss,
+        functools.partial(loss_on, classifier),
         ("retain",),
         optax.chain(_add_penalty(penalty, steps), optimizer),
         steps=steps,

@@ -1,17 +1,17 @@
 """The last k layers of a model, and training them while the others are frozen."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import optax
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Access, Array, Classifier, Tap, Unlearner, Variables
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.rivals.freezing import only
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["in_last_layers", "training_last"]
 
@@ -22,13 +22,8 @@ def in_last_layers(
     """Mark the parameters of the last ``k`` dense or convolutional layers.
 
     Layers are counted by their last call, the one that gives the logits last of all.
-    Normalisation parameters belong to no layer.
-
-    Args:
-        classifier: a model with taps.
-        variables: its variables.
-        x: inputs, ``[N, ...]``; only shape and dtype are used.
-        k: how many layers.
+    Normalisation parameters belong to no layer. Of inputs ``[N, ...]`` only shape and
+    dtype are used.
 
     Returns:
         Like ``params``, with a bool for each leaf.
@@ -68,10 +63,8 @@ def in_last_layers(
 def training_last(
     classifier: Classifier,
     k: int,
-    optimizer: optax.GradientTransformation,
+    config: FitConfig,
     *,
-    steps: int,
-    batch_size: int,
     anew: bool,
 ) -> Unlearner:
     """Make an unlearner that fits the last ``k`` layers to the retained examples.
@@ -79,17 +72,10 @@ def training_last(
     Args:
         classifier: the model, with taps.
         k: how many layers are trained.
-        optimizer: any optax optimiser.
-        steps: minibatches.
-        batch_size: rows a minibatch.
+        config: how they are fitted.
         anew: whether these layers are drawn anew first.
     """
-    checks.check_sizes(k=k, steps=steps, batch_size=batch_size)
-    check_optimizer(optimizer)
-
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss_on(classifier, variables, batches[0].examples), variables
+    checks.check_sizes(k=k)
 
     def forget_fn(key, variables, request):
         retain, params = request.retain, variables["params"]
@@ -103,15 +89,9 @@ def training_last(
                 fresh,
                 params,
             )
-        return loop.run(
-            key,
-            loss_fn,
-            {**variables, "params": params},
-            (retain,),
-            only(mask, optimizer),
-            steps=steps,
-            batch_size=batch_size,
-        )
+        masked = dataclasses.replace(config, optimizer=only(mask, config.optimizer))
+        loss = functools.partial(loss_on, classifier)
+        return masked.minimise(key, loss, {**variables, "params": params}, (retain,))
 
     access = Access(
         unlearn={"retain"}, remains="all layers but k; normalisation statistics"

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from hyperforget_jax import checks
 from hyperforget_jax.base import Classifier, Examples, Unlearner, Variables
 from hyperforget_jax.fisher import Fisher
-from hyperforget_jax.methods.dampening import adaptive_alpha, dampening
+from hyperforget_jax.methods.dampening import dampening
 from hyperforget_jax.microbatch import sum_over
 
 __all__ = ["lfssd", "output_sensitivity"]
@@ -43,8 +43,6 @@ def lfssd(
     References:
         Foster et al., Loss-free machine unlearning, arXiv 2402.19308, 2024.
     """
-    if alpha is not None:
-        checks.check_positive(alpha=alpha)
 
     def measure(variables, data):
         return output_sensitivity(classifier, variables, data, batch_size=batch_size)
@@ -52,7 +50,7 @@ def lfssd(
     return dampening(
         classifier,
         measure,
-        adaptive_alpha if alpha is None else lambda forget, data: alpha,
+        alpha,
         strength=strength,
         batch_size=batch_size,
     )
@@ -70,12 +68,8 @@ def output_sensitivity(
     .. math:: \Omega_j = \frac{1}{\sum_i w_i} \sum_i w_i
               \left| \frac{\partial \lVert z(x_i) \rVert^2}{\partial \theta_j} \right|
 
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        data: examples, ``[N]``; their weights are ``w``, their labels are not read.
-            Rows of weight zero may hold anything, NaN too.
-        batch_size: rows at once.
+    In evaluation mode, ``batch_size`` rows at once. ``w`` are the examples' weights;
+    their labels are not read. Rows of weight zero may hold anything, NaN too.
 
     Returns:
         The importances, as a Fisher of the estimator ``"output_sensitivity"``, which is

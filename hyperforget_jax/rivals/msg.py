@@ -11,6 +11,7 @@ from hyperforget_jax.base import Array, Classifier, Unlearner, Variables
 from hyperforget_jax.models.head import find_logits_layer
 from hyperforget_jax.rivals.gradients import mean_gradient
 from hyperforget_jax.rivals.restart import restarting
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["msg"]
 
@@ -62,6 +63,8 @@ def msg(
     for name, value in (("fraction", fraction), ("rate", rate)):
         if checks.is_concrete(value) and not 0 < value <= 1:
             raise ValueError(f"{name} must be in (0, 1], got {name}={value}.")
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    config = FitConfig(optimizer, steps, batch_size)
 
     def spoil(key, variables, request):
         retained, forgotten = (
@@ -82,14 +85,7 @@ def msg(
         rebuild = jax.tree.structure(variables["params"]).unflatten
         return rebuild(leaves.values()), rebuild(rates.values())
 
-    return restarting(
-        classifier,
-        spoil,
-        {"retain", "forget"},
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-    )
+    return restarting(classifier, spoil, {"retain", "forget"}, config)
 
 
 def _smallest(gradient: Array, fraction: Any) -> Array:

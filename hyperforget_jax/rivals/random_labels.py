@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -15,7 +14,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["learn_wrong_labels", "random_labels", "wrong_labels"]
 
@@ -45,21 +44,11 @@ def random_labels(
     References:
         Graves, Nagisetty and Ganesh, Amnesiac machine learning, arXiv 2010.10981, 2021.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
-        return learn_wrong_labels(
-            key,
-            classifier,
-            variables,
-            request,
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-        )
+        return learn_wrong_labels(key, classifier, variables, request, config)
 
     access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)
@@ -70,44 +59,23 @@ def learn_wrong_labels(
     classifier: Classifier,
     variables: Variables,
     request: ForgetRequest,
-    optimizer: optax.GradientTransformation,
-    *,
-    steps: int,
-    batch_size: int,
+    config: FitConfig,
 ) -> tuple[Variables, loop.LoopInfo]:
     """Train as :func:`random_labels` does, by any optimiser."""
     key_labels, key_loop = jax.random.split(key)
     forget = request.forget
     wrong = wrong_labels(key_labels, forget.y, request.classes.size)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        kept, gone = (loss_on(classifier, variables, each.examples) for each in batches)
-        return (kept + gone) / 2, variables
+    def loss(variables, *halves):
+        kept, gone = (loss_on(classifier, variables, half) for half in halves)
+        return (kept + gone) / 2
 
-    return loop.run(
-        key_loop,
-        loss_fn,
-        variables,
-        (request.retain, forget._replace(y=wrong)),
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        padded=(False, True),
-    )
+    sources = request.retain, forget._replace(y=wrong)
+    return config.minimise(key_loop, loss, variables, sources, (False, True))
 
 
 def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:
-    """Draw a label for each example from all but its own.
-
-    Args:
-        key: a typed key, consumed.
-        y: labels, int32, ``[N]``.
-        num_classes: C, at least two.
-
-    Returns:
-        Labels, int32, ``[N]``.
-    """
+    """Draw a label for each example from all but its own; both int32, ``[N]``."""
     # One draw a row by its place: padding behind the rows changes no label.
     keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(y.size))
     shift = jax.vmap(lambda one: jax.random.randint(one, (), 1, num_classes))(keys)

@@ -16,8 +16,7 @@ from hyperforget_jax.base import (
 from hyperforget_jax.methods.stateless import loss_on
 from hyperforget_jax.models import predictions
 from hyperforget_jax.rivals.rewinding import holding_probe
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["held_out_predictions", "regun"]
 
@@ -63,36 +62,24 @@ def regun(
         Mirlach, Vogt and Laguna, Reference-guided machine unlearning,
         arXiv 2603.11210, 2026.
     """
-    checks.check_is_classifier(classifier)
     checks.check_examples(probe, name="probe")
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(probe, key, variables, request):
         targets = held_out_predictions(classifier, variables, probe, request.retain)
 
-        def loss_fn(key, variables, batches):
-            del key  # Evaluation mode draws nothing.
-            retained, forgotten = (batch.examples for batch in batches)
+        def loss(variables, retained, forgotten):
             logits = classifier.apply(variables, forgotten.x)
             distance = optax.losses.kl_divergence(
                 jax.nn.log_softmax(logits.astype(targets.dtype)), targets[forgotten.y]
             )
             kept = loss_on(classifier, variables, retained)
             gone = losses.weighted_mean(distance, forgotten.weight)
-            return (kept + gone) / 2, variables
+            return (kept + gone) / 2
 
-        return loop.run(
-            key,
-            loss_fn,
-            variables,
-            (request.retain, request.forget),
-            optimizer,
-            steps=steps,
-            batch_size=batch_size,
-            padded=(False, True),
-        )
+        sources = request.retain, request.forget
+        return config.minimise(key, loss, variables, sources, (False, True))
 
     access = Access(
         unlearn={"retain", "forget", "probe"},
@@ -106,12 +93,8 @@ def held_out_predictions(
 ) -> Array:
     """Average the predictions for held-out examples, class by class.
 
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        probe: held-out examples, ``[M]``. Those of a class with no retained example
-            are left out.
-        retain: the retained examples, ``[N]``, of which the labels are read.
+    In evaluation mode. Of the retained examples the labels are read: held-out ones of
+    a class with no retained example are left out.
 
     Returns:
         Probabilities, at least float32, ``[C, C]``, a row a class. A class without

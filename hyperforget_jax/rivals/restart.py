@@ -1,12 +1,13 @@
 """What the methods share that spoil some weights, and then fine-tune."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
-from hyperforget_jax import checks
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -16,8 +17,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.methods.stateless import loss_on, stateless
-from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["restarting"]
 
@@ -26,10 +26,7 @@ def restarting(
     classifier: Classifier,
     spoil: Callable[[Array, Variables, ForgetRequest], tuple[Any, Any]],
     reads: set[str],
-    optimizer: optax.GradientTransformation | None,
-    *,
-    steps: int,
-    batch_size: int,
+    config: FitConfig,
 ) -> Unlearner:
     """Make an unlearner that spoils weights, then fits the retained examples.
 
@@ -38,34 +35,19 @@ def restarting(
         spoil: ``(key, variables, request) -> (params, rates)``: the parameters to start
             from, and by what each one's steps are multiplied, or None.
         reads: what is read when a request comes.
-        optimizer: any optax optimiser; None for ``optax.adam(1e-3)``.
-        steps: minibatches.
-        batch_size: rows a minibatch.
+        config: how these are fitted.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
-
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        return loss_on(classifier, variables, batches[0].examples), variables
 
     def forget_fn(key, variables, request):
         key_spoil, key_loop = jax.random.split(key)
         params, rates = spoil(key_spoil, variables, request)
-        steered = optimizer
+        steered = config
         if rates is not None:
-            steered = optax.chain(optimizer, _scale(rates))
-        return loop.run(
-            key_loop,
-            loss_fn,
-            {**variables, "params": params},
-            (request.retain,),
-            steered,
-            steps=steps,
-            batch_size=batch_size,
-        )
+            chain = optax.chain(config.optimizer, _scale(rates))
+            steered = dataclasses.replace(config, optimizer=chain)
+        loss = functools.partial(loss_on, classifier)
+        start = {**variables, "params": params}
+        return steered.minimise(key_loop, loss, start, (request.retain,))
 
     access = Access(unlearn=reads, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)

@@ -76,11 +76,7 @@ def rewind(
     class with the weight that it has among the forgotten. Of students that are equally
     near the last is chosen, and the last of all if no such rows are held out.
 
-    Args:
-        classifier: the model.
-        students: variables, leaves ``[E, ...]``, in the order of their epochs.
-        forget: the forgotten examples.
-        probe: held-out ones.
+    Students are variables, leaves ``[E, ...]``, in the order of their epochs.
     """
 
     def wrong(student, examples):

@@ -1,5 +1,6 @@
 """SalUn: random labels, learnt by the weights that the forgotten examples move most."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from hyperforget_jax.methods.stateless import stateless
 from hyperforget_jax.rivals.freezing import only
 from hyperforget_jax.rivals.gradients import sum_of_gradients
 from hyperforget_jax.rivals.random_labels import learn_wrong_labels
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["salient", "salun"]
 
@@ -59,24 +60,15 @@ def salun(
         Fan et al., SalUn: empowering machine unlearning via gradient-based weight
         saliency in both image classification and generation, arXiv 2310.12508, 2023.
     """
-    checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
     if checks.is_concrete(share) and not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share=}.")
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    check_optimizer(optimizer)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
         mask = salient(classifier, variables, request.forget, share, batch_size)
-        return learn_wrong_labels(
-            key,
-            classifier,
-            variables,
-            request,
-            only(mask, optimizer),
-            steps=steps,
-            batch_size=batch_size,
-        )
+        masked = dataclasses.replace(config, optimizer=only(mask, config.optimizer))
+        return learn_wrong_labels(key, classifier, variables, request, masked)
 
     access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
     return stateless(classifier, forget_fn, access)
@@ -92,19 +84,12 @@ def salient(
     """Mark the parameters with the largest gradients of the mean loss on examples.
 
     One ranking of all parameters together. Those without any gradient, such as what
-    feeds a dead unit, are never marked.
-
-    Args:
-        classifier: the model, in evaluation mode.
-        variables: its variables.
-        forget: examples, ``[F]``; rows of weight zero may hold anything.
-        share: of the parameters to mark.
-        batch_size: rows at once.
+    feeds a dead unit, are never marked. In evaluation mode, ``batch_size`` rows at
+    once; rows of weight zero may hold anything.
 
     Returns:
         Like ``params``, bool.
     """
-
     # A mean's largest gradients are a sum's.
     gradients = sum_of_gradients(classifier, variables, forget, batch_size)
     sizes = jax.tree.map(jnp.abs, gradients)

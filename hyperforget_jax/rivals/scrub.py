@@ -76,7 +76,6 @@ def scrub(
     References:
         Kurmanji et al., Towards unbounded machine unlearning, arXiv 2302.09880, 2023.
     """
-    checks.check_is_classifier(classifier)
     checks.check_factor(alpha=alpha, gamma=gamma, temperature=temperature)
     checks.check_positive(temperature=temperature)
     checks.check_sizes(epochs=epochs, max_epochs=max_epochs, batch_size=batch_size)

@@ -26,9 +26,8 @@ from hyperforget_jax.forgotten import (
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
-from hyperforget_jax.training import loop
+from hyperforget_jax.training.config import FitConfig
 from hyperforget_jax.training.fit import training_loss
-from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["SISAInfo", "SISAState", "sisa"]
 
@@ -107,8 +106,8 @@ def sisa(
         Bourtoule et al., Machine unlearning, arXiv 1912.03817, 2021.
     """
     checks.check_is_classifier(classifier)
-    checks.check_sizes(steps=steps, shards=shards, slices=slices, batch_size=batch_size)
-    check_optimizer(optimizer)
+    checks.check_sizes(shards=shards, slices=slices)
+    config = FitConfig(optimizer, steps, batch_size)
 
     def place(key: Array, ids: Array) -> tuple[Array, Array]:
         """Tell the shard and the slice of each id, int32, ``[N]`` both."""
@@ -142,15 +141,9 @@ def sisa(
                 own = data._replace(weight=jnp.where(is_own, data.weight, 0))
 
                 def again():
-                    after, info = loop.run(
-                        jax.random.fold_in(key_loop, number_of_slice),
-                        training_loss(classifier),
-                        before,
-                        (own,),
-                        optimizer,
-                        steps=steps,
-                        batch_size=batch_size,
-                    )
+                    key = jax.random.fold_in(key_loop, number_of_slice)
+                    loss_fn = training_loss(classifier)
+                    after, info = config.run(key, loss_fn, before, (own,))
                     return after, info.failed_at
 
                 after, failed_at = lax.cond(

@@ -1,5 +1,6 @@
 """SVD forgetting: project what only the forgotten data use out of every layer."""
 
+import functools
 from typing import Any
 
 import jax
@@ -14,8 +15,6 @@ from hyperforget_jax.subspace import Grams
 from hyperforget_jax.subspace.grams import map_layers
 
 __all__ = ["svd_forgetting"]
-
-_EXACT = lax.Precision.HIGHEST
 
 
 def svd_forgetting(
@@ -99,5 +98,4 @@ def kept(grams: Grams, alpha: Any) -> dict[str, Array]:
     return jax.tree.map(scaled, spectrum.values, spectrum.basis)
 
 
-def _times(first: Array, second: Array) -> Array:
-    return jnp.matmul(first, second, precision=_EXACT)
+_times = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)

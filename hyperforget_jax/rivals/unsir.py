@@ -17,6 +17,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.training import loop
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["error_maximising_noise", "unsir"]
 
@@ -85,11 +86,12 @@ def unsir(
         impair_optimizer=impair_optimizer,
         repair_optimizer=repair_optimizer,
     )
+    impair = FitConfig(impair_optimizer, impair_steps, batch_size)
+    repair = FitConfig(repair_optimizer, repair_steps, batch_size)
 
-    def loss_fn(key, variables, batches):
-        del key  # Evaluation mode draws nothing.
-        means = [loss_on(classifier, variables, batch.examples) for batch in batches]
-        return jnp.mean(jnp.stack(means)), variables
+    def loss(variables, *halves):
+        means = [loss_on(classifier, variables, half) for half in halves]
+        return jnp.mean(jnp.stack(means))
 
     def forget_fn(key, variables, request):
         if checks.is_concrete(request.classes) and not np.any(request.classes):
@@ -109,24 +111,8 @@ def unsir(
             steps=noise_steps,
             rows=batch_size,
         )
-        variables, first = loop.run(
-            key_impair,
-            loss_fn,
-            variables,
-            (retain, noise),
-            impair_optimizer,
-            steps=impair_steps,
-            batch_size=batch_size,
-        )
-        variables, second = loop.run(
-            key_repair,
-            loss_fn,
-            variables,
-            (retain,),
-            repair_optimizer,
-            steps=repair_steps,
-            batch_size=batch_size,
-        )
+        variables, first = impair.minimise(key_impair, loss, variables, (retain, noise))
+        variables, second = repair.minimise(key_repair, loss, variables, (retain,))
         later = jnp.where(second.failed_at < 0, -1, impair_steps + second.failed_at)
         return variables, loop.LoopInfo(
             jnp.concatenate([first.loss, second.loss]),

@@ -6,7 +6,7 @@ import optax
 from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
-from hyperforget_jax.training import loop
+from hyperforget_jax.training.config import FitConfig
 from hyperforget_jax.training.fit import training_loss
 
 __all__ = ["refresh_statistics"]
@@ -45,7 +45,7 @@ def refresh_statistics(
         TypeError, ValueError: malformed arguments, or variables that do not fit.
     """
     key = as_threefry(key)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
+    config = FitConfig(optax.set_to_zero(), steps, batch_size)
     checks.check_is_examples(data)
     checks.check_variables_given(variables)
     num_classes = checks.check_classifier(classifier, variables, data.x)
@@ -54,12 +54,4 @@ def refresh_statistics(
     fresh = classifier.init(key_init, data.x)
     # What init does not make, such as an output mask, is no statistic.
     initial = {**variables, **fresh, "params": variables["params"]}
-    return loop.run(
-        key_loop,
-        training_loss(classifier),
-        initial,
-        (data,),
-        optax.set_to_zero(),
-        steps=steps,
-        batch_size=batch_size,
-    )[0]
+    return config.run(key_loop, training_loss(classifier), initial, (data,))[0]

@@ -9,7 +9,7 @@ from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import loop
-from hyperforget_jax.training.optimizers import check_optimizer
+from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["Augment", "NonFiniteLossError", "fit", "training_loss"]
 
@@ -109,8 +109,7 @@ def fit(
         True
     """
     key = as_threefry(key)
-    check_optimizer(optimizer)
-    checks.check_sizes(steps=steps, batch_size=batch_size)
+    config = FitConfig(optimizer, steps, batch_size)
     if augment is not None:
         checks.check_is_function("a function (x, id, epoch) -> x", augment=augment)
     checks.check_is_examples(data)
@@ -118,15 +117,8 @@ def fit(
     checks.check_examples(data, num_classes=num_classes)
     key_init, key_loop = jax.random.split(key)
     variables = classifier.init(key_init, data.x) if start is None else start
-    variables, info = loop.run(
-        key_loop,
-        training_loss(classifier, augment),
-        variables,
-        (data,),
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-    )
+    loss_fn = training_loss(classifier, augment)
+    variables, info = config.run(key_loop, loss_fn, variables, (data,))
     if checks.is_concrete(info.failed_at) and info.failed_at >= 0:
         raise NonFiniteLossError(int(info.failed_at), variables)
     return variables
