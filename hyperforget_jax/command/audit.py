@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+import time
 from typing import Annotated
 
 import tyro
@@ -38,10 +39,11 @@ class Audit:
 
     def run(self) -> int:
         """Judge, print, and return the exit code."""
+        started = time.perf_counter()
         claim = audits.load_folder(self.folder)
         found = audits.judge(*claim, seed=self.seed, level=self.level)
         if self.report is not None:
-            _write(self.report, self, claim, found)
+            _write(self, self.report, claim, found, time.perf_counter() - started)
         if self.json:
             record = dataclasses.asdict(found)
             record |= {"accused_by": found.accused_by, "verdict": found.verdict}
@@ -54,7 +56,11 @@ class Audit:
 
 
 def _write(
-    page: pathlib.Path, options: Audit, claim: audits.Claim, found: audits.Judgement
+    options: Audit,
+    page: pathlib.Path,
+    claim: audits.Claim,
+    found: audits.Judgement,
+    seconds: float,
 ) -> None:
     row = report.audit_row(
         found,
@@ -68,7 +74,7 @@ def _write(
     tier = "smoke" if found.a_side < 32 else "standard"
     settings = {"seed": options.seed, "level": options.level}
     document = report.audit_document(
-        [row], preset="claim", tier=tier, config=settings, seconds=0.0
+        [row], preset="", tier=tier, config=settings, seconds=seconds
     )
     report.write_audit_page(page, document)
 

@@ -1,6 +1,7 @@
 """The record and the page of one model that was made to forget."""
 
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from hyperforget_jax.base import (
     ForgetRequest,
     Variables,
 )
+from hyperforget_jax.report.records import model_name
 
 __all__ = ["ACCURACIES", "Answer", "accuracies", "write_record"]
 
@@ -78,6 +80,7 @@ def write_record(
             access={name: answer.access},
             seconds={name: answer.seconds},
         )
+    started = time.perf_counter()
     labels = "+".join(map(str, np.flatnonzero(request.classes)))
     forgotten, kept = (
         int(np.count_nonzero(half.weight)) for half in (request.forget, request.retain)
@@ -87,7 +90,7 @@ def write_record(
             method,
             [_on_training_rows(classifier, variables, request)],
             dataset=dataset,
-            model=" ".join(classifier.description.split()) or "a classifier",
+            model=model_name(classifier),
             scenario="class" if labels else "rows",
             request=f"class {labels}" if labels else f"{forgotten} rows",
             access=access,
@@ -102,9 +105,10 @@ def write_record(
     ]
     document = report.results_document(
         rows,
-        preset="hyperforget forget",
-        config={},
-        seconds=sum(answer.seconds.values()),
+        preset="",
+        config={"classifier": classifier.description},
+        seconds=time.perf_counter() - started,
+        timed="evaluation",
     )
     report.write(folder / "results.json", document, references=False)
     report.write_report(folder / "report.html", document, references=False)

@@ -1,6 +1,7 @@
 """The command line: which subcommand is meant, and what becomes of its errors."""
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,16 +37,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 for models that can be told from retrained ones and for
         an installation that lacks something, or 2 for what cannot be read or done.
     """
-    options = tyro.extras.subcommand_cli_from_dict(
-        _COMMANDS,
-        prog="hyperforget",
-        description="Make a trained JAX classifier forget, and prove that it did.",
-        args=arguments,
-        config=(_FLAGS,),
-    )
-    try:
-        return options.run()
-    except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
-        name = type(options).__name__.lower()
-        sys.stderr.write(f"hyperforget {name}: {error}\n")
-        return 2
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given and given[0] in _COMMANDS:  # Its own, so that errors name its own help.
+        options = tyro.cli(
+            _COMMANDS[given[0]],
+            prog=f"hyperforget {given[0]}",
+            args=given[1:],
+            config=(_FLAGS,),
+        )
+    else:
+        options = tyro.extras.subcommand_cli_from_dict(
+            _COMMANDS,
+            prog="hyperforget",
+            description="Make a trained JAX classifier forget, and prove that it did.",
+            args=given,
+            config=(_FLAGS,),
+        )
+    name = f"hyperforget {type(options).__name__.lower()}"
+
+    def show(message: Warning | str, *where: Any, **file: Any) -> None:
+        del where, file  # No line of a script of the user's own led here.
+        sys.stderr.write(f"{name}: warning: {message}\n")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            return options.run()
+        except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
+            sys.stderr.write(f"{name}: {error}\n")
+            return 2

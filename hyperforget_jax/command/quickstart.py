@@ -50,6 +50,12 @@ class Quickstart:
             references=self.seeds > 1,  # One retrained model has no ceiling.
         )
         console.print(table)
+        if self.seeds < 5:
+            console.print(
+                f"A smoke run: by fewer than five models ({self.seeds}) these numbers "
+                "mean nothing.",
+                highlight=False,
+            )
         console.print(
             f"Report: {self.out / 'report.html'}", markup=False, soft_wrap=True
         )

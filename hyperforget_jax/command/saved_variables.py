@@ -1,7 +1,8 @@
 """A model's variables on disk: read in three forms, and written in the same one."""
 
+import difflib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -84,9 +85,9 @@ def fit(saved: Saved, classifier: Classifier, x: Array) -> tuple[Variables, list
     if missing or any(top in fresh for top in tops.values()):
         raise ValueError(
             f"--variables do not fit --model ({classifier.description}): missing "
-            f"{_some(missing)}; unexpected {_some(others)}. Expected are the model's "
-            "own variables, {'params': params} with 'batch_stats' if it has any, each "
-            f"array named by its path: {_some(sorted(wanted))}."
+            f"{_some(missing, others)}; unexpected {_some(others)}. Expected are the "
+            "model's own variables, {'params': params} with 'batch_stats' if it has "
+            f"any, each array named by its path: {_some(sorted(wanted))}."
         )
     leaves = [jnp.asarray(held[path]) for path in wanted]
     variables = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
@@ -120,8 +121,11 @@ def write(folder: pathlib.Path, form: str, variables: Variables, **texts: Any) -
             file.write(save(arrays))
 
 
-def _some(paths: list[str]) -> str:
-    if not paths:
-        return "none"
+def _some(paths: list[str], given: Sequence[str] = ()) -> str:
+    """List a few paths, each with the given one that may be meant."""
+    said = []
+    for path in paths[:3]:
+        near = difflib.get_close_matches(path, given, 1)
+        said.append(f"{path} (is it {near[0]}?)" if near else path)
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return ", ".join(paths[:3]) + more
+    return ", ".join(said) + more or "none"

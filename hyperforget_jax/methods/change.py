@@ -34,14 +34,21 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         if not checks.is_concrete(self):
             return repr(self)
-        three_digits: Any = {"float_kind": "{:.3g}".format}
-        moved, distance, after, before = (
-            np.array2string(np.asarray(leaf), formatter=three_digits) for leaf in self
-        )
+        moved, distance, after, before = map(_three_digits, self)
         said = f"share of parameters moved {moved}, relative distance {distance}"
         if self.forget_accuracy is not None:
             said += f", accuracy on the forget data {before} before, {after} after"
         return said
+
+    def __repr__(self) -> str:
+        say = _three_digits if checks.is_concrete(self) else repr
+        pairs = zip(self._fields, map(say, self), strict=True)
+        return f"Change({', '.join(f'{name}={said}' for name, said in pairs)})"
+
+
+def _three_digits(leaf: Any) -> str:
+    of_each: Any = {"float_kind": "{:.3g}".format}
+    return np.array2string(np.asarray(leaf), formatter=of_each)
 
 
 def change(

@@ -147,7 +147,7 @@ def from_nnx(create: Callable[[nnx.Rngs], nnx.Module]) -> Classifier:
         return model(x)
 
     leaves = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(shapes))
-    name = getattr(create, "__qualname__", type(create).__name__)
+    name = type(nnx.merge(graph_eval, *shapes)).__name__
     return make_classifier(
         (_source(create), graph_train, graph_eval, leaves),
         f"nnx:{name}",

@@ -188,7 +188,7 @@ def audit_document(
 
     Args:
         rows: from :func:`audit_row`.
-        preset: the preset's name.
+        preset: the preset's name, or nothing.
         tier: one of :data:`TIERS`.
         config: as for :func:`results_document`.
         seconds: wall-clock time of the study.

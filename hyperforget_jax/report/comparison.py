@@ -22,7 +22,12 @@ from hyperforget_jax.base import (
 from hyperforget_jax.evaluation import ceiling, evaluate, prepare_retrained
 from hyperforget_jax.models import logits
 from hyperforget_jax.report.pages import write_report
-from hyperforget_jax.report.records import results_document, results_row, write
+from hyperforget_jax.report.records import (
+    model_name,
+    results_document,
+    results_row,
+    write,
+)
 from hyperforget_jax.report.schema import REFERENCES
 
 __all__ = ["compare"]
@@ -79,7 +84,7 @@ def compare(
         retrained: models retrained without the forgotten data, of seeds of their own.
         key: a typed key for the order of the data in relearning.
         dataset: its name.
-        model: what the classifier is; by default its description.
+        model: what the classifier is; by default the name of its class.
         access: name to what the method reads when, where it is known.
         seconds: name to ``{"init", "unlearn", "compile"}``, where it is known.
         pictures: as for :func:`write_report`.
@@ -171,7 +176,7 @@ def compare(
             method,
             metrics[method],
             dataset=dataset,
-            model=model or " ".join(classifier.description.split()) or "a classifier",
+            model=model or model_name(classifier),
             scenario="class" if labels else "rows",
             request=f"class {labels}" if labels else f"{first.num_forgotten} rows",
             access=(access or {}).get(method),
@@ -181,12 +186,15 @@ def compare(
         )
         for method in [*(name for name in REFERENCES if name in metrics), *models]
     ]
-    key_text = "default" if key is None else str(jax.random.key_data(key).tolist())
+    config = {"classifier": classifier.description}
+    if key is not None:
+        config["key"] = str(jax.random.key_data(key).tolist())
     document = results_document(
         rows,
-        preset="hf.report.compare",
-        config={"models": list(models), "key": key_text},
+        preset="",
+        config=config,
         seconds=time.perf_counter() - started,
+        timed="evaluation",
     )
     path = pathlib.Path(path)
     write(path / "results.json", document, references=False)

@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 
 from hyperforget_jax import atomic_write
-from hyperforget_jax.base import Access
+from hyperforget_jax.base import Access, Classifier
 from hyperforget_jax.manifests import package_versions
 from hyperforget_jax.report.schema import PHASES, metric_summary, validate
 
 __all__ = [
+    "model_name",
     "plain",
     "read",
     "read_json",
@@ -102,6 +103,7 @@ def results_document(
     preset: str,
     config: Any,
     seconds: float,
+    timed: str = "all",
     command: str | None = None,
     date: str | None = None,
     repository: str | os.PathLike = ".",
@@ -110,9 +112,10 @@ def results_document(
 
     Args:
         rows: from :func:`results_row`.
-        preset: the preset's name.
+        preset: the preset's name, or nothing.
         config: a dataclass or mapping of simple values.
         seconds: wall-clock time of the experiment.
+        timed: whether these are ``"all"``, or those of ``"evaluation"`` alone.
         command: what was typed; by default the script, relative to the current
             folder, and its arguments.
         date: ISO 8601; by default now, in UTC.
@@ -134,6 +137,7 @@ def results_document(
         "versions": package_versions(),
         "config": plain(config),
         "seconds": float(seconds),
+        "timed": timed,
         "rows": [dict(row) for row in rows],
     }
 
@@ -193,6 +197,13 @@ def reads(access: Access | None) -> dict[str, list[str]] | None:
     return {name: sorted(getattr(access, name)) for name in PHASES}
 
 
+def model_name(classifier: Classifier) -> str:
+    """Name a classifier shortly: a Flax model by its class, without the fields."""
+    name = " ".join(classifier.description.split()).removeprefix("nnx:")
+    name = name.partition("( # ")[0].removesuffix("()").rpartition("<locals>.")[2]
+    return name.replace("<lambda>", "") or "a classifier"
+
+
 def plain(value: Any) -> Any:
     """Turn dataclasses, tuples, paths and arrays into JSON's own values."""
 
@@ -237,8 +248,9 @@ def _command() -> str:
         pathlib.Path(option).name if option.startswith("/") else option
         for option in sys.argv[1:]
     ]
-    python = ["python"] if script.suffix == ".py" else []  # Not for commands.
-    return shlex.join([*python, script.as_posix(), *options])
+    if script.suffix == ".py":
+        return shlex.join(["python", script.as_posix(), *options])
+    return shlex.join([script.name, *options])  # A command.
 
 
 def _git(repository: str | os.PathLike, *arguments: str) -> str | None:

@@ -75,6 +75,7 @@ class Head(msgspec.Struct, kw_only=True):
     versions: dict[str, str]
     config: dict[str, Any]
     seconds: Duration
+    timed: Literal["all", "evaluation"] = "all"
     date: str | None = None
 
 

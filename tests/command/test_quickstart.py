@@ -25,6 +25,7 @@ def test_it_compares_four_methods_with_retraining(tmp_path, monkeypatch, capsys)
     assert "smoke run" in (out / "report.html").read_text()
     printed = capsys.readouterr()
     assert "pgu" in printed.out and "report.html" in printed.out
+    assert "fewer than five models (2)" in printed.out
     assert printed.err.startswith("Training 2 models") and "by fiun" in printed.err
 
 

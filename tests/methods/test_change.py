@@ -23,7 +23,14 @@ def test_that_of_several_models_has_every_number():
     assert "moved [0.25 0.25], relative distance [0.866 0.866]" in str(two)
 
 
+def test_within_an_info_it_is_short_too():
+    assert repr((ONE._replace(forget_accuracy_before=None),)) == (
+        "(Change(moved=0.25, distance=0.866, forget_accuracy=0, "
+        "forget_accuracy_before=None),)"
+    )
+
+
 def test_without_values_it_is_the_tuple():
     traced = []
     jax.eval_shape(lambda change: traced.append(str(change)), ONE)
-    assert traced[0].startswith("Change(moved=")
+    assert traced[0].startswith("Change(moved=") and "racer" in traced[0]

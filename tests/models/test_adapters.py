@@ -488,7 +488,8 @@ def test_functions_are_used_as_they_are():
 
 def test_descriptions_are_one_line_and_name_the_model():
     assert "MLP" in toys.softmax_regression().description
-    assert hf.from_nnx(Nnx).description == "nnx:Nnx"
+    for create in (Nnx, lambda rngs: Nnx(rngs)):
+        assert hf.from_nnx(create).description == "nnx:Nnx"
     named = hf.from_functions(lambda key, x: 0, lambda params, x: x, description="own")
     assert named.description == "own"
     for make in ADAPTERS.values():

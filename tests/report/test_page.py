@@ -310,7 +310,7 @@ def test_provenance_is_told(page, document):
     assert facts["Command"] == document["command"]
     assert facts["Preset"] == "digits"
     assert document["commit"] in facts["Commit"]
-    assert facts["Device"] == document["device"]
+    assert facts["Device"] == document["device"].replace("cpu (cpu)", "CPU")
     assert f"jax {document['versions']['jax']}" in facts["Versions"]
     assert facts["Seconds in all"] == "12.5"
     settings = {line[0]: line[1] for line in page.table("Setting")}
@@ -330,6 +330,16 @@ def test_changes_to_the_code_are_told(tmp_path, dirty, said):
     assert commit.startswith("c0ffee")
     assert said in commit.removeprefix("c0ffee")
     assert bool(said) == (commit != "c0ffee")
+
+
+def test_what_is_not_known_is_left_out(tmp_path):
+    rows = [make_row(method) for method in METHODS]
+    document = make_document(rows, preset="", commit="unknown", timed="evaluation")
+    write_report(tmp_path / "r.html", document)
+    page = Page((tmp_path / "r.html").read_text())
+    told = [line[0] for line in page.table("The run")]
+    assert told[1:4] == ["Date", "Command", "Device"]
+    assert told[4:] == ["Seconds of evaluation", "Versions"]
 
 
 def test_the_forgotten_class_is_marked(page):

@@ -144,7 +144,7 @@ def test_command_names_no_folder_of_the_machine(monkeypatch, tmp_path):
     assert command(str(tmp_path / "experiments" / "x.py")) == expected
     assert command("experiments/x.py") == expected
     assert command(str(tmp_path.parent / "x.py")) == "python x.py --seeds 5"
-    assert command(str(tmp_path / "bin" / "hyperforget")) == "bin/hyperforget --seeds 5"
+    assert command(str(tmp_path / "bin" / "hyperforget")) == "hyperforget --seeds 5"
 
 
 METRIC = ("rows", 1, "metrics", "forget_accuracy_test")
