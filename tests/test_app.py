@@ -66,7 +66,9 @@ def application():
         splits=types.SimpleNamespace(test=test),
         pixels=lambda rows: np.zeros((len(rows), 64), int),
         answer=lambda ask: {"classes": ask.classes, "milliseconds": float("nan")},
-        **dict(num_classes=10, seeds=5, largest_pixel=16, largest_loss=18.0),
+        **dict(
+            num_classes=10, seeds=5, largest_pixel=16, largest_loss=18.0, sampled=2_000
+        ),
     )
     return server.make(forgetting, ["127.0.0.1"])
 

@@ -64,7 +64,8 @@ def test_they_are_as_accurate_as_their_manifest_says(tmp_path):
         "hypernet_params": made.hypernet_params,
     }
     beside = made.hypernetwork, {"config": made.manifest["config"]}
-    hf.pretrained.save(tmp_path / "again", "digits", (64,), arrays, *beside)
+    network = hf.models.MLP((64,))
+    hf.pretrained.save(tmp_path / "again", "digits", network, arrays, *beside)
     again = hf.pretrained.load(directory=tmp_path / "again")
     assert again.classifier == made.classifier
     assert again.hypernetwork == made.hypernetwork

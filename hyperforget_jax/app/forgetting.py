@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import hyperforget_jax as hf
-from hyperforget_jax.app import programs
+from hyperforget_jax.app import programs, rows
 from hyperforget_jax.app.asking import Ask, Method
 from hyperforget_jax.base import Array, Variables
 from hyperforget_jax.data.normalisation import normalisation_of, normalise
@@ -47,8 +47,11 @@ class _Beside(NamedTuple):
 class Forgetting:
     """Pretrained models, every method prepared and compiled.
 
-    Rows of all requests are padded to one length, so that nothing is compiled once this
-    is made. One question at a time is answered, from whatever thread it comes.
+    Of large data methods are given a sample of the training rows, and models are scored
+    on another, drawn apart from that, and on one of the test rows; retrained models are
+    trained on all. Rows of all requests are padded to one length, so that nothing is
+    compiled once this is made. One question at a time is answered, from whatever thread
+    it comes; beside that, models are retrained.
     """
 
     def __init__(self, made: hf.pretrained.Pretrained):
@@ -58,13 +61,16 @@ class Forgetting:
             made: the models.
         """
         self.made, self.splits = made, hf.data.load(made.dataset)
+        self._rows = rows.choose(made, self.splits)
         self._constants = normalisation_of(made.dataset)
-        self._lock = threading.Lock()
+        self._lock, self._retraining = threading.Lock(), threading.Lock()
         self._keys = jax.random.split(jax.random.key(0), self.seeds)
         self._unlearners = programs.unlearners(made)
         self._states = {
             name: jax.vmap(each.init, (0, 0, None))(
-                self._keys, made.originals, self.splits.train
+                self._keys,
+                made.originals,
+                self._rows.train if name == "retrain" else self._rows.given,
             )
             for name, each in self._unlearners.items()
         }
@@ -80,6 +86,11 @@ class Forgetting:
             Ask((0, 1), "pgu", 0, retrain=True),
         ):
             self.answer(ask)
+
+    @property
+    def sampled(self) -> int | None:
+        """Return how many rows samples have; None if nothing is sampled."""
+        return rows.MOST if self._rows.train.y.shape[0] > rows.MOST else None
 
     @property
     def seeds(self) -> int:
@@ -102,12 +113,12 @@ class Forgetting:
         largest = self.made.hypernet_params.profiles.largest
         return float(np.ceil(np.max(np.asarray(largest))))
 
-    def pixels(self, rows: np.ndarray) -> np.ndarray:
+    def pixels(self, chosen: np.ndarray) -> np.ndarray:
         """Return test images as they were before they were normalised, ``[K, P]``."""
         largest, mean, std = self._constants
-        x = np.asarray(self.splits.test.x)[rows]
+        x = np.asarray(self.splits.test.x)[chosen]
         pixels = np.rint((x * std + mean) * largest)
-        return pixels.astype(int).reshape(len(rows), -1)
+        return pixels.astype(int).reshape(len(chosen), -1)
 
     def answer(self, ask: Ask) -> dict[str, Any]:
         """Answer a question.
@@ -124,10 +135,10 @@ class Forgetting:
             ``loss`` has means over the forgotten classes, nats: what DiHyFo is asked
             for, and what test rows have afterwards.
         """
+        if ask.retrain and ask.classes:
+            self._retrain(ask.classes)
         with self._lock:
             begin = time.perf_counter()
-            if ask.retrain and ask.classes and ask.classes not in self._retrained:
-                self._retrain(ask.classes)
             beside = self._compare(ask.classes)
             loss = ask.loss if ask.method == "dihyfo" else None
             models = {
@@ -156,9 +167,10 @@ class Forgetting:
     def _forget_uncached(
         self, classes: tuple[int, ...], method: str, loss: float | None
     ) -> _Judged:
-        beside, request = self._compare(classes), self._request(classes)
+        beside = self._compare(classes)
         if not classes:
             return beside.original
+        request = rows.request(self._rows.given, classes, self.num_classes)
         unlearner, state = self._unlearners[method], self._states[method]
         if method == "dihyfo":
             arguments = self.made.hypernetwork, self._asked(classes, loss)
@@ -167,44 +179,47 @@ class Forgetting:
             )
         else:
             after = programs.unlearn(unlearner, self._keys, state, request)
-        return self._judge(method, after, request, beside.references)
+        return self._judge(method, after, classes, beside.references)
 
     def _compare_uncached(self, classes: tuple[int, ...]) -> _Beside:
-        request, retrained, references = self._request(classes), None, None
+        retrained = references = None
         if classes in self._retrained:
             models = self._retrained[classes]
             references, scores = programs.score_retrained(
-                self.made.classifier, models, request, self.splits.test
+                self.made.classifier, models, *self._scored(classes)
             )
             retrained = self._judged("ceiling", models, scores)
-        original = self._judge("original", self.made.originals, request, references)
+        original = self._judge("original", self.made.originals, classes, references)
         return _Beside(original, retrained, references)
 
     def _retrain(self, classes: tuple[int, ...]) -> None:
         """Retrain without some classes, and drop what was said while that lacked."""
-        request = self._request(classes)
-        state = self._states["retrain"]
-        after = programs.unlearn(
-            self._unlearners["retrain"], self._keys, state, request
-        )
-        if len(self._retrained) >= self.num_classes + _KEPT:
-            several = next(each for each in self._retrained if len(each) > 1)
-            del self._retrained[several]
-        self._retrained[classes] = after
-        self._forget.cache_clear()
-        self._compare.cache_clear()
+        with self._retraining:
+            if classes in self._retrained:
+                return
+            after = programs.unlearn(
+                self._unlearners["retrain"],
+                self._keys,
+                self._states["retrain"],
+                rows.request(self._rows.train, classes, self.num_classes),
+            )
+            jax.block_until_ready(after)  # Not while others wait for the lock below.
+            with self._lock:
+                if len(self._retrained) >= self.num_classes + _KEPT:
+                    several = next(each for each in self._retrained if len(each) > 1)
+                    del self._retrained[several]
+                self._retrained[classes] = after
+                self._forget.cache_clear()
+                self._compare.cache_clear()
 
-    def _request(self, classes: tuple[int, ...]) -> hf.ForgetRequest:
-        train = self.splits.train
-        capacity = train.y.shape[0]
-        if classes:
-            return hf.forget_classes(train, classes, capacity=capacity)
-        nothing = jnp.full(capacity, capacity, jnp.int32)
-        return hf.ForgetRequest(train, nothing, jnp.zeros(self.num_classes, bool))
+    def _scored(self, classes) -> tuple[hf.ForgetRequest, hf.Examples]:
+        """Return what models are scored on: training rows in halves, and test rows."""
+        request = rows.request(self._rows.scored, classes, self.num_classes)
+        return request, self._rows.test
 
-    def _judge(self, name, variables, request, references) -> _Judged:
+    def _judge(self, name, variables, classes, references) -> _Judged:
         scores = programs.score(
-            self.made.classifier, variables, request, self.splits.test, references
+            self.made.classifier, variables, *self._scored(classes), references
         )
         return self._judged(name, variables, scores)
 

@@ -18,8 +18,9 @@ let usual = true; // Whether the loss is left to the hypernetwork's profiles.
 // One question at a time; while one is out, only the latest of the next is kept.
 let waiting = false;
 let next = false;
+let retraining = false; // Beside them: it may take long, and others are answered.
 
-function question(retrain) {
+function question() {
   const data = new FormData(controls);
   const on = data.getAll("class").map(Number);
   return {
@@ -27,36 +28,50 @@ function question(retrain) {
     method: data.get("method"),
     image: chosen(),
     loss: usual ? null : Number(slider.value),
-    retrain,
   };
 }
 
-async function ask(retrain = false) {
-  if (waiting) {
-    next = true;
-    return;
-  }
-  waiting = true;
-  next = false;
-  const asked = question(retrain);
-  find("#answers").setAttribute("aria-busy", "true");
-  let found = null;
+async function post(asked) {
   try {
     const response = await fetch("answer", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(asked),
     });
-    found = await response.json();
+    return await response.json();
   } catch {
-    found = { error: "The server does not answer." };
+    return { error: "The server does not answer." };
   }
+}
+
+async function ask() {
+  if (waiting) {
+    next = true;
+    return;
+  }
+  waiting = true;
+  next = false;
+  const asked = question();
+  find("#answers").setAttribute("aria-busy", "true");
+  const found = await post(asked);
   waiting = false;
   if (found.error) say(`That cannot be: ${found.error}`, true);
   else if (!next) show(found, asked);
   if (next) ask();
-  else if (!found.error && asked.classes.length && !found.prediction.retrained) ask(true);
+  else if (!found.error && asked.classes.length && !found.prediction.retrained) retrain(asked);
   else find("#answers").setAttribute("aria-busy", "false");
+}
+
+async function retrain(asked) {
+  if (retraining) return;
+  retraining = true;
+  const found = await post({ ...asked, retrain: true });
+  retraining = false;
+  if (!found.error) ask(); // Of what is off by now, which may lack other models.
+  else {
+    say(`That cannot be: ${found.error}`, true);
+    find("#answers").setAttribute("aria-busy", "false");
+  }
 }
 
 function say(text, wrong = false) {

@@ -135,4 +135,5 @@ def _page(forgetting: Forgetting) -> str:
         seeds=forgetting.seeds,
         methods=METHODS,
         largest_loss=forgetting.largest_loss,
+        sampled=forgetting.sampled,
     )

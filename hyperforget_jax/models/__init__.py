@@ -5,7 +5,15 @@ from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.dense import dense
 from hyperforget_jax.models.ensemble import ensemble
 from hyperforget_jax.models.head import widen
-from hyperforget_jax.models.networks import MLP, AllCNN, GptCNN, ResNet18, SmallVGG, ViT
+from hyperforget_jax.models.networks import (
+    MLP,
+    AllCNN,
+    GptCNN,
+    PooledMLP,
+    ResNet18,
+    SmallVGG,
+    ViT,
+)
 from hyperforget_jax.models.predictions import logits, population_logits
 from hyperforget_jax.models.taps import untapped_layers, warn_of_untapped
 
@@ -13,6 +21,7 @@ __all__ = [
     "AllCNN",
     "GptCNN",
     "MLP",
+    "PooledMLP",
     "ResNet18",
     "SmallVGG",
     "ViT",

@@ -18,6 +18,7 @@ __all__ = [
     "EncoderBlock",
     "GptCNN",
     "MLP",
+    "PooledMLP",
     "ResNet18",
     "SmallVGG",
     "ViT",
@@ -72,6 +73,15 @@ class MLP(nn.Module):
         for width in self.features:
             x = nn.relu(nn.Dense(width)(x))
         return nn.Dense(self.num_classes)(x)
+
+
+class PooledMLP(MLP):
+    """A perceptron on the means of 2 x 2 pixels: images of even height and width."""
+
+    def __call__(self, x: Array) -> Array:
+        rows, height, width, channels = x.shape
+        x = x.reshape(rows, height // 2, 2, width // 2, 2, channels)
+        return super().__call__(jnp.mean(x, axis=(2, 4)))
 
 
 class GptCNN(nn.Module):

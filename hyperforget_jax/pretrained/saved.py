@@ -20,12 +20,13 @@ import numpy as np
 import safetensors.numpy
 
 from hyperforget_jax import atomic_write, digests, hypernet, manifests, models, trees
-from hyperforget_jax.base import Classifier, Variables
+from hyperforget_jax.base import Array, Classifier, Variables
 from hyperforget_jax.data.cache import cache_folder
 
 __all__ = ["Pretrained", "load", "save"]
 
 _ARRAYS, _SCHEMA = "arrays.safetensors", 1
+_NETWORKS = {each.__name__: each for each in (models.MLP, models.PooledMLP)}
 
 
 class Pretrained(NamedTuple):
@@ -41,6 +42,8 @@ class Pretrained(NamedTuple):
         hypernet_params: its parameters. No original is among the models that it was
             trained on.
         manifest: command, commit, seeds, versions and accuracies, as JSON holds them.
+        train_ids: ids of the training examples that all were trained on, int32,
+            ``[N]``; None for the whole split.
     """
 
     dataset: str
@@ -50,6 +53,7 @@ class Pretrained(NamedTuple):
     hypernetwork: hypernet.Hypernetwork
     hypernet_params: hypernet.HypernetParams
     manifest: Mapping[str, Any]
+    train_ids: Array | None = None
 
 
 def load(
@@ -90,7 +94,7 @@ def load(
 def save(
     path: str | os.PathLike[str],
     dataset: str,
-    features: tuple[int, ...],
+    network: models.MLP,
     arrays: Mapping[str, Any],
     hypernetwork: hypernet.Hypernetwork,
     record: Mapping[str, Any],
@@ -100,9 +104,9 @@ def save(
     Args:
         path: the folder.
         dataset: its name.
-        features: widths of the perceptron's hidden layers.
+        network: the perceptron.
         arrays: ``originals``, ``retrained`` and ``hypernet_params``, as in
-            :class:`Pretrained`.
+            :class:`Pretrained`, and ``train_ids`` unless they are None.
         hypernetwork: as there.
         record: what the manifest is to say besides, as JSON holds it.
 
@@ -115,7 +119,8 @@ def save(
     manifest = {
         "schema": _SCHEMA,
         "dataset": dataset,
-        "features": list(features),
+        "network": type(network).__name__,
+        "features": list(network.features),
         "input_shape": list(hypernetwork.input_shape),
         "masks": int(arrays["hypernet_params"].profiles.masks.shape[0]),
         "hypernetwork": dataclasses.asdict(hypernetwork.config),
@@ -154,7 +159,8 @@ def _folder(dataset: str) -> Traversable:
 def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> Pretrained:
     if manifest["schema"] != _SCHEMA:
         raise ValueError(f"schema {manifest['schema']} is of another version")
-    classifier = models.from_linen(models.MLP(tuple(manifest["features"])))
+    network = _NETWORKS[manifest.get("network", "MLP")]  # Older ones were all MLP.
+    classifier = models.from_linen(network(tuple(manifest["features"])))
     one = jax.ShapeDtypeStruct((1, *manifest["input_shape"]), jnp.float32)
     config = hypernet.HypernetConfig(**manifest["hypernetwork"])
     hypernetwork = hypernet.build(classifier, one, config)
@@ -165,6 +171,7 @@ def _restore(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> Pretrain
         "originals": fresh,
         "retrained": fresh,
         "hypernet_params": jax.eval_shape(drawn, key),
+        **{name: arrays[name] for name in ("train_ids",) if name in arrays},
     }
     leaves = [jnp.asarray(arrays[path]) for path in trees.leaf_paths(like)]
     whole = jax.tree.unflatten(jax.tree.structure(like), leaves)

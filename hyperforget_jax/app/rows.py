@@ -1,0 +1,65 @@
+"""The rows that the page's models are trained on, given and scored on."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+import hyperforget_jax as hf
+from hyperforget_jax.base import Examples, ForgetRequest
+from hyperforget_jax.data.splits import stratified_split
+
+__all__ = ["MOST", "Rows", "choose", "request", "sample"]
+
+MOST = 2_000
+"""Rows of a sample; smaller data are taken whole."""
+
+
+class Rows(NamedTuple):
+    """What is used for what.
+
+    Attributes:
+        train: what the originals were trained on, and others are retrained on.
+        given: those of them that methods are given.
+        scored: those of them that models are scored on, drawn apart from ``given``: how
+            a model treats rows that a method was given says little of the others.
+        test: test rows that models are scored on.
+    """
+
+    train: Examples
+    given: Examples
+    scored: Examples
+    test: Examples
+
+
+def choose(made: hf.pretrained.Pretrained, splits: hf.data.Splits) -> Rows:
+    """Choose the rows for some models, of the data that they are for."""
+    train = splits.train
+    if made.train_ids is not None:
+        train = train.take(np.flatnonzero(np.isin(train.id, made.train_ids)))
+    return Rows(
+        train,
+        sample(train, MOST, seed=0),
+        sample(train, MOST, seed=1),
+        sample(splits.test, MOST, seed=1),
+    )
+
+
+def sample(examples: Examples, most: int, *, seed: int) -> Examples:
+    """Draw as many examples at the most, of every class in proportion."""
+    rows = examples.y.shape[0]
+    if rows <= most:
+        return examples
+    _, drawn = stratified_split(np.asarray(examples.y), most / rows, seed=seed)
+    return examples.take(drawn)
+
+
+def request(
+    examples: Examples, classes: tuple[int, ...], num_classes: int
+) -> ForgetRequest:
+    """Request to forget some classes or none, in one shape whichever they are."""
+    capacity = examples.y.shape[0]
+    if classes:
+        return hf.forget_classes(examples, classes, capacity=capacity)
+    nothing = jnp.full(capacity, capacity, jnp.int32)
+    return ForgetRequest(examples, nothing, jnp.zeros(num_classes, bool))
