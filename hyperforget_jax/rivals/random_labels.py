@@ -12,19 +12,29 @@ from hyperforget_jax.base import (
     Unlearner,
     Variables,
 )
+from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.stateless import loss_on, stateless
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.config import FitConfig
 
-__all__ = ["learn_wrong_labels", "random_labels", "wrong_labels"]
+__all__ = [
+    "DEFAULT",
+    "learn_wrong_labels",
+    "random_labels",
+    "warn_of_wrong_labels",
+    "wrong_labels",
+]
+
+DEFAULT = 100, 128
+"""Steps, and rows a minibatch."""
 
 
 def random_labels(
     classifier: Classifier,
     *,
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 100,
-    batch_size: int = 128,
+    steps: int = DEFAULT[0],
+    batch_size: int = DEFAULT[1],
 ) -> Unlearner:
     """Minimise cross-entropy on retained labels and on wrong ones of the forgotten.
 
@@ -44,10 +54,13 @@ def random_labels(
     References:
         Graves, Nagisetty and Ganesh, Amnesiac machine learning, arXiv 2010.10981, 2021.
     """
+    is_default = optimizer is None and (steps, batch_size) == DEFAULT
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
+        if is_default:
+            warn_of_wrong_labels("hf.rivals.random_labels", request)
         return learn_wrong_labels(key, classifier, variables, request, config)
 
     access = Access(unlearn={"retain", "forget"}, remains="normalisation statistics")
@@ -80,3 +93,14 @@ def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:
     keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(y.size))
     shift = jax.vmap(lambda one: jax.random.randint(one, (), 1, num_classes))(keys)
     return ((y + shift) % num_classes).astype(y.dtype)
+
+
+def warn_of_wrong_labels(method: str, request: ForgetRequest) -> None:
+    """Warn of right labels that are driven out, as :func:`random_labels` does."""
+    warn_of_driven_out(
+        method,
+        request.classes,
+        request.forget,
+        request.data.weight,
+        "Take fewer steps, or a method that has no wrong labels",
+    )

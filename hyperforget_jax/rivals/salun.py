@@ -19,7 +19,11 @@ from hyperforget_jax.base import (
 from hyperforget_jax.methods.stateless import stateless
 from hyperforget_jax.rivals.freezing import only
 from hyperforget_jax.rivals.gradients import sum_of_gradients
-from hyperforget_jax.rivals.random_labels import learn_wrong_labels
+from hyperforget_jax.rivals.random_labels import (
+    DEFAULT,
+    learn_wrong_labels,
+    warn_of_wrong_labels,
+)
 from hyperforget_jax.training.config import FitConfig
 
 __all__ = ["salient", "salun"]
@@ -30,8 +34,8 @@ def salun(
     *,
     share: float = 0.5,
     optimizer: optax.GradientTransformation | None = None,
-    steps: int = 100,
-    batch_size: int = 128,
+    steps: int = DEFAULT[0],
+    batch_size: int = DEFAULT[1],
 ) -> Unlearner:
     """Learn wrong labels of the forgotten as ``random_labels`` does, by a mask.
 
@@ -62,10 +66,13 @@ def salun(
     """
     if checks.is_concrete(share) and not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share=}.")
+    is_default = optimizer is None and (steps, batch_size) == DEFAULT
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     config = FitConfig(optimizer, steps, batch_size)
 
     def forget_fn(key, variables, request):
+        if is_default:
+            warn_of_wrong_labels("hf.rivals.salun", request)
         mask = salient(classifier, variables, request.forget, share, batch_size)
         masked = dataclasses.replace(config, optimizer=only(mask, config.optimizer))
         return learn_wrong_labels(key, classifier, variables, request, masked)

@@ -1,9 +1,12 @@
 """Random labels: which labels, and one step by hand."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import hyperforget_jax as hf
 from hyperforget_jax.rivals.random_labels import wrong_labels
@@ -47,3 +50,22 @@ def test_one_step_is_the_gradient_by_hand():
         kernel - 0.1 * gradient,
         atol=2e-5,
     )
+
+
+@pytest.mark.parametrize("name", ["random_labels", "salun"])
+def test_defaults_warn_for_single_rows_and_not_for_classes(name):
+    data, classifier = toys.points(), toys.softmax_regression()
+    variables = classifier.init(jax.random.key(0), data.x)
+    unlearner = getattr(hf.rivals, name)(classifier)
+    state = unlearner.init(jax.random.key(1), variables, data)
+
+    @jax.jit
+    def unlearn(request):
+        return unlearner.unlearn(jax.random.key(2), state, request)
+
+    rows = hf.forget_rows(data, [0], num_classes=4)
+    with pytest.warns(UserWarning, match=f"hf.rivals.{name}: the labels of single"):
+        unlearn(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        unlearn(hf.forget_classes(data, [1], num_classes=4))
