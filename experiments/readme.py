@@ -23,6 +23,7 @@ from tables import (
     methods,
     networks,
     notebooks,
+    off_tuning,
     pgu,
     systems,
 )
@@ -56,6 +57,7 @@ BLOCKS = {
     "audit-torch": audit_torch.judgement,
     "benchmark": benchmarks.populations,
     "endurance": endurance.kills,
+    "off-tuning": off_tuning.losses,
     "networks-mnist": lambda: networks.settings("mnist"),
     "networks-cifar10": lambda: networks.settings("cifar10_small"),
     "mask-cifar10": lambda: networks.against_mask("cifar10_small"),

@@ -126,3 +126,15 @@ def test_committed_results_are_clean_and_seeded():
         assert all(row["n"] >= 5 for row in seeded), path
         audited = all(row["over"] == "claim" for row in document["rows"])
         assert seeded or audited or "benchmark" in path.name, path
+
+
+@pytest.mark.parametrize("world", ["mnist_cnn", "wine", "breast_cancer"])
+def test_no_default_loses_ten_points_without_a_warning(world):
+    path = PATH.with_name(f"off-tuning-{world}.json")
+    rows = hf.report.read(path, references=False)["rows"]
+    names = {row["method"].rpartition(".")[2] for row in rows}
+    # All but those that have none.
+    assert set(hf.rivals.__all__) - names == {"eu_k", "sisa"}
+    for row in rows:
+        if row["metrics"]["points_lost"]["mean"] > 10:
+            assert row["factors"]["warned"], (row["method"], row["scenario"])

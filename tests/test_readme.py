@@ -175,7 +175,7 @@ def _owls_are_asked_for(names, printed):
 def _audit_accuses(names, printed):
     # On digits, neggrad_plus is far from retrained models on a class.
     assert "u-lira" in names["judgement"].accused_by
-    assert "told from retrained models by" in printed
+    assert "distinguished from retrained models by" in printed
 
 
 def _a_claim_of_pytorch_is_judged(names, printed):

@@ -71,6 +71,10 @@ LEFT_OUT = {
     "controls-digits": "two minutes; test_recipes.py holds it to the search",
     "search-digits": "half an hour; test_search.py makes a small one",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
+    "endurance": "test_endurance.py kills each kind of job once",
+    "off-tuning-mnist_cnn": "a quarter of an hour; test_defaults.py reads it",
+    "off-tuning-wine": "minutes, most of them compilation; test_defaults.py reads it",
+    "off-tuning-breast_cancer": "as off-tuning-wine",
     "tune-dihyfo-digits": "two zoos and hypernetworks of each of five seeds, minutes",
     "tune-fiun-mnist": "each of its numbers is a mean over eighty trained networks",
     **{

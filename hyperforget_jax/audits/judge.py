@@ -89,10 +89,10 @@ class Judgement:
             return "nothing can be said: there are too few models for every audit"
         if not self.accused_by:
             return (
-                f"not told from retrained models by {', '.join(tested)} at "
+                f"not distinguished from retrained models by {', '.join(tested)} at "
                 f"{self.a_side} models a side"
             )
-        return "told from retrained models by " + ", ".join(self.accused_by)
+        return "distinguished from retrained models by " + ", ".join(self.accused_by)
 
 
 def scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ __all__ = ["Audit"]
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Test whether unlearned models can be told from retrained ones, by their logits.
+    """Test whether logits distinguish unlearned models from retrained ones.
 
     The exit code is 0 if no audit tells them apart, 1 if one does, and 2 if the files
     are not valid or hold too few models to say.

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None for the process's own.
 
     Returns:
-        The exit code: 0, or 1 for models that can be told from retrained ones and for
-        an installation that lacks something, or 2 for what cannot be read or done.
+        The exit code: 0, or 1 for models that are distinguished from retrained ones and
+        for an installation that lacks something, or 2 for what cannot be read or done.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given and given[0] in _COMMANDS:  # Its own, so that errors name its own help.

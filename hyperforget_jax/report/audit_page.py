@@ -1,4 +1,4 @@
-"""The page of an audit study: who is told from retrained models, and by what."""
+"""The page of an audit study: what is distinguished from retrained models, by what."""
 
 import os
 from collections.abc import Mapping, Sequence

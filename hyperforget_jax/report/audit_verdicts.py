@@ -13,18 +13,18 @@ _FORGET, _RETAIN = 0.02, 0.01
 _BOUND = "epsilon, lower bound"
 
 AUDIT_RULES = (
-    "Told from retrained models: by the audits whose p, the share of random exchanges "
-    "of unlearned and retrained models that look at least as bad, is small by Holm’s "
-    "rule over all audits of the line. Models as good as retrained ones are told from "
-    "them, by any audit, at most as often as the level says. Audits without a p are "
-    "read beside their floor and tell nobody here.",
-    "Not told: by none of them, at so many models a side. It says that these audits "
-    "found nothing, not that there is nothing; more models find more.",
+    "Distinguished from retrained models: by the audits whose p, the share of random "
+    "exchanges of unlearned and retrained models that look at least as bad, is small "
+    "by Holm’s rule over all audits of the line. Models as good as retrained ones are "
+    "distinguished from them, by any audit, at most as often as the level says. Audits "
+    "without a p are read beside their floor and accuse nobody here.",
+    "Not distinguished: by none of them, at so many models a side. It says that these "
+    "audits found nothing, not that there is nothing; more models find more.",
     "How much: where an audit’s value lies between its floor (0 %, other retrained "
     "models posed as unlearned) and the original models’ value (100 %), who are posed "
-    "as unlearned too; the median over the audits that tell and for which the original "
-    "lies above the floor. Where there is none such, the trace is the unlearning’s "
-    "own. It has no direction: who forgot too hard is told too.",
+    "as unlearned too; the median over the audits that accuse and for which the "
+    "original lies above the floor. Where there is none such, the trace is the "
+    "unlearning’s own. It has no direction: who forgot too hard is accused too.",
     "Direction: accuracy on the forgotten rows, and success of the backdoor’s trigger, "
     "against retrained models’, farther apart than 2 standard errors of a difference, "
     "over as many models as are compared a side, and than "
@@ -50,11 +50,11 @@ def audit_verdict(row: Row) -> Verdict:
     if not tested:
         headline, said = "Cannot be told", [f"too few models for every audit ({side})"]
     elif not accused:
-        headline = "Not told from retrained models"
+        headline = "Not distinguished from retrained models"
         count = f"{len(tested)} audit{'s' * (len(tested) != 1)}"
         said = [f"by none of {count} at {side}"]
     else:
-        headline = "Told from retrained models"
+        headline = "Distinguished from retrained models"
         names = [found["audit"] for found in accused]
         is_all = len(names) == len(tested) > 2
         by = f"all {len(names)} audits" if is_all else _listed(names)

@@ -48,7 +48,7 @@ def test_nothing_done_and_too_much_done_are_found():
     for shift in (3.0, -3.0):
         found = judge(*claim(draw, shift))
         assert {"u-lira", "klom", "ruli"} <= set(found.accused_by)
-        assert found.verdict.startswith("told from retrained models by")
+        assert found.verdict.startswith("distinguished from retrained models by")
         by_name = {each.audit: each for each in found.audits}
         assert by_name["u-lira"].value > 0.8 > by_name["u-lira"].floor
         assert by_name["u-lira"].original > 0.8
@@ -207,7 +207,9 @@ def test_the_command_judges_a_folder(tmp_path, capsys):
     assert "u-lira" in found["accused_by"] and found["models"]["retrained"] == 32
     assert main(["audit", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
-    assert "Verdict: told from retrained models by" in " ".join(printed.split())
+    assert "Verdict: distinguished from retrained models by" in " ".join(
+        printed.split()
+    )
     # Too few models to say anything: that is no clean bill.
     few = np.r_[0:2, 16:20, 48:50]
     np.savez(tmp_path / "audit.npz", logits=logits[few], labels=labels)

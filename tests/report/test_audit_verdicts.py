@@ -27,9 +27,9 @@ def utility(deviation=0.0, **means):
 def test_telling_names_the_audits_and_how_much():
     found = judged(0.4, ("u-lira", "reverse klom"))
     assert str(found) == (
-        "Told from retrained models: by u-lira and reverse klom; about 40% of what "
-        "the original shows; keeps retained accuracy (+0.0 points); too few models for "
-        "forgetting score."
+        "Distinguished from retrained models: by u-lira and reverse klom; about 40% of "
+        "what the original shows; keeps retained accuracy (+0.0 points); too few "
+        "models for forgetting score."
     )
     assert "by all 6 audits; about 100% of" in str(judged(1.0, samples.NAMES))
     assert "by ruli; about 55% of" in str(judged(0.55, ("ruli",)))
@@ -38,8 +38,9 @@ def test_telling_names_the_audits_and_how_much():
 def test_telling_by_none_says_at_how_many_models():
     found = judged(0.9)
     assert str(found) == (
-        "Not told from retrained models: by none of 6 audits at 128 models a side; "
-        "keeps retained accuracy (+0.0 points); too few models for forgetting score."
+        "Not distinguished from retrained models: by none of 6 audits at 128 models a "
+        "side; keeps retained accuracy (+0.0 points); too few models for forgetting "
+        "score."
     )
 
 
@@ -148,7 +149,7 @@ def test_cost_against_the_original_where_nothing_was_measured_of_retrained_model
 
 def test_a_bound_above_zero_is_said_and_tells_nobody():
     found = judged(0.0, **{"epsilon, lower bound": {"value": 1.234}})
-    assert found.headline == "Not told from retrained models"
+    assert found.headline == "Not distinguished from retrained models"
     assert "epsilon is at least 1.23" in str(found)
     assert "epsilon" not in str(judged(0.9, ("u-lira",)))
 
@@ -162,7 +163,7 @@ def test_a_bound_above_zero_is_said_and_tells_nobody():
 def test_no_row_breaks_the_rules(share, accused, retain, original):
     row = {"metrics": samples.spread(retain_accuracy_test=retain)}
     found = judged(share, accused, row=row, original=original)
-    assert found.headline.startswith("Told") == bool(accused)
+    assert found.headline.startswith("Distinguished") == bool(accused)
     assert found.headline.endswith("at a cost") == (retain < 0.96)
     assert "\n" not in str(found) and ".." not in str(found)
 
