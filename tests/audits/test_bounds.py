@@ -74,6 +74,17 @@ def test_rates_count_ties_half_and_resolve_no_more_than_they_can():
         rates(np.full(3, np.nan), ones)
 
 
+@pytest.mark.parametrize(
+    "errors, trials, highest",
+    [(0, 100, 0.036217), (5, 100, 0.112835), (50, 100, 0.601679)],
+)
+def test_the_bound_is_that_of_clopper_and_pearson(errors, trials, highest):
+    """Ends of published exact intervals of 95 %, as both rates' highest values."""
+    expected = max(0, np.log((1 - highest) / highest))
+    found = epsilon_bound(errors, trials, errors, trials)
+    assert abs(found - expected) < 1e-4
+
+
 def test_an_interval_over_models_holds_the_mean():
     # The mean of forty normals: two standard errors are 0.31.
     draw = np.random.default_rng(3)
