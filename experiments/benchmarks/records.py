@@ -26,8 +26,8 @@ def row(method: str, values: Mapping[str, Any], **about: Any) -> dict[str, Any]:
     turns = [
         {name: float(of[turn]) for name, of in each.items()} for turn in range(repeats)
     ]
-    about = {"scenario": "speed", "request": "none"} | about
-    return hf.report.results_row(method, turns, over="repeat", **about)
+    defaults: dict[str, Any] = {"scenario": "speed", "request": "none"}
+    return hf.report.results_row(method, turns, over="repeat", **defaults | about)
 
 
 def write(

@@ -62,7 +62,7 @@ def networks() -> str:
 def pgu() -> str:
     """Show one request beside retraining, and the algorithm beside plain PyTorch."""
     return grouped(
-        frame("pgu-benchmark"),
+        frame("pgu-benchmark").dropna(subset="ratio_to_rival"),
         ["model", "preset", "rival"],
         ("what", lambda of: f"`{of['preset'].iloc[0]}`, {of['model'].iloc[0]}"),
         ("seconds", median("seconds_per_request", "{:.2f}")),

@@ -1,6 +1,7 @@
 """Checks of single values: numbers, sizes, kinds, keys, and where arrays live."""
 
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ __all__ = [
     "check_is",
     "check_is_function",
     "check_key",
+    "check_one_of",
     "check_positive",
     "check_sizes",
     "is_concrete",
@@ -80,6 +82,12 @@ def check_factor(**values) -> None:
             raise ValueError(
                 f"{name} must be finite and not negative, got {name}={value}."
             )
+
+
+def check_one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Raise ValueError unless a value is one of those that are allowed."""
+    if value not in (allowed := tuple(allowed)):
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}.")
 
 
 def check_is(kind: type | tuple[type, ...], what: str, **values) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
+from hyperforget_jax.checks import check_one_of
 from hyperforget_jax.diffusion.schedules import mix
 
 __all__ = ["PREDICTIONS", "target", "to_x0"]
@@ -33,7 +34,7 @@ def target(kind: str, x0: Any, noise: Any, alpha: Array, sigma: Array) -> Any:
     Raises:
         ValueError: unknown kind, or data and noise that are mixed and do not match.
     """
-    _check(kind)
+    check_one_of("kind", kind, PREDICTIONS)
     if kind == "x0":
         return x0
     if kind == "eps":
@@ -50,15 +51,10 @@ def to_x0(kind: str, prediction: Any, x_t: Any, alpha: Array, sigma: Array) -> A
 
     ``x_t`` is the network's input; other arguments are as for :func:`target`.
     """
-    _check(kind)
+    check_one_of("kind", kind, PREDICTIONS)
     if kind == "x0":
         return prediction
     if kind == "v":
         return mix(x_t=(alpha, x_t), prediction=(-sigma, prediction))
     divisor = jnp.maximum(alpha, _FLOOR)
     return mix(x_t=(1 / divisor, x_t), prediction=(-sigma / divisor, prediction))
-
-
-def _check(kind: str) -> None:
-    if kind not in PREDICTIONS:
-        raise ValueError(f"kind must be one of {PREDICTIONS}, got {kind!r}.")

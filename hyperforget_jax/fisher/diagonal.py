@@ -58,8 +58,7 @@ def diagonal(
         ValueError: unknown estimator, or a scope that leads to no parameter.
     """
     checks.check_sizes(batch_size=batch_size)
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}.")
+    checks.check_one_of("estimator", estimator, ESTIMATORS)
     params = variables["params"]
     part = params if scope is None else restrict(params, scope)
     num_rows = data.y.shape[0]

@@ -79,14 +79,8 @@ class FIUnConfig:
             raise ValueError(
                 f"redistribution must not be negative, got redistribution={amount}."
             )
-        for name, allowed in (
-            ("scope", ("head", "all", "none")),
-            ("estimator", ESTIMATORS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}."
-                )
+        checks.check_one_of("scope", self.scope, ("head", "all", "none"))
+        checks.check_one_of("estimator", self.estimator, ESTIMATORS)
         if not (self.dampens or self.redistributes or self.reinitialise):
             raise ValueError(
                 "This configuration does nothing: scope='none' dampens nothing, and "

@@ -7,6 +7,7 @@ no backward pass at all. All other leaves have their gradients from ``jax.vjp``,
 row, in the same backward pass.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -101,12 +102,8 @@ def _of_rows(run, params, shapes, rest: Leaves, batch: Examples, weight) -> Leav
 
     def differentiate(row: Array, label: Array):
         # One row at a time: whatever axes a layer has, all are of this one example.
-        logits, pull, taps = jax.vjp(
-            lambda shifts, rest: run(shifts, rest, row[None]),
-            shifts,
-            rest,
-            has_aux=True,
-        )
+        of_row = functools.partial(run, x=row[None])
+        logits, pull, taps = jax.vjp(of_row, shifts, rest, has_aux=True)
         residual = _residual(logits, label[None])
         return taps, *pull(residual.astype(logits.dtype))
 

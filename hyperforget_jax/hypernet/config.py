@@ -52,11 +52,7 @@ class HypernetConfig:
             "dtype": ("auto", "float32", "bfloat16"),
         }
         for name, choices in allowed.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {list(choices)}, got "
-                    f"{getattr(self, name)!r}."
-                )
+            checks.check_one_of(name, getattr(self, name), choices)
         sizes = ("chunk_size", "width", "depth", "heads")
         checks.check_sizes(**{name: getattr(self, name) for name in sizes})
         if self.width % self.heads:

@@ -152,15 +152,19 @@ def fiun(
         own, included = None, None
         if config.dampens:
             heads = heads_of(variables, examples.x)
+
+            def measure(name, of_node):
+                model, data = classifiers[name], examples.take(of_node[1])
+                return fisher.data_fisher(model, of_node[0], data, config, heads[name])
+
+            # One node after the other: together they would hold every model's
+            # activations at once.
             own = {
-                name: _fishers(
-                    functools.partial(
-                        fisher.data_fisher, model, config=config, head=heads[name]
-                    ),
-                    variables[name],
-                    data._replace(rows=rows[graph.places(name)]),
+                name: lax.map(
+                    functools.partial(measure, name),
+                    (variables[name], rows[graph.places(name)]),
                 )
-                for name, model in classifiers.items()
+                for name in classifiers
             }
             included = measure_included(data, num_classes)
         forgotten = Forgotten(
@@ -250,13 +254,6 @@ def _nobody(names: Sequence[str], width: int) -> Array:
 
 def _memory(forgotten: Forgotten, place: int) -> Forgotten:
     return Forgotten(forgotten.id, forgotten.gone[place], forgotten.classes[place])
-
-
-def _fishers(measure, variables: Variables, data: NetworkData) -> Fisher:
-    # One after the other: together they would hold every model's activations at once.
-    return lax.map(
-        lambda one: measure(one[0], data.examples.take(one[1])), (variables, data.rows)
-    )
 
 
 def _remember(graph: Graph, forgotten: Forgotten, asked) -> Forgotten:

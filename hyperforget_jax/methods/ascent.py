@@ -2,7 +2,7 @@
 
 import optax
 
-from hyperforget_jax import losses
+from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Classifier, Unlearner
 from hyperforget_jax.methods.defaults import warn_of_driven_out, warn_of_few_rows
 from hyperforget_jax.methods.stateless import loss_on, optimising
@@ -43,10 +43,7 @@ def ascent(
     Raises:
         ValueError: unknown objective.
     """
-    if objective not in _OBJECTIVES:
-        raise ValueError(
-            f"objective must be one of {sorted(_OBJECTIVES)}, got {objective!r}."
-        )
+    checks.check_one_of("objective", objective, _OBJECTIVES)
 
     def loss(variables, forget):
         return loss_on(classifier, variables, forget, _OBJECTIVES[objective])

@@ -132,8 +132,7 @@ def dihyfo(
     checks.check_factor(eta=eta, scale=scale)
     if checks.is_concrete(eta) and eta > 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}.")
-    if sets not in hypernet.SETS:
-        raise ValueError(f"sets must be one of {list(hypernet.SETS)}, got {sets!r}.")
+    checks.check_one_of("sets", sets, hypernet.SETS)
     _check_fitting(classifier, hypernetwork, params)
     num_classes = hypernetwork.num_classes
     if best_of > 1 and probe is None:

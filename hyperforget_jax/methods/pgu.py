@@ -180,11 +180,6 @@ def pgu(
         if probe is not None:
             checks.check_held_out(data, probe)
         grams = subspace.measure(classifier, variables, data, **measured)
-        if not grams.values:
-            raise ValueError(
-                f"The classifier ({classifier.description}) has no layer whose inputs "
-                "are known: hf.pgu could not move anything."
-            )
         warn_of_untapped(classifier, variables, data.x, "hf.pgu")
 
         def predicted(examples: Examples) -> tuple[Array, Array, Array]:

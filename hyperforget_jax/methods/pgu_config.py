@@ -113,10 +113,7 @@ class PGUConfig:
 
     def __post_init__(self):
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}."
-                )
+            checks.check_one_of(name, getattr(self, name), allowed)
         if self.rank in RANK_RULES:
             check_rank_rule(self.rank, self.threshold)
         else:

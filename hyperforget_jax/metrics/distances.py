@@ -91,7 +91,8 @@ def mean_distance(
         reference_logits: the others', ``[R, N, C]``.
         weight: non-negative, ``[N]``.
     """
-    return jnp.mean(_distances(distance, logits, reference_logits, weight))
+    distances = jax.vmap(distance, (None, 0))(logits, reference_logits)
+    return jnp.mean(jax.vmap(weighted_mean, (0, None))(distances, weight))
 
 
 def pairwise_distances(
@@ -108,11 +109,9 @@ def pairwise_distances(
     Returns:
         Means over examples, ``[S, R]``.
     """
-    return jax.lax.map(
-        lambda one: _distances(distance, one, reference_logits, weight), logits
-    )
 
+    def to_one(logits, reference):
+        return mean_distance(distance, logits, reference[None], weight)
 
-def _distances(distance, logits, reference_logits, weight):
-    distances = jax.vmap(distance, (None, 0))(logits, reference_logits)
-    return jax.vmap(weighted_mean, (0, None))(distances, weight)
+    to_all = jax.vmap(to_one, (None, 0))
+    return jax.lax.map(lambda one: to_all(one, reference_logits), logits)

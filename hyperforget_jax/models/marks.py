@@ -120,7 +120,8 @@ def trace(function: Callable[..., Any], variables: Any, *args: Any) -> Traced:
     """Trace ``(variables, *args) -> result``, and find where params are read."""
     with _marking(True):
         closed, shape = jax.make_jaxpr(function, return_shape=True)(variables, *args)
-    if any(map(_is_marked_call, closed.jaxpr.eqns)):
+    calls = [e for e in closed.jaxpr.eqns if e.primitive is not _mark_p]
+    if any(map(_is_special, calls)):
         closed = jax.make_jaxpr(functools.partial(_run, closed.jaxpr, closed.consts))(
             jax.tree.leaves((variables, *args))
         )
@@ -179,12 +180,9 @@ def _part(jaxpr, equations):
 
 
 def _is_special(equation) -> bool:
-    return equation.primitive is _mark_p or _is_marked_call(equation)
-
-
-def _is_marked_call(equation) -> bool:
+    """Return whether this is a mark, or a call that has one within."""
     if equation.primitive.name not in _CALLS:
-        return False
+        return equation.primitive is _mark_p
     return any(map(_is_special, _called(equation)[0].eqns))
 
 

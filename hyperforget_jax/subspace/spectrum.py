@@ -130,8 +130,7 @@ def keep(
 
 def check_rank_rule(rule: str, threshold: Any) -> None:
     """Raise ValueError unless the rule is known and its threshold makes sense."""
-    if rule not in RANK_RULES:
-        raise ValueError(f"rank must be one of {RANK_RULES}, got {rule!r}.")
+    checks.check_one_of("rank", rule, RANK_RULES)
     if not checks.is_concrete(threshold):
         return
     if rule in ("nuclear", "energy") and not 0 <= threshold <= 1:

@@ -2,6 +2,7 @@
 
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.batch_stats import refresh_statistics
+from hyperforget_jax.training.config import FitConfig
 from hyperforget_jax.training.fit import NonFiniteLossError, fit
 from hyperforget_jax.training.loop import Batch, LoopInfo, LoopState, LossFn
 from hyperforget_jax.training.members import Objective
@@ -9,6 +10,7 @@ from hyperforget_jax.training.population import Population, fit_population
 
 __all__ = [
     "Batch",
+    "FitConfig",
     "LoopInfo",
     "LoopState",
     "LossFn",

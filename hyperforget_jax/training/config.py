@@ -42,17 +42,18 @@ class FitConfig:
         sources: tuple[Examples, ...],
         padded: tuple[bool, ...] = (),
     ) -> tuple[Variables, loop.LoopInfo]:
-        """Take all steps; arguments as for :func:`run_steps`."""
-        return loop.run(
+        """Take all steps; arguments as for ``loop.run_steps``."""
+        state, loss = loop.run_steps(
             key,
             loss_fn,
-            variables,
+            loop.init(variables, self.optimizer),
             sources,
             self.optimizer,
             steps=self.steps,
             batch_size=self.batch_size,
             padded=padded,
         )
+        return state.variables, loop.LoopInfo(loss, state.failed_at)
 
     def minimise(
         self,

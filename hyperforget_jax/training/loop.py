@@ -27,7 +27,6 @@ __all__ = [
     "LoopState",
     "LossFn",
     "init",
-    "run",
     "run_segment",
     "run_steps",
 ]
@@ -78,31 +77,6 @@ class LoopInfo(NamedTuple):
 
     loss: Array
     failed_at: Array
-
-
-def run(
-    key: Array,
-    loss_fn: LossFn,
-    variables: Variables,
-    sources: tuple[Examples, ...],
-    optimizer: optax.GradientTransformation,
-    *,
-    steps: int,
-    batch_size: int,
-    padded: tuple[bool, ...] = (),
-) -> tuple[Variables, LoopInfo]:
-    """Train from the first step to the last; arguments as for :func:`run_steps`."""
-    state, loss = run_steps(
-        key,
-        loss_fn,
-        init(variables, optimizer),
-        sources,
-        optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        padded=padded,
-    )
-    return state.variables, LoopInfo(loss, state.failed_at)
 
 
 def init(variables: Variables, optimizer: optax.GradientTransformation) -> LoopState:

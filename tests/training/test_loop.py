@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import hyperforget_jax as hf
-from hyperforget_jax.training import loop
+from hyperforget_jax.training import FitConfig, loop
 from hyperforget_jax.training.fit import training_loss
 from hyperforget_jax.training.minibatches import epoch_order
 from tests import toys
@@ -56,15 +56,8 @@ class Loop(chex.TestCase):
         optimizer = optax.sgd(0.05, momentum=0.9)
 
         def run(key, variables, data):
-            return loop.run(
-                key,
-                training_loss(classifier),
-                variables,
-                (data,),
-                optimizer,
-                steps=8,
-                batch_size=16,
-            )
+            config = FitConfig(optimizer, 8, 16)
+            return config.run(key, training_loss(classifier), variables, (data,))
 
         got, info = self.variant(run)(jax.random.key(2), variables, data)
         expected, losses = python_loop(
@@ -145,16 +138,9 @@ def test_where_nothing_counts_no_row_is_read():
     variables = classifier.init(jax.random.key(1), data.x)
     gone = data._replace(weight=jnp.zeros_like(data.weight))
     nan = gone._replace(x=jnp.full_like(data.x, jnp.nan))
+    config, loss_fn = FitConfig(optax.sgd(0.05), 3, 8), training_loss(classifier)
     answers = [
-        loop.run(
-            jax.random.key(2),
-            training_loss(classifier),
-            variables,
-            (examples,),
-            optax.sgd(0.05),
-            steps=3,
-            batch_size=8,
-        )
+        config.run(jax.random.key(2), loss_fn, variables, (examples,))
         for examples in (gone, nan)
     ]
     chex.assert_trees_all_equal(*answers)
@@ -166,15 +152,8 @@ def test_nothing_active_moves_nothing():
     data = data._replace(weight=jnp.zeros_like(data.weight))
     classifier = toys.perceptron()
     variables = classifier.init(jax.random.key(0), data.x)
-    after, info = loop.run(
-        jax.random.key(1),
-        training_loss(classifier),
-        variables,
-        (data,),
-        optax.adam(0.1),
-        steps=3,
-        batch_size=8,
-    )
+    config, loss_fn = FitConfig(optax.adam(0.1), 3, 8), training_loss(classifier)
+    after, info = config.run(jax.random.key(1), loss_fn, variables, (data,))
     chex.assert_trees_all_equal(after, variables)
     np.testing.assert_array_equal(info.loss, 0)
 
