@@ -52,8 +52,8 @@ class Forget:
     out: pathlib.Path
     """Folder to write to. It must be empty, or not exist yet."""
     classes: Annotated[
-        tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]"), _ONE_OF
-    ] = None
+        tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]"), _ONE_OF
+    ] = ()
     """Labels of the classes to forget."""
     rows: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.npy"), _ONE_OF] = (
         None
@@ -144,19 +144,18 @@ def _say(options: Forget, line: str) -> None:
 def _request(
     options: Forget, key: Array, train: hf.Examples, num_classes: int
 ) -> hf.ForgetRequest:
-    if options.classes is not None:
-        return hf.forget_classes(train, options.classes, num_classes=num_classes)
     if options.rows is not None:
         rows = inputs.load_rows(options.rows)
         return hf.forget_rows(train, rows, num_classes=num_classes)
-    assert options.random is not None  # The parser wants one of the three.
-    return hf.forget_random(key, train, options.random, num_classes=num_classes)
+    if options.random is not None:
+        return hf.forget_random(key, train, options.random, num_classes=num_classes)
+    return hf.forget_classes(train, options.classes, num_classes=num_classes)
 
 
 def _asked(options: Forget, request: hf.ForgetRequest) -> dict[str, Any]:
     """Say which rows were forgotten: for draws it is nowhere else."""
     rows = np.asarray(request.rows)[np.asarray(request.forget.weight) > 0]
-    if options.classes is not None:
+    if options.classes:
         return {"classes": list(options.classes), "num_rows": rows.size}
     return {"rows": sorted(rows.tolist()), "num_rows": rows.size}
 
@@ -186,7 +185,8 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
         lines.insert(
             1,
             f"{lost:.1f} points of accuracy on retained rows were lost: try another "
-            "--method, such as fiun, or other settings of it by --set.",
+            "--method, such as fiun, or other settings of it by --set; for single rows "
+            "give held-out ones too, as x_probe and y_probe in --data.",
         )
     if info["left_out"]:
         lines.append(f"Left out of the variables: {', '.join(info['left_out'])}.")

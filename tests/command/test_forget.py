@@ -234,6 +234,7 @@ BAD = {
     "no rows": ({}, ("--rows", "nowhere.npy"), "--rows nowhere.npy cannot be read"),
     "an archive": ({}, ("--rows", "train.npz"), "must be an .npy file"),
     "wrong rows": ({}, ("--rows", "wrong.npy"), r"rows must lie in \[0, 40\), got .40"),
+    "no class": ({}, ("--classes",), "classes is empty"),
     "a class": ({}, ("--classes", "4"), r"classes must lie in \[0, 4\), got \[4\]"),
     "a share": ({}, ("--random", "1.5"), r"count must be .* got 1.5"),
     "no method": ({}, ("--method", "magic"), "--method magic must be one of .*pgu"),
