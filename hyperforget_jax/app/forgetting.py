@@ -66,8 +66,9 @@ class Forgetting:
         self._lock, self._retraining = threading.Lock(), threading.Lock()
         self._keys = jax.random.split(jax.random.key(0), self.seeds)
         self._unlearners = programs.unlearners(made)
-        self._states = {
-            name: jax.vmap(each.init, (0, 0, None))(
+        self._prepared = {
+            name: programs.prepare(
+                each,
                 self._keys,
                 made.originals,
                 self._rows.train if name == "retrain" else self._rows.given,
@@ -171,14 +172,19 @@ class Forgetting:
         if not classes:
             return beside.original
         request = rows.request(self._rows.given, classes, self.num_classes)
-        unlearner, state = self._unlearners[method], self._states[method]
         if method == "dihyfo":
-            arguments = self.made.hypernetwork, self._asked(classes, loss)
+            states, axes = self._prepared[method]
             after = programs.sample(
-                self.made.classifier, *arguments, self._keys, state, request
+                self.made.classifier,
+                self.made.hypernetwork,
+                axes,
+                self._asked(classes, loss),
+                self._keys,
+                states,
+                request,
             )
         else:
-            after = programs.unlearn(unlearner, self._keys, state, request)
+            after = self._unlearn(method, request)
         return self._judge(method, after, classes, beside.references)
 
     def _compare_uncached(self, classes: tuple[int, ...]) -> _Beside:
@@ -197,11 +203,8 @@ class Forgetting:
         with self._retraining:
             if classes in self._retrained:
                 return
-            after = programs.unlearn(
-                self._unlearners["retrain"],
-                self._keys,
-                self._states["retrain"],
-                rows.request(self._rows.train, classes, self.num_classes),
+            after = self._unlearn(
+                "retrain", rows.request(self._rows.train, classes, self.num_classes)
             )
             jax.block_until_ready(after)  # Not while others wait for the lock below.
             with self._lock:
@@ -211,6 +214,11 @@ class Forgetting:
                 self._retrained[classes] = after
                 self._forget.cache_clear()
                 self._compare.cache_clear()
+
+    def _unlearn(self, method: str, request: hf.ForgetRequest) -> Variables:
+        states, axes = self._prepared[method]
+        unlearner = self._unlearners[method]
+        return programs.unlearn(unlearner, axes, self._keys, states, request)
 
     def _scored(self, classes) -> tuple[hf.ForgetRequest, hf.Examples]:
         """Return what models are scored on: training rows in halves, and test rows."""

@@ -1,7 +1,7 @@
 """What the page computes: methods, retraining and scores, for models of all seeds."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,28 @@ from hyperforget_jax.base import Array, Variables
 from hyperforget_jax.hypernet import Hypernetwork
 from hyperforget_jax.pretrained import Pretrained
 
-__all__ = ["sample", "score", "score_retrained", "unlearn", "unlearners"]
+__all__ = [
+    "Prepared",
+    "prepare",
+    "sample",
+    "score",
+    "score_retrained",
+    "unlearn",
+    "unlearners",
+]
+
+
+class Prepared(NamedTuple):
+    """A method's states for models of S seeds.
+
+    Attributes:
+        states: leaves ``[S, ...]``; without that axis where seeds do not differ, so
+            that what is made of these is made once.
+        axes: of every leaf, 0 or None.
+    """
+
+    states: Any
+    axes: tuple[int | None, ...]
 
 
 def unlearners(made: Pretrained) -> dict[str, hf.Unlearner]:
@@ -31,28 +52,51 @@ def unlearners(made: Pretrained) -> dict[str, hf.Unlearner]:
     }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def unlearn(
-    unlearner: hf.Unlearner, keys: Array, states: Any, request: hf.ForgetRequest
-) -> Variables:
-    """Answer for every seed: keys ``[S]``, states and variables ``[S, ...]``."""
-    after, _ = jax.vmap(unlearner.unlearn, (0, 0, None))(keys, states, request)
-    return after.variables
+def prepare(
+    unlearner: hf.Unlearner, keys: Array, variables: Variables, data: hf.Examples
+) -> Prepared:
+    """Prepare a method for every seed: keys ``[S]``, variables ``[S, ...]``."""
+    states = jax.vmap(unlearner.init, (0, 0, None))(keys, variables, data)
+    leaves, structure = jax.tree.flatten(states)
+    axes = tuple(None if bool(jnp.all(leaf == leaf[:1])) else 0 for leaf in leaves)
+    pairs = zip(leaves, axes, strict=True)
+    held = [leaf[0] if axis is None else leaf for leaf, axis in pairs]
+    return Prepared(jax.tree.unflatten(structure, held), axes)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
+def unlearn(
+    unlearner: hf.Unlearner,
+    axes: tuple[int | None, ...],
+    keys: Array,
+    states: Any,
+    request: hf.ForgetRequest,
+) -> Variables:
+    """Answer for every seed: keys ``[S]``, variables ``[S, ...]``."""
+    return _answer(unlearner, axes, keys, states, request)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def sample(
     classifier: hf.Classifier,
     hypernetwork: Hypernetwork,
+    axes: tuple[int | None, ...],
     prompt: Array,
     keys: Array,
     states: hf.DiHyFoState,
     request: hf.ForgetRequest,
 ) -> Variables:
     """Answer by the hypernetwork; the losses asked for, ``[C]``, are an argument."""
-    params = hf.trees.take(states.hypernet_params, 0)  # The same for all seeds.
+    # Parameters are the same for all seeds, and so without their axis.
+    params = states.hypernet_params
     unlearner = hf.dihyfo(classifier, hypernetwork, params, prompt=prompt)
-    after, _ = jax.vmap(unlearner.unlearn, (0, 0, None))(keys, states, request)
+    return _answer(unlearner, axes, keys, states, request)
+
+
+def _answer(unlearner, axes, keys, states, request) -> Variables:
+    of_states = jax.tree.unflatten(jax.tree.structure(states), axes)
+    answer = jax.vmap(unlearner.unlearn, (0, of_states, None))
+    after, _ = answer(keys, states, request)
     return after.variables
 
 

@@ -1,6 +1,6 @@
 """The shipped networks, small and large: all are fast inside a scan on the CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,14 +46,19 @@ def max_pool(x: Array) -> Array:
     Raises:
         ValueError: images smaller than a window.
     """
+    return _pool(x, jnp.maximum)
+
+
+def _pool(x: Array, join: Callable[[Array, Array], Array]) -> Array:
+    """Join the pixels of 2 x 2 windows."""
     height, width = (size // 2 * 2 for size in x.shape[1:3])
     if not height or not width:
         raise ValueError(
             f"Images of {x.shape[1]} x {x.shape[2]} are smaller than a window of 2 x 2:"
             " give the network larger ones, or fewer stages."
         )
-    rows = jnp.maximum(x[:, :height:2], x[:, 1:height:2])
-    return jnp.maximum(rows[:, :, :width:2], rows[:, :, 1:width:2])
+    rows = join(x[:, :height:2], x[:, 1:height:2])
+    return join(rows[:, :, :width:2], rows[:, :, 1:width:2])
 
 
 class MLP(nn.Module):
@@ -76,12 +81,13 @@ class MLP(nn.Module):
 
 
 class PooledMLP(MLP):
-    """A perceptron on the means of 2 x 2 pixels: images of even height and width."""
+    """A perceptron on the means of 2 x 2 pixels of images, ``[N, H, W, C]``.
+
+    An odd last row or column is dropped.
+    """
 
     def __call__(self, x: Array) -> Array:
-        rows, height, width, channels = x.shape
-        x = x.reshape(rows, height // 2, 2, width // 2, 2, channels)
-        return super().__call__(jnp.mean(x, axis=(2, 4)))
+        return super().__call__(_pool(x, jnp.add) / 4)
 
 
 class GptCNN(nn.Module):

@@ -501,10 +501,12 @@ def test_descriptions_are_one_line_and_name_the_model():
     [
         # 784 * 10 + 10 + 10 * 10 + 10
         (hf.models.MLP((10,)), (28, 28, 1), 7_960),
+        # 196 * 10 + 10 + 10 * 10 + 10
+        (hf.models.PooledMLP((10,)), (28, 28, 1), 2_080),
         # 9 * 3 * 16 + 9 * 16 * 32 + 32 * 10 + 10
         (hf.models.GptCNN(), (32, 32, 3), 5_370),
     ],
-    ids=["MLP", "GptCNN"],
+    ids=["MLP", "PooledMLP", "GptCNN"],
 )
 def test_shipped_networks_have_their_size(module, shape, count):
     classifier = hf.from_linen(module)

@@ -174,6 +174,19 @@ def test_pooling_is_that_of_flax(size):
     np.testing.assert_allclose(gradient(max_pool), flax, rtol=1e-6)
 
 
+def test_the_pooled_perceptron_is_one_of_means():
+    x = np.float32(np.random.default_rng(0).normal(size=(3, 5, 6, 2)))
+    pooled = hf.models.PooledMLP((4,))
+    variables = pooled.init(jax.random.key(0), x)
+    means = x[:, :4].reshape(3, 2, 2, 3, 2, 2).mean((2, 4))
+    np.testing.assert_allclose(
+        pooled.apply(variables, x),
+        hf.models.MLP((4,)).apply(variables, means),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
 def test_images_that_are_too_small_are_refused():
     x = jnp.zeros((1, 6, 8, 3))
     classifier = published("SmallVGG")
