@@ -97,6 +97,7 @@ def wrong_labels(key: Array, y: Array, num_classes: int) -> Array:
 
 def warn_of_wrong_labels(method: str, request: ForgetRequest) -> None:
     """Warn of right labels that are driven out, as :func:`random_labels` does."""
+    assert request.data is not None  # Both halves are read.
     warn_of_driven_out(
         method,
         request.classes,
