@@ -94,9 +94,10 @@ def compiled_runs(preset: Preset) -> dict[str, Callable[[], Any]]:
     for name, unlearner in baselines.items():
         state = unlearner.init(keys[0], variables, splits.train)
         calls[name] = unlearner.unlearn, (keys[1], state, request)
-    runs = {name: _compiled(*call) for name, call in calls.items()}
-    for run in runs.values():
-        run()
+    runs = {}
+    for name, (function, arguments) in calls.items():
+        runs[name], _ = timing.compiled(function, *arguments)
+        timing.timed(runs[name])
     return runs
 
 
@@ -108,13 +109,8 @@ def _answer(unlearner, key, state, variables, classes):
 
 
 def _second(run: Callable[[], Any]) -> float:
-    run()  # A program that has slept runs slower at first.
+    timing.timed(run)  # A program that has slept runs slower at first.
     return timing.seconds_of(run)
-
-
-def _compiled(function, arguments) -> Callable[[], Any]:
-    jitted = jax.jit(function)
-    return lambda: jax.block_until_ready(jitted(*arguments))
 
 
 def _rows(preset: Preset, seconds: dict[str, list[float]]) -> list[dict[str, Any]]:

@@ -7,13 +7,8 @@ import os
 import time
 from collections.abc import Callable
 
-try:
-    import torch
-    from torch import nn
-except ImportError as error:
-    raise ImportError(
-        "This needs PyTorch (the CPU build will do): pip install '.[benchmark]'."
-    ) from error
+import torch
+from torch import nn
 
 __all__ = ["layer_seconds", "step_seconds"]
 

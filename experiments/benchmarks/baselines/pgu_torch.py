@@ -27,15 +27,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-
-try:
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-except ImportError as error:
-    raise ImportError(
-        "This needs PyTorch (the CPU build will do): pip install '.[benchmark]'."
-    ) from error
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 __all__ = ["Layer", "Request", "run"]
 

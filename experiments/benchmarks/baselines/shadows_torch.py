@@ -12,14 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
-try:
-    import torch
-    from torch import nn
-except ImportError as error:
-    raise ImportError(
-        "This needs PyTorch (the CPU build will do): pip install '.[benchmark]'."
-    ) from error
+import torch
+from torch import nn
 
 __all__ = ["Request", "run"]
 
