@@ -70,7 +70,7 @@ def application():
             num_classes=10, seeds=5, largest_pixel=16, largest_loss=18.0, sampled=2_000
         ),
     )
-    return server.make(forgetting, ["127.0.0.1"])
+    return server.make(forgetting, ["127.0.0.1", "[::1]"])
 
 
 def call(application, body=b"", host="127.0.0.1", kind="application/json"):
@@ -104,6 +104,8 @@ def test_the_server_refuses(application):
     assert len(long) > asking.MOST_BYTES and call(application, long)[0] == 413
     assert call(application, as_body(FINE), kind="text/plain")[0] == 415
     assert call(application, as_body(FINE), host="example.com")[0] == 400
+    assert call(application, as_body(FINE), host="[::2]:8765")[0] == 400
+    assert call(application, as_body(FINE), host="[::1]:8765")[0] == 200
 
 
 @pytest.mark.parametrize(
