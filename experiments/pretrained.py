@@ -32,7 +32,9 @@ RECIPES = {
     # page that answers at once.
     "mnist": dataclasses.replace(
         recipes.RECIPES["mnist"],
-        network="mlp-32-pooled",
+        hidden=(64,),
+        weight_decay=0.3,
+        network="mlp-64-pooled",
         steps=1_500,
         rows=12_000,
         held_out=2_000,

@@ -138,7 +138,7 @@ def _normalised(module: nn.Module) -> hf.Classifier:
 
 
 NETWORKS: dict[str, Callable[[], hf.Classifier]] = {
-    "mlp-32-pooled": lambda: hf.from_linen(hf.models.PooledMLP((32,))),
+    "mlp-64-pooled": lambda: hf.from_linen(hf.models.PooledMLP((64,))),
     "cnn-16-32-64": lambda: hf.from_linen(_SmallCNN()),
     "cnn-8-16-batchnorm": lambda: _normalised(_NormalisedCNN()),
     "small-vgg": lambda: _normalised(hf.models.SmallVGG()),

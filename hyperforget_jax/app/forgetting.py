@@ -218,7 +218,9 @@ class Forgetting:
     def _unlearn(self, method: str, request: hf.ForgetRequest) -> Variables:
         states, axes = self._prepared[method]
         unlearner = self._unlearners[method]
-        return programs.unlearn(unlearner, axes, self._keys, states, request)
+        # One key for all: then PGU's minibatches are the same, and gathered once.
+        keys = self._keys[0] if method == "pgu" else self._keys
+        return programs.unlearn(unlearner, axes, keys, states, request)
 
     def _scored(self, classes) -> tuple[hf.ForgetRequest, hf.Examples]:
         """Return what models are scored on: training rows in halves, and test rows."""

@@ -72,7 +72,7 @@ def unlearn(
     states: Any,
     request: hf.ForgetRequest,
 ) -> Variables:
-    """Answer for every seed: keys ``[S]``, variables ``[S, ...]``."""
+    """Answer for every seed: variables ``[S, ...]``; keys ``[S]``, or one for all."""
     return _answer(unlearner, axes, keys, states, request)
 
 
@@ -95,7 +95,8 @@ def sample(
 
 def _answer(unlearner, axes, keys, states, request) -> Variables:
     of_states = jax.tree.unflatten(jax.tree.structure(states), axes)
-    answer = jax.vmap(unlearner.unlearn, (0, of_states, None))
+    of_keys = 0 if keys.shape else None
+    answer = jax.vmap(unlearner.unlearn, (of_keys, of_states, None))
     after, _ = answer(keys, states, request)
     return after.variables
 
