@@ -43,7 +43,7 @@ def ascent(
     Raises:
         ValueError: unknown objective.
     """
-    checks.check_one_of("objective", objective, _OBJECTIVES)
+    checks.check_one_of("objective", objective, sorted(_OBJECTIVES))
 
     def loss(variables, forget):
         return loss_on(classifier, variables, forget, _OBJECTIVES[objective])
