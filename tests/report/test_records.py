@@ -7,6 +7,7 @@ import itertools
 import json
 import pathlib
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from hyperforget_jax.report import (
     write,
     write_audit,
 )
+from hyperforget_jax.report.records import model_name
 
 RESULTS = pathlib.Path(__file__).parents[2] / "experiments/results"
 ACCESS = Access(init={"retain", "forget"}, unlearn={"classes"})
@@ -145,6 +147,23 @@ def test_command_names_no_folder_of_the_machine(monkeypatch, tmp_path):
     assert command("experiments/x.py") == expected
     assert command(str(tmp_path.parent / "x.py")) == "python x.py --seeds 5"
     assert command(str(tmp_path / "bin" / "hyperforget")) == "hyperforget --seeds 5"
+
+
+@pytest.mark.parametrize(
+    ("description", "name"),
+    [
+        ("MLP( # attributes features = (64,) num_classes = 10 )", "MLP"),
+        ("MyNetwork()", "MyNetwork"),
+        ("nnx:MyNetwork", "MyNetwork"),
+        ("3 x MLP( # attributes features = () )", "3 x MLP"),
+        ("linear (mine), 1", "linear (mine), 1"),
+        ("make.<locals>.apply", "apply"),
+        ("make.<locals>.<lambda>", "a classifier"),
+        ("", "a classifier"),
+    ],
+)
+def test_a_model_is_named_by_its_class(description, name):
+    assert model_name(types.SimpleNamespace(description=description)) == name
 
 
 METRIC = ("rows", 1, "metrics", "forget_accuracy_test")
