@@ -36,7 +36,8 @@ def choose(made: hf.pretrained.Pretrained, splits: hf.data.Splits) -> Rows:
     """Choose the rows for some models, of the data that they are for."""
     train = splits.train
     if made.train_ids is not None:
-        train = train.take(np.flatnonzero(np.isin(train.id, made.train_ids)))
+        seen = np.flatnonzero(np.isin(train.id, made.train_ids))
+        train = train.take(jnp.asarray(seen))
     return Rows(
         train,
         sample(train, MOST, seed=0),
@@ -51,7 +52,7 @@ def sample(examples: Examples, most: int, *, seed: int) -> Examples:
     if rows <= most:
         return examples
     _, drawn = stratified_split(np.asarray(examples.y), most / rows, seed=seed)
-    return examples.take(drawn)
+    return examples.take(jnp.asarray(drawn))
 
 
 def request(
