@@ -28,7 +28,7 @@ from hyperforget_jax.data.cache import cache_folder
 SEEDS = 5
 RECIPES = {
     "digits": recipes.RECIPES["digits"],
-    # Some of the rows and a quarter of the pixels: for minutes of one core, and for a
+    # Some of the rows and a quarter of the pixels: for five minutes of one core, and a
     # page that answers at once.
     "mnist": dataclasses.replace(
         recipes.RECIPES["mnist"],

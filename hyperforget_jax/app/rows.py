@@ -36,8 +36,8 @@ def choose(made: hf.pretrained.Pretrained, splits: hf.data.Splits) -> Rows:
     """Choose the rows for some models, of the data that they are for."""
     train = splits.train
     if made.train_ids is not None:
-        own = np.isin(train.id, made.train_ids)
-        train = train.take(jnp.flatnonzero(own))
+        seen = np.flatnonzero(np.isin(train.id, made.train_ids))
+        train = train.take(jnp.asarray(seen))
     return Rows(
         train,
         sample(train, MOST, seed=0),
