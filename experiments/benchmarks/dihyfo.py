@@ -46,7 +46,21 @@ class Benchmark:
 
 def main(config: Benchmark) -> None:
     """Measure, print and write."""
-    console, started, rows = Console(), time.perf_counter(), []
+    started = time.perf_counter()
+    rows = measure(config, Console())
+    document = hf.report.results_document(
+        rows,
+        preset="+".join(config.presets),
+        config=dataclasses.asdict(config),
+        seconds=time.perf_counter() - started,
+        repository=Path(__file__).parent,
+    )
+    hf.report.write(config.out / "results.json", document, references=False)
+
+
+def measure(config: Benchmark, console: Console) -> list[dict[str, Any]]:
+    """Measure and print."""
+    rows = []
     for name in config.presets:
         console.log(f"{name}: compiling")
         runs = compiled_runs(PRESETS[name])
@@ -62,14 +76,7 @@ def main(config: Benchmark) -> None:
     for row in rows:
         means = {n: round(m["mean"], 6) for n, m in row["metrics"].items()}
         console.print(row["model"], row["method"], means)
-    document = hf.report.results_document(
-        rows,
-        preset="+".join(config.presets),
-        config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - started,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    return rows
 
 
 def compiled_runs(preset: Preset) -> dict[str, Callable[[], Any]]:

@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -45,7 +46,20 @@ class Benchmark:
 
 def main(config: Benchmark) -> None:
     """Measure, print and write."""
-    console, begin = Console(), time.perf_counter()
+    begin = time.perf_counter()
+    rows = measure(config, Console())
+    document = hf.report.results_document(
+        rows,
+        preset="benchmark",
+        config=dataclasses.asdict(config),
+        seconds=time.perf_counter() - begin,
+        repository=Path(__file__).parent,
+    )
+    hf.report.write(config.out / "results.json", document, references=False)
+
+
+def measure(config: Benchmark, console: Console) -> list[dict[str, Any]]:
+    """Measure and print."""
     rows = []
     for hidden in ((16,), (64,)):
         found = populations(config, hidden)
@@ -55,14 +69,7 @@ def main(config: Benchmark) -> None:
         found = convolutions(config, members)
         rows += found
         console.print(f"convolution in a scan, {members} models: {_ratio(found)}")
-    document = hf.report.results_document(
-        rows,
-        preset="benchmark",
-        config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    return rows
 
 
 def populations(config: Benchmark, hidden: tuple[int, ...]):
