@@ -10,8 +10,8 @@ Seven parts, of which ``--parts`` chooses, most telling first:
 - ``resnet18``: a ResNet-18 is trained on CIFAR-10 for a few hundred steps and forgets a
   class by PGU and by FIUn, beside one that was retrained.
 - ``population``, ``fiun``, ``pgu``, ``dihyfo`` and ``convolution``: the benchmarks of
-  those names, without PyTorch, and without those ways to write a convolution that are
-  the CPU's alone.
+  those names, without PyTorch, and without the ways to write a convolution, which
+  are for CPUs.
 
 A part that is done is kept in ``--out``, and is not done again. None is begun that
 would take longer than is left of ``--budget``: with ``--resume`` the next run goes on.
@@ -170,6 +170,16 @@ def _path(config: Accelerator, name: str) -> Path:
     return config.out / "parts" / f"{name}.json"
 
 
+def _population(config: population.Benchmark, console: Console):
+    """Beside a loop over jitted steps."""
+    rows = []
+    for hidden in ((16,), (64,)):
+        rows += population.populations(config, hidden)
+        ratio = rows[-2]["metrics"]["ratio_to_rival"]["mean"]
+        console.print(f"digits, MLP {hidden}: {ratio:.3g} times the loop's rate")
+    return rows
+
+
 def _fiun(config: fiun.Benchmark, console: Console):
     # The memory of processes, which the benchmark measures too, is not the device's.
     return fiun.measure(config, console, {})
@@ -201,7 +211,7 @@ PARTS = {
     "full": {
         "utilisation": Part(60, _run(utilisation.measure, utilisation.Sizes())),
         "resnet18": Part(180, _run(resnet18.measure, resnet18.Sizes())),
-        "population": Part(60, _run(population.measure, population.Benchmark())),
+        "population": Part(60, _run(_population, population.Benchmark())),
         "fiun": Part(60, _run(_fiun, fiun.Benchmark())),
         "pgu": Part(90, _run(_pgu, pgu.Benchmark(), pgu.RECIPE, pgu.NETWORKS)),
         "dihyfo": Part(90, _run(dihyfo.measure, dihyfo.Benchmark())),
@@ -212,12 +222,12 @@ PARTS = {
             10, _run(utilisation.measure, utilisation.Sizes(1, 64, 8, 8, 5, (4,), 1, 8))
         ),
         "resnet18": Part(
-            30, _run(resnet18.measure, resnet18.Sizes((4, 8), 200, 100, 5, 20, 1))
+            30, _run(resnet18.measure, resnet18.Sizes((4,), 200, 100, 5, 20, 1))
         ),
         "population": Part(
             20,
             _run(
-                population.measure,
+                _population,
                 population.Benchmark(
                     members=2, steps=20, every=10, loop_members=1, repeats=1
                 ),

@@ -40,6 +40,7 @@ class Sizes(NamedTuple):
 def measure(sizes: Sizes, console: Console) -> list[dict[str, Any]]:
     """Train, retrain, and let the model forget by PGU and by FIUn.
 
+    Training augments images; what PGU and FIUn sum is of the images as they are.
     Seconds are of the first run of what has been compiled; of requests less than a
     second long, of the second one.
     """

@@ -12,7 +12,6 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -46,20 +45,7 @@ class Benchmark:
 
 def main(config: Benchmark) -> None:
     """Measure, print and write."""
-    begin = time.perf_counter()
-    rows = measure(config, Console())
-    document = hf.report.results_document(
-        rows,
-        preset="benchmark",
-        config=dataclasses.asdict(config),
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
-
-
-def measure(config: Benchmark, console: Console) -> list[dict[str, Any]]:
-    """Measure and print."""
+    console, begin = Console(), time.perf_counter()
     rows = []
     for hidden in ((16,), (64,)):
         found = populations(config, hidden)
@@ -69,7 +55,14 @@ def measure(config: Benchmark, console: Console) -> list[dict[str, Any]]:
         found = convolutions(config, members)
         rows += found
         console.print(f"convolution in a scan, {members} models: {_ratio(found)}")
-    return rows
+    document = hf.report.results_document(
+        rows,
+        preset="benchmark",
+        config=dataclasses.asdict(config),
+        seconds=time.perf_counter() - begin,
+        repository=Path(__file__).parent,
+    )
+    hf.report.write(config.out / "results.json", document, references=False)
 
 
 def populations(config: Benchmark, hidden: tuple[int, ...]):
