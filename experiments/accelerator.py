@@ -37,6 +37,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
+from hyperforget_jax.training import resuming
 
 # The benchmarks import what is beside them.
 sys.path.append(str(Path(__file__).resolve().parent / "benchmarks"))
@@ -87,7 +88,7 @@ def main(config: Accelerator) -> None:
     known = {name: device[name] for name in ("platform", "kind", "count")}
     record = {"size": config.size, **known}
     runs.open_folder(config.out, record, config.resume)
-    missing = {}
+    missing: dict[str, str] = {}
     for name, part in PARTS[config.size].items():
         if name not in config.parts or _path(config, name).exists():
             continue
@@ -124,7 +125,7 @@ def describe() -> dict[str, Any]:
         # What JAX may take of it; CPUs do not say.
         "memory_gib": None if limit is None else limit / 2**30,
         "runtime": first.client.platform_version,
-        "default_matmul_precision": jax.config.jax_default_matmul_precision,
+        "numerics": resuming.numerics(),
     }
 
 

@@ -198,4 +198,7 @@ def step_flops(classifier: hf.Classifier, data: hf.Examples, batch_size: int) ->
     variables = jax.eval_shape(classifier.init, jax.random.key(0), batch.x)
     step = jax.jit(jax.value_and_grad(loss))
     lowered = step.lower(variables["params"], variables, batch.x, batch.y)
-    return lowered.cost_analysis()["flops"]
+    counted = lowered.cost_analysis()
+    if counted is None:
+        raise RuntimeError("XLA does not count operations on this platform.")
+    return counted["flops"]
