@@ -16,10 +16,12 @@ that imports Orbax, which is why it is longer than others, and it does so late: 
 import costs 0.4 s, which only those who save should pay.
 """
 
+import contextlib
 import math
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -219,7 +221,7 @@ def load_orbax(path: str | os.PathLike[str]) -> Any:
     target = atomic_write.local_path("path", path)
     if not target.is_dir():
         raise FileNotFoundError(f"{target} holds no checkpoint: it is no folder.")
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def wanted(leaf: Any) -> Any:
         if not hasattr(leaf, "shape"):
@@ -227,10 +229,12 @@ def load_orbax(path: str | os.PathLike[str]) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
 
     try:
-        described = jax.tree.map(wanted, _orbax().metadata(target).metadata)
-        leaves = [each for each in jax.tree.leaves(described) if hasattr(each, "shape")]
-        _check_size([(each.shape, np.dtype(each.dtype)) for each in leaves])
-        return _orbax().load(target, described)
+        with _reading() as orbax:
+            described = jax.tree.map(wanted, orbax.metadata(target).metadata)
+            leaves = jax.tree.leaves(described)
+            sized = [each for each in leaves if hasattr(each, "shape")]
+            _check_size([(each.shape, np.dtype(each.dtype)) for each in sized])
+            return orbax.load(target, described)
     except Exception as error:
         raise ValueError(
             f"{target} cannot be read by Orbax: {error} (A manager of checkpoints has "
@@ -246,7 +250,7 @@ def save_orbax(path: str | os.PathLike[str], tree: Any) -> None:
         tree: arrays in dicts, lists and tuples; not without any, nor any without
             entries.
     """
-    _orbax().save(atomic_write.local_path("path", path), tree)
+    _save(atomic_write.local_path("path", path), tree)
 
 
 def _to_device(record: LeafRecord, array: np.ndarray, sharding: Any) -> jax.Array:
@@ -304,11 +308,39 @@ def _orbax() -> Any:
     return orbax
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[Any]:
+    """Give Orbax, which is not to wait until other processes read the same."""
+    orbax = _orbax()
+    context = orbax.Context()
+    context.multiprocessing.primary_host = jax.process_index()
+    context.multiprocessing.active_processes = {jax.process_index()}
+    with context:
+        yield orbax
+
+
+def _save(folder: pathlib.Path, tree: Any) -> None:
+    if jax.process_count() == 1:
+        _orbax().save(folder, tree)
+        return
+    # One process of several saves. The newer interface waits for all of them, whatever
+    # its options say; the older one does not, and the newer one reads what it writes.
+    import orbax.checkpoint as older
+
+    here = jax.process_index()
+    alone = older.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"{here}"
+    )
+    handler = older.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    with older.Checkpointer(handler, multiprocessing_options=alone) as saver:
+        saver.save(folder, older.args.PyTreeSave(tree))
+
+
 def _write_arrays(folder: pathlib.Path, arrays: list[np.ndarray]) -> None:
     # Orbax refuses empty arrays and empty trees. An empty array is all in its record.
     full = {str(row): array for row, array in enumerate(arrays) if array.size}
     if full:
-        _orbax().save(folder, full)
+        _save(folder, full)
     else:
         folder.mkdir()
     for written in folder.rglob("*"):
@@ -345,11 +377,14 @@ def _check_size(leaves: list[tuple[tuple[int, ...], np.dtype]]) -> None:
 
 def _read_orbax(folder: pathlib.Path, wanted: dict[str, Any]) -> dict[str, Any]:
     # Before they are read: a shape that nothing vouches for may be of any size.
-    described = _orbax().metadata(folder).metadata
-    found = {row: (tuple(each.shape), each.dtype) for row, each in described.items()}
-    if found != wanted:
-        raise ValueError("their shapes and dtypes are not those of the manifest")
-    return _orbax().load(folder)
+    with _reading() as orbax:
+        described = orbax.metadata(folder).metadata
+        found = {
+            row: (tuple(each.shape), each.dtype) for row, each in described.items()
+        }
+        if found != wanted:
+            raise ValueError("their shapes and dtypes are not those of the manifest")
+        return orbax.load(folder)
 
 
 def _stored_as(record: LeafRecord) -> tuple[tuple[int, ...], np.dtype]:

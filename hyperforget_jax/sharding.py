@@ -11,12 +11,22 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hyperforget_jax import checks, trees
 from hyperforget_jax.base import Examples
 
-__all__ = ["check_mesh", "make_mesh", "replicate", "shard", "shard_examples"]
+__all__ = [
+    "check_mesh",
+    "gather",
+    "is_writer",
+    "make_mesh",
+    "replicate",
+    "shard",
+    "shard_examples",
+]
 
 Axis = Literal["population", "examples"]
 
@@ -130,11 +140,51 @@ def shard_examples(data: Examples, mesh: Mesh) -> Examples:
     return shard(data, mesh, "examples")
 
 
+def gather(tree: Any) -> Any:
+    """Bring together what devices of several processes hold.
+
+    All processes call it together. Leaves that only the devices of this one hold are
+    left as they are, and so is everything where there is but one process.
+
+    Args:
+        tree: arrays of any shape.
+
+    Returns:
+        The tree; what other processes hold a part of, as whole NumPy arrays.
+    """
+
+    def whole(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(whole, tree)
+
+
+def is_writer(mesh: Mesh | None) -> bool:
+    """Tell whether this process is the one, of those of a mesh, that writes files.
+
+    Args:
+        mesh: as made by :func:`make_mesh`; None where each process is on its own.
+    """
+    if mesh is None:
+        return True
+    first = min(device.process_index for device in mesh.devices.flat)
+    return jax.process_index() == first
+
+
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     # Under jit, device_put does not split what lives on one device: it must be asked.
     if isinstance(leaf, jax.core.Tracer):
         return jax.lax.with_sharding_constraint(leaf, sharding)
-    return jax.device_put(leaf, sharding)
+    if sharding.is_fully_addressable or not getattr(leaf, "is_fully_addressable", True):
+        return jax.device_put(leaf, sharding)
+    # For other processes too, all of which give the same: device_put compares, but
+    # knows neither keys nor what was bound to a device.
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        bits = jax.device_put(np.asarray(jax.random.key_data(leaf)), sharding)
+        return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
+    return jax.device_put(np.asarray(leaf), sharding)
 
 
 def _axis_size(mesh: Mesh, axis: Axis) -> int:

@@ -88,11 +88,11 @@ def main(config: Benchmark) -> None:
             for layer in LAYERS:
                 sizes = (*layer, config.batch_size)
                 entrants = layers(*sizes) | rival("layer_seconds", *sizes)
-                rows += _measure(config, entrants, "conv-{}-{}-{}".format(*layer))
+                rows += measure(config, entrants, "conv-{}-{}-{}".format(*layer))
         if "training" in config.parts:
             sizes = (config.batch_size, config.steps)
             entrants = training(*sizes) | rival("step_seconds", *sizes)
-            rows += _measure(config, entrants, "resnet-8")
+            rows += measure(config, entrants, "resnet-8")
     for row in rows:
         medians = {
             name: round(float(np.median(one["values"])), 2)
@@ -256,7 +256,10 @@ def _seconds(functions, times: int) -> list[float]:
     return [timing.seconds_of(function) / times for function in functions]
 
 
-def _measure(config: Benchmark, entrants, model: str) -> list[dict[str, Any]]:
+def measure(
+    config: Benchmark, entrants: dict[str, Callable[[], Any]], model: str
+) -> list[dict[str, Any]]:
+    """Let the entrants take turns; a row for each."""
     found = {
         name: np.reshape(seconds, (config.repeats, -1))
         for name, seconds in timing.turns(entrants, config.repeats).items()

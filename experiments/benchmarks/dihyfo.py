@@ -49,7 +49,14 @@ class Benchmark:
 
 def main(config: Benchmark) -> None:
     """Measure, print and write."""
-    console, begin, rows = Console(), time.perf_counter(), []
+    begin = time.perf_counter()
+    rows = measure(config, Console())
+    records.write(config, rows, begin, preset="+".join(config.presets))
+
+
+def measure(config: Benchmark, console: Console) -> list[dict[str, Any]]:
+    """Measure and print."""
+    rows = []
     for name in config.presets:
         console.log(f"{name}: compiling")
         runs = compiled_runs(PRESETS[name])
@@ -59,7 +66,7 @@ def main(config: Benchmark) -> None:
     for row in rows:
         means = {n: round(m["mean"], 6) for n, m in row["metrics"].items()}
         console.print(row["model"], row["method"], means)
-    records.write(config, rows, begin, preset="+".join(config.presets))
+    return rows
 
 
 def compiled_runs(preset: Preset) -> dict[str, Callable[[], Any]]:

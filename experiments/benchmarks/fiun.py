@@ -31,7 +31,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -133,6 +133,15 @@ def main(config: Benchmark) -> None:
         console.log(f"{name}: memory of {config.models} models")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             memory[name] = pool.apply(peak_memory, (config, name))
+    rows = measure(config, console, memory)
+    recipe = RECIPES[config.preset]._asdict()
+    records.write(config, rows, begin, preset=config.preset, recipe=recipe)
+
+
+def measure(
+    config: Benchmark, console: Console, memory: Mapping[str, dict[str, float]]
+) -> list[dict[str, Any]]:
+    """Measure and print; ``memory`` holds what :func:`peak_memory` gives, by rule."""
     console.log("training")
     trained = train(config)
     console.log("compiling")
@@ -160,13 +169,13 @@ def main(config: Benchmark) -> None:
     rows = []
     for name, entrants in contests.items():
         compiled = entrants.compile_seconds | {"retraining": retrain_compile}
-        rows += _rows(config, name, entrants, seconds[name], compiled, memory[name])
+        held = memory.get(name, {})
+        rows += _rows(config, name, entrants, seconds[name], compiled, held)
     for row in rows:
         found = {k: np.median(v["values"]) for k, v in row["metrics"].items()}
         about = row["factors"]["rule"], row["factors"]["rival"]
         console.print(*about, {k: f"{value:.3g}" for k, value in found.items()})
-    recipe = RECIPES[config.preset]._asdict()
-    records.write(config, rows, begin, preset=config.preset, recipe=recipe)
+    return rows
 
 
 def train(config: Benchmark) -> Trained:

@@ -17,14 +17,7 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from hyperforget_jax import (
-    atomic_write,
-    checkpointing,
-    checks,
-    chunking,
-    sharding,
-    trees,
-)
+from hyperforget_jax import atomic_write, checks, chunking, sharding, trees
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.training import loop, resuming
 from hyperforget_jax.training.fit import Augment
@@ -131,6 +124,8 @@ def fit_population(
             again with the same arguments goes on from there, and ends bit-identical
             to one that was not, on the same kind of machine.
         mesh: with a ``population`` axis, on which the members of a chunk are sharded.
+            If it has devices of several processes, each of these makes the same call,
+            with a ``directory`` that all see, and gets the whole population.
         progress: whether to show a progress bar.
 
     Raises:
@@ -204,16 +199,13 @@ def fit_population(
             "numerics": resuming.numerics(),
             "init": resuming.program_digest(program.start, *to_start),
             "program": resuming.program_digest(program.advance, *one),
-            **{
-                name: None if tree is None else checkpointing.digest(tree)
-                for name, tree in {
-                    "data": data,
-                    "weights": weights,
-                    "starts": starts,
-                    "conditions": conditions,
-                    "shared": shared,
-                }.items()
-            },
+            **resuming.digests_of(
+                data=data,
+                weights=weights,
+                starts=starts,
+                conditions=conditions,
+                shared=shared,
+            ),
             "steps": steps,
             "members": members,
             "batch_size": batch_size,
@@ -226,7 +218,12 @@ def fit_population(
         resuming.check_recipe(directory, stored, recipe)
 
     load = functools.partial(resuming.load, recipe=recipe)
-    save = functools.partial(resuming.save, recipe=recipe)
+    is_writer = sharding.is_writer(mesh)
+
+    def save(path, tree, **about):
+        tree = sharding.gather(tree)  # All processes give what they have.
+        if is_writer:
+            resuming.save(path, tree, recipe=recipe, **about)
 
     def place(tree):
         return tree if mesh is None else sharding.shard(tree, mesh, "population")
@@ -247,7 +244,9 @@ def fit_population(
         if path is not None and path.exists():
             done, chunk = load(path, chunk, kind=_CHUNK)
         kept = [
-            load(_kept_path(path, step), chunk.state.variables, kind=_CHECKPOINT)[1]
+            sharding.gather(
+                load(_kept_path(path, step), chunk.state.variables, kind=_CHECKPOINT)[1]
+            )
             for step in checkpoint_steps
             if path is not None and step <= done
         ]
@@ -258,7 +257,8 @@ def fit_population(
             chunk = _Chunk(*advance_all(program, *own, data, shared, *span, mesh=mesh))
             if end in checkpoint_steps:
                 # A copy: the state's buffers are given away to the next segment.
-                kept.append(jax.tree.map(np.array, chunk.state.variables))
+                whole = sharding.gather(chunk.state.variables)
+                kept.append(jax.tree.map(np.array, whole))
             if path is not None:
                 # The chunk last: one that is found has all that came before.
                 if end in checkpoint_steps:
@@ -269,12 +269,12 @@ def fit_population(
         stacked = (
             jax.tree.map(lambda *leaves: np.stack(leaves, 1), *kept) if kept else None
         )
-        return jax.tree.map(np.asarray, (chunk, stacked))
+        return jax.tree.map(np.asarray, (sharding.gather(chunk), stacked))
 
     num_chunks = -(-members // chunk_size)
     with (
-        atomic_write.lock("directory", directory, ".run.lock"),
-        Progress(disable=not progress, transient=True) as bar,
+        atomic_write.lock("directory", directory if is_writer else None, ".run.lock"),
+        Progress(disable=not (progress and is_writer), transient=True) as bar,
     ):
         task = bar.add_task(f"{members} classifiers", total=num_chunks * steps)
         chunks = [
@@ -287,13 +287,9 @@ def fit_population(
     )
     warn_of_failures(chunk.state.failed_at)
     chunk = jax.tree.map(jnp.asarray, chunk)
-    return Population(
-        chunk.state.variables,
-        checkpoints,
-        jnp.asarray(checkpoint_steps, jnp.int32),
-        chunk.loss,
-        chunk.state.failed_at,
-    )
+    taken = jnp.asarray(checkpoint_steps, jnp.int32)
+    state = chunk.state
+    return Population(state.variables, checkpoints, taken, chunk.loss, state.failed_at)
 
 
 def _kept_path(path: Path, step: int) -> Path:

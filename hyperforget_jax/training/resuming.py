@@ -13,6 +13,7 @@ from hyperforget_jax.base import Array
 
 __all__ = [
     "check_recipe",
+    "digests_of",
     "key_of",
     "load",
     "numerics",
@@ -46,6 +47,14 @@ def key_of(key: Array) -> dict[str, Any]:
     return {
         "impl": str(jax.random.key_impl(key)),
         "data": np.asarray(jax.random.key_data(key)).tolist(),
+    }
+
+
+def digests_of(**trees: Any) -> dict[str, str | None]:
+    """Compute the digest of every named tree, for a recipe; None stays None."""
+    return {
+        name: None if tree is None else checkpointing.digest(tree)
+        for name, tree in trees.items()
     }
 
 

@@ -247,3 +247,14 @@ def test_many_small_terms_do_not_drift():
     # The plain float32 sum drifts; cumsum takes one term after the other.
     drifted = np.cumsum(terms, dtype=np.float32)[-1] / np.float32(count)
     assert abs(drifted / exact - 1) > 5 * tolerance
+
+
+@pytest.mark.slow
+def test_eight_devices_equal_one():
+    classifier, variables, data = world(toys.normalised)
+    data = data.take(jnp.arange(39))  # Which does not divide by eight.
+    mesh = hf.sharding.make_mesh(examples=8)
+    placed = hf.sharding.shard_examples(data, mesh)
+    variables = hf.sharding.replicate(variables, mesh)
+    measure = jitted(toys.normalised, batch_size=16)
+    CLOSE(measure(variables, placed), measure(world(toys.normalised)[1], data))

@@ -279,13 +279,19 @@ def test_parts_that_are_there_are_not_made_again(tmp_path):
     assert np.isfinite(trace).all()
 
 
-def test_eight_devices_equal_one():
-    mesh = hf.sharding.make_mesh(examples=8)
-    network, alone, trace = worlds.fitted("edit")
-    _, sharded, other = worlds.fit(mesh=mesh)
-    # Gradients are summed in another order, and Adam divides by small numbers.
-    np.testing.assert_allclose(other, trace, rtol=1e-3)
-    chex.assert_trees_all_close(sharded.weights, alone.weights, atol=1e-3)
+def test_eight_devices_equal_one(tmp_path):
+    """Losses and moments, which are the gradient: Adam would magnify its last bits."""
+    config = dataclasses.replace(worlds.CONFIG, steps=2)
+    mesh, segments = hf.sharding.make_mesh(examples=8), dict(segment_steps=1)
+    folders = tmp_path / "one", tmp_path / "eight"
+    network, *_ = worlds.fit("edit", config, directory=folders[0], **segments)
+    _, sharded, trace = worlds.fit(
+        "edit", config, directory=folders[1], mesh=mesh, **segments
+    )
+    alone, other = map(hf.checkpointing.load, folders)
+    assert (trace > 0).all()
+    for name in ("trace", "opt_state"):
+        chex.assert_trees_all_close(other[name], alone[name], atol=1e-5)
     # It is not bound to the mesh: it works with what lives on another device.
     starts = trees.take(worlds.zoo("edit").starts, 0)
     starts = jax.device_put(starts, jax.devices()[1])

@@ -245,8 +245,8 @@ def test_models_may_be_spread_over_devices():
     chex.assert_trees_all_close(
         (after, info.update["default"]),
         (expected, expected_infos),
-        rtol=1e-4,
-        atol=1e-6,
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
