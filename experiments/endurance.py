@@ -3,9 +3,9 @@
     python experiments/endurance.py --out runs/endurance
 
 Each kind of job is done once without a break. Then it is done again and killed
-(``SIGKILL``) at a random point of the time that this took, is gone on with, may be
-killed again, and so on until it ends; and all this anew in another folder, until there
-were as many kills as asked for. Twenty of each kind take a quarter of an hour.
+(``SIGKILL``) at a random point after it first kept something, is gone on with, may be
+killed again at any point, and so on until it ends; and all this anew in another folder,
+until there were as many kills as asked for.
 """
 
 import dataclasses
@@ -73,40 +73,53 @@ def endure(job: str, config: Endurance) -> dict[str, float]:
     """Kill a job as often as asked for.
 
     Returns:
-        ``kills``; ``resumed``, how many of these left work that was gone on with;
-        ``ends``, how often the job came to its end, and ``differ``, how many of these
-        ends were not that of the job without a break; its ``seconds``.
+        ``kills``, all of them after work was begun; ``ends``, how often the job came to
+        its end, and ``differ``, how many of these ends were not that of the job without
+        a break; its ``seconds``.
     """
     random = np.random.default_rng([config.seed, *job.encode()])
-    whole, since = config.out / job / "whole", time.perf_counter()
     # Once to compile: programs are kept, as users keep them.
-    for folder in (config.out / job / "compiled", whole):
+    for name in ("compiled", "whole"):
         since = time.perf_counter()
-        if start(job, folder, config.out).wait():
-            raise SystemExit(f"{job} fails even when nothing kills it: see {folder}.")
+        whole = config.out / job / name
+        process = start(job, whole, config.out)
+        _await_work(process, whole)
+        begun = time.perf_counter() - since
+        if process.wait():
+            raise SystemExit(f"{job} fails even when nothing kills it: see {whole}.")
     seconds = time.perf_counter() - since
-    kills = resumed = ends = differ = 0
+    kills = ends = differ = 0
     while kills < config.kills:
         folder = config.out / job / f"killed-{ends:02d}"
+        fresh = True
         while True:
             process = start(job, folder, config.out)
-            left = kills < config.kills
+            if fresh:
+                _await_work(process, folder)
+            left, most = kills < config.kills, seconds - begun if fresh else seconds
             try:
-                process.wait(random.uniform(0, seconds) if left else None)
+                process.wait(random.uniform(0, most) if left else None)
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 kills += 1
-                resumed += any(
-                    path.is_file() and path.name != LOG for path in folder.rglob("*")
-                )
+                fresh = False
         if process.returncode:
             raise SystemExit(f"{job} fails after {kills} kills: see {folder}.")
         ends += 1
         texts = [(each / "digest.txt").read_text() for each in (whole, folder)]
         differ += texts[0] != texts[1]
-    return dict(kills=kills, resumed=resumed, ends=ends, differ=differ, seconds=seconds)
+    return dict(kills=kills, ends=ends, differ=differ, seconds=seconds)
+
+
+def _await_work(process: subprocess.Popen, folder: Path) -> None:
+    """Wait until a job keeps something of its work, or has ended."""
+    known = {LOG, "config.json"}
+    while process.poll() is None and not any(
+        path.is_file() and path.name not in known for path in folder.rglob("*")
+    ):
+        time.sleep(0.01)
 
 
 def start(job: str, folder: Path, out: Path) -> subprocess.Popen:

@@ -5,8 +5,8 @@ from tables.writing import frame, grouped, value
 
 def kills() -> str:
     """Show how often each kind of job was killed, and how its ends differed."""
-    counts = ("kills", "resumed", "ends", "differ")
-    heads = ("kills", "of them with work begun", "ends", "ends that differ")
+    counts = ("kills", "ends", "differ")
+    heads = ("kills", "ends", "ends that differ")
     return grouped(
         frame("endurance"),
         "method",
