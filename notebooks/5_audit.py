@@ -17,7 +17,7 @@
 # # Audit a claim of forgetting
 #
 # Somebody says: my models have forgotten the threes, their accuracy on them is zero.
-# An audit asks whether they can be told from models that were trained without the
+# An audit asks whether they differ from models that were trained without the
 # threes, by exact tests over many models. Three claims are audited: a mask over the
 # logit, FIUn, and retraining itself, which is to pass.
 #

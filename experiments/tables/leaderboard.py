@@ -41,7 +41,8 @@ def section(file: Path) -> str:
     document = hf.report.read_audit(file)
     text = (
         f"## {document['preset']}\n\nMade by `{document['command']}`, recorded in "
-        f"[`{file.name}`](../experiments/results/{file.name}).\n"
+        f"[`{file.name}`](../experiments/results/{file.name}). A run that goes "
+        "on has the rows of those before, and names its own scenarios alone.\n"
     )
     groups = hf.report.by_subject(document["rows"])
     return text + overview(document["rows"]) + "".join(map(scenario, groups.values()))

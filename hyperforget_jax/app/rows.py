@@ -21,8 +21,8 @@ class Rows(NamedTuple):
     Attributes:
         train: what the originals were trained on, and others are retrained on.
         given: those of them that methods are given.
-        scored: those of them that models are scored on, drawn apart from ``given``: how
-            a model treats rows that a method was given says little of the others.
+        scored: those of them that models are scored on, none of ``given`` where these
+            are a sample: how rows that a method was given fare says little of others.
         test: test rows that models are scored on.
     """
 
@@ -38,10 +38,14 @@ def choose(made: hf.pretrained.Pretrained, splits: hf.data.Splits) -> Rows:
     if made.train_ids is not None:
         seen = np.flatnonzero(np.isin(train.id, made.train_ids))
         train = train.take(jnp.asarray(seen))
+    given = sample(train, MOST, seed=0)
+    others = train
+    if given is not train:
+        others = train.take(jnp.flatnonzero(~np.isin(train.id, given.id)))
     return Rows(
         train,
-        sample(train, MOST, seed=0),
-        sample(train, MOST, seed=1),
+        given,
+        sample(others, MOST, seed=1),
         sample(splits.test, MOST, seed=1),
     )
 

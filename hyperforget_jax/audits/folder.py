@@ -56,8 +56,9 @@ def load_folder(path: str | os.PathLike) -> Claim:
         if not isinstance(kinds, list):
             raise TypeError("models is no list")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = "it has no models" if isinstance(error, KeyError) else error
         raise ValueError(
-            f'{described} must be {{"models": ["retrained", ...]}}: {error}.'
+            f'{described} must be {{"models": ["retrained", ...]}}: {reason}.'
         ) from error
     arrays = _arrays(folder)
     return Claim(arrays["logits"], arrays["labels"], tuple(map(str, kinds)))
@@ -91,9 +92,10 @@ def _arrays(folder: pathlib.Path) -> dict[str, Any]:
     ]
     there = [files for files in forms if all(file.is_file() for file in files)]
     if not there:
+        held = sorted(each.name for each in folder.iterdir())
         raise FileNotFoundError(
             f"{folder} must hold logits.npy and labels.npy, or audit.npz, or "
-            "audit.safetensors."
+            f"audit.safetensors; it holds {held}."
         )
     if len(there) > 1:
         also = " and ".join(files[0].name for files in there)

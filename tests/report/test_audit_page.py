@@ -197,7 +197,7 @@ def test_the_docs_have_the_record_s_tables(tmp_path, document):
     assert [len(each) for each in tables] == [7, 7, 5, 5]
     assert all(len({len(line) for line in each}) == 1 for each in tables)
     tested, others = ({line[0]: line for line in each} for each in tables[:2])
-    last = ["told by", "retain accuracy, test"]
+    last = ["distinguished by", "retain accuracy, test"]
     assert tested["method"] == ["method", *samples.NAMES, *last]
     ulira = tested["method"].index("u-lira")
     assert tested["original models"][ulira] == "0.900"
