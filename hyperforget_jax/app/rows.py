@@ -21,8 +21,8 @@ class Rows(NamedTuple):
     Attributes:
         train: what the originals were trained on, and others are retrained on.
         given: those of them that methods are given.
-        scored: those of them that models are scored on, none of ``given`` where these
-            are a sample: how rows that a method was given fare says little of others.
+        scored: those of them that models are scored on, none of ``given`` where there
+            are enough: how rows that a method was given fare says little of others.
         test: test rows that models are scored on.
     """
 
@@ -40,7 +40,7 @@ def choose(made: hf.pretrained.Pretrained, splits: hf.data.Splits) -> Rows:
         train = train.take(jnp.asarray(seen))
     given = sample(train, MOST, seed=0)
     others = train
-    if given is not train:
+    if train.y.shape[0] >= 2 * MOST:
         others = train.take(jnp.flatnonzero(~np.isin(train.id, given.id)))
     return Rows(
         train,
