@@ -121,11 +121,13 @@ def test_committed_results_are_clean_and_seeded():
         document = hf.report.read(path, references=False)
         assert document["dirty"] is False, path
         # Timings are repeated over runs of one machine, everything else over seeds; a
-        # claim that is audited is about many models, each of its own seed.
+        # claim that is audited is about many models, each of its own seed. Jobs that
+        # were killed have one seed, and kills at random points.
         seeded = [row for row in document["rows"] if row["over"] == "training_seed"]
         assert all(row["n"] >= 5 for row in seeded), path
         audited = all(row["over"] == "claim" for row in document["rows"])
-        assert seeded or audited or "benchmark" in path.name, path
+        others = "benchmark" in path.name or path.stem == "endurance"
+        assert seeded or audited or others, path
 
 
 @pytest.mark.parametrize("world", ["mnist_cnn", "wine", "breast_cancer"])
