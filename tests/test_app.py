@@ -67,7 +67,11 @@ def application():
         pixels=lambda rows: np.zeros((len(rows), 64), int),
         answer=lambda ask: {"classes": ask.classes, "milliseconds": float("nan")},
         **dict(
-            num_classes=10, seeds=5, largest_pixel=16, largest_loss=18.0, sampled=2_000
+            num_classes=10,
+            seeds=5,
+            largest_pixel=16,
+            largest_loss=18.0,
+            sampled=(1_000, 2_000),
         ),
     )
     return server.make(forgetting, ["127.0.0.1", "[::1]"])

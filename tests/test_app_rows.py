@@ -53,11 +53,16 @@ def test_rows_are_of_those_that_were_trained_on():
     np.testing.assert_array_equal(chosen.train.id, seen)
     given, scored = (set(np.asarray(each.id)) for each in chosen[1:3])
     assert given < set(np.asarray(seen)) and scored < set(np.asarray(seen))
-    # Drawn apart: two thirds of the 3,000 would be in both by chance.
-    assert len(given) == len(scored) == SAMPLE and 1_200 < len(given & scored) < 1_500
+    assert (len(given), len(scored)) == (1_000, SAMPLE) and not given & scored
+    # Too few for both: drawn apart, by chance 800 of 2,500 are in both.
+    seen = splits.train.id[:2_500]
+    chosen = rows.choose(types.SimpleNamespace(train_ids=seen), splits)
+    given, scored = (set(np.asarray(each.id)) for each in chosen[1:3])
+    assert (len(given), len(scored)) == (1_000, SAMPLE)
+    assert 700 < len(given & scored) < 900
     chosen = rows.choose(types.SimpleNamespace(train_ids=None), splits)
     given, scored = (set(np.asarray(each.id)) for each in chosen[1:3])
-    assert len(given) == len(scored) == SAMPLE and not given & scored
+    assert (len(given), len(scored)) == (1_000, SAMPLE) and not given & scored
     small = splits._replace(train=splits.train.take(np.arange(SAMPLE)))
     whole = rows.choose(types.SimpleNamespace(train_ids=None), small)
     assert whole.given is whole.scored is small.train

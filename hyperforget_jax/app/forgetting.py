@@ -89,9 +89,11 @@ class Forgetting:
             self.answer(ask)
 
     @property
-    def sampled(self) -> int | None:
-        """Return how many rows samples have; None if nothing is sampled."""
-        return rows.MOST if self._rows.train.y.shape[0] > rows.MOST else None
+    def sampled(self) -> tuple[int, int] | None:
+        """Return how many rows are given and scored; None if nothing is sampled."""
+        if self._rows.train.y.shape[0] <= rows.SCORED:
+            return None
+        return rows.GIVEN, rows.SCORED
 
     @property
     def seeds(self) -> int:
