@@ -20,6 +20,7 @@ __all__ = [
     "MLP",
     "PooledMLP",
     "ResNet18",
+    "ResNet8",
     "SmallVGG",
     "ViT",
     "max_pool",
@@ -201,7 +202,7 @@ class BasicBlock(nn.Module):
 class ResNet18(nn.Module):
     """A ResNet-18 for small images: a stem of stride one and no pooling after it.
 
-    Stages of two blocks, of which all but the first halve the image; then a global
+    Stages of blocks, of which all but the first halve the image; then a global
     average and a linear head. On 32 x 32 x 3 images it has 11,173,962 parameters (He
     et al., Deep residual learning for image recognition, arXiv 1512.03385, 2015). Its
     modes have no default:
@@ -210,19 +211,38 @@ class ResNet18(nn.Module):
     Attributes:
         widths: channels of each stage; the stem has those of the first.
         num_classes: C.
+        blocks: of each stage.
     """
 
     widths: Sequence[int] = (64, 128, 256, 512)
     num_classes: int = 10
+    blocks: int = 2
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = Conv(self.widths[0], (3, 3), use_bias=False)(x)
         x = nn.relu(BatchNorm(not train)(x))
         for stage, width in enumerate(self.widths):
-            x = BasicBlock(width, strides=1 if stage == 0 else 2)(x, train)
-            x = BasicBlock(width)(x, train)
+            for block in range(self.blocks):
+                x = BasicBlock(width, strides=2 if stage and not block else 1)(x, train)
         return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
+
+
+class ResNet8(ResNet18):
+    """A ResNet-18's little sister, which a CPU trains: three stages of one block.
+
+    On 32 x 32 x 3 images it has 78,042 parameters (the size of MLPerf Tiny's benchmark
+    of image classification, Banbury et al., arXiv 2106.07597, 2021). Modes as for
+    :class:`ResNet18`.
+
+    Attributes:
+        widths: channels of each stage; the stem has those of the first.
+        num_classes: C.
+        blocks: of each stage.
+    """
+
+    widths: Sequence[int] = (16, 32, 64)
+    blocks: int = 1
 
 
 class EncoderBlock(nn.Module):

@@ -25,6 +25,11 @@ NETWORKS = {
         hf.models.ResNet18(widths=(2, 3), num_classes=4),
         True,
     ),
+    "ResNet8": (
+        hf.models.ResNet8(),
+        hf.models.ResNet8(widths=(2, 3), num_classes=4),
+        True,
+    ),
     "ViT": (
         hf.models.ViT(),
         hf.models.ViT(width=4, depth=1, heads=2, mlp_width=3, num_classes=4),
@@ -76,6 +81,14 @@ def allcnn(channels):
     return count + 2 * (2 * 96 + 6 * 192)
 
 
+def resnet8(channels):
+    count = convolutions(3, channels, 16, 16, 16)
+    count += convolutions(3, 16, 32, 32) + convolutions(1, 16, 32)
+    count += convolutions(3, 32, 64, 64) + convolutions(1, 32, 64)
+    # Every convolution has its scales and shifts; a linear head.
+    return count + 2 * (3 * 16 + 3 * 32 + 3 * 64) + 64 * 10 + 10
+
+
 def vit(channels, patches):
     block = 4 * (64 * 64 + 64) + 2 * 64 * 128 + 128 + 64 + 2 * 2 * 64
     embedding = 16 * channels * 64 + 64 + patches * 64
@@ -92,6 +105,8 @@ def vit(channels, patches):
         ("AllCNN", (28, 28, 1), allcnn(1)),
         ("ResNet18", (32, 32, 3), 11_173_962),
         ("ResNet18", (28, 28, 1), 11_173_962 - 9 * 2 * 64),
+        ("ResNet8", (32, 32, 3), resnet8(3)),
+        ("ResNet8", (28, 28, 1), resnet8(1)),
         ("ViT", (32, 32, 3), vit(3, 64)),
         ("ViT", (28, 28, 1), vit(1, 49)),
     ],
@@ -106,11 +121,17 @@ def test_sizes_and_shapes(name, shape, count):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("SmallVGG", 5_681_674), ("AllCNN", 1_620_010), ("ViT", 141_898)],
+    [
+        ("SmallVGG", 5_681_674),
+        ("AllCNN", 1_620_010),
+        ("ResNet8", 78_042),
+        ("ViT", 141_898),
+    ],
 )
 def test_docstrings_say_the_size(name, count):
     """What the formulas give for images of 32 x 32 x 3."""
     formulas = {"SmallVGG": vgg(3, 8192), "AllCNN": allcnn(3), "ViT": vit(3, 64)}
+    formulas["ResNet8"] = resnet8(3)
     assert formulas[name] == count
     assert f"{count:,}" in " ".join(type(NETWORKS[name][0]).__doc__.split())
 
