@@ -191,8 +191,7 @@ class Study:
             )
 
         self.console.log(f"{name}: retraining {self.seeds} models")
-        retrain = self.recipe.retrain(classifier)
-        retrained = self._answer(folder, "retrain", retrain, request, key)
+        retrained = self.retrain(folder, request, key)
         measured = hf.evaluation.prepare_retrained(
             classifier, retrained.variables, evaluated, test, key=jax.random.key(3)
         )
@@ -233,8 +232,9 @@ class Study:
             for one in ceiling
         ]
         self.models["retrain"] = retrained.variables
-        add("retrain", own, retrain.access, retrained.seconds)
-        add("ceiling", ceiling, retrain.access, retrained.seconds)
+        access = self.recipe.retrain(classifier).access
+        add("retrain", own, access, retrained.seconds)
+        add("ceiling", ceiling, access, retrained.seconds)
         # Twice the steps must not make other models, or the gaps mean nothing.
         if longer:
             twice = Method(self.recipe.retrain, {"longer": 2})
@@ -245,6 +245,11 @@ class Study:
             made = self._answer(folder, label, unlearner, request, key, states)
             found = evaluate(label, made.variables)
             add(label, found, unlearner.access, made.seconds, method.hyper, made.info)
+
+    def retrain(self, folder, request, key) -> Answer:
+        """Retrain a model of every seed."""
+        unlearner = self.recipe.retrain(self.classifier)
+        return self._answer(folder, "retrain", unlearner, request, key)
 
     def _answer(self, folder, method, unlearner, request, key, states=None) -> Answer:
         """Answer for every seed, or load what was answered before."""

@@ -1,0 +1,53 @@
+"""The study of a residual network, with a small one of digits in its place."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import hyperforget_jax as hf
+from tests import scripts
+
+# What it compiles takes long: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
+
+def test_classes_are_forgotten_in_turn_and_rows_too(tmp_path, monkeypatch):
+    recipes, residual = scripts.load("recipes", "residual")
+    small = dataclasses.replace(
+        recipes.RECIPES["cifar10_resnet8"],
+        **dict(dataset="digits", network="cnn-8-16-batchnorm", steps=60),
+        **dict(rows=600, held_out=200, judged=300),
+    )
+    monkeypatch.setitem(recipes.RECIPES, "cifar10_resnet8", small)
+    monkeypatch.setattr(residual, "LABELS", (3, 5))
+    options = ("--seeds", "2", "--methods", "fiun", "--out", str(tmp_path / "run"))
+    run = scripts.run("residual", *options, "--scenarios", "class")
+    assert run.returncode == 0, run.stderr
+    first = hf.report.read(tmp_path / "run/results.json")["rows"]
+    models = tmp_path / "run/class-3/retrained"
+    before = sorted(models.rglob("*"))
+    run = scripts.run("residual", *options, "--resume")
+    assert run.returncode == 0, run.stderr
+    rows = hf.report.read(tmp_path / "run/results.json")["rows"]
+    assert sorted(models.rglob("*")) == before
+    methods = ["original", "retrain", "ceiling", "fiun"]
+    assert [row["method"] for row in rows] == 3 * methods
+    requests = [row["request"] for row in rows[::4]]
+    assert requests == ["class 3", "class 5", "2% of the rows"]
+    # What was answered before is not answered again.
+    assert rows[3] == first[3]
+    retrained = {row["request"]: row["metrics"] for row in rows[1::4]}
+    seconds = {row["request"]: row["seconds"]["unlearn"] for row in rows[1::4]}
+    for number in (3, 5):
+        assert retrained[f"class {number}"]["forget_accuracy_test"]["max"] == 0
+        assert seconds[f"class {number}"] > 0
+    # Of the sequence: what was forgotten before stays forgotten.
+    later = rows[7]["metrics"]["forget_accuracy_test"]["values"]
+    assert np.max(later) < 0.2
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    run = scripts.run("residual", "--methods", "magic", "--out", str(tmp_path / "none"))
+    assert run.returncode != 0 and "--methods ['magic'] unknown" in run.stderr
+    assert not (tmp_path / "none").exists()
