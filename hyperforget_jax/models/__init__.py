@@ -4,6 +4,7 @@ from hyperforget_jax.models.adapters import from_functions, from_linen, from_nnx
 from hyperforget_jax.models.convolution import conv
 from hyperforget_jax.models.dense import dense
 from hyperforget_jax.models.ensemble import ensemble
+from hyperforget_jax.models.half import in_bfloat16
 from hyperforget_jax.models.head import widen
 from hyperforget_jax.models.networks import (
     MLP,
@@ -13,10 +14,10 @@ from hyperforget_jax.models.networks import (
     ResNet8,
     ResNet18,
     SmallVGG,
-    ViT,
 )
 from hyperforget_jax.models.predictions import logits, population_logits
 from hyperforget_jax.models.taps import untapped_layers, warn_of_untapped
+from hyperforget_jax.models.transformer import ViT
 
 __all__ = [
     "AllCNN",
@@ -33,6 +34,7 @@ __all__ = [
     "from_functions",
     "from_linen",
     "from_nnx",
+    "in_bfloat16",
     "logits",
     "population_logits",
     "untapped_layers",

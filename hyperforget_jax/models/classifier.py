@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from hyperforget_jax.base import OUTPUT_MASK, Array, Classifier, Variables
 from hyperforget_jax.models.taps import Marked, tap
 
-__all__ = ["make_classifier", "unmasked"]
+__all__ = ["keyed", "make_classifier", "unmasked"]
 
 # Far below any logit a trained model gives, and finite: an infinite loss has no mean.
 _MASKED_LOGIT = -1e4
@@ -25,6 +25,13 @@ class _Keyed(functools.partial):
 
     def __hash__(self):
         return hash(self.key)
+
+
+def keyed(function: Callable, key: Hashable) -> Any:
+    """Make a function equal to others of the same key."""
+    made = _Keyed(function)
+    made.key = key
+    return made
 
 
 def make_classifier(
@@ -67,16 +74,14 @@ def make_classifier(
         logits, calls = tap(tappable, unmasked(variables), x, shifts)
         return _masked(logits, variables), calls
 
-    def keyed(function: Callable) -> Any:
-        made = _Keyed(function)
-        made.key = (function.__name__, key)
-        return made
+    def named(function: Callable) -> Any:
+        return keyed(function, (function.__name__, key))
 
     return Classifier(
-        *map(keyed, (init, apply_masked, apply_train_masked)),
-        taps=keyed(taps),
+        *map(named, (init, apply_masked, apply_train_masked)),
+        taps=named(taps),
         description=description,
-        tapped=keyed(tapped),
+        tapped=named(tapped),
     )
 
 
