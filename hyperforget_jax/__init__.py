@@ -62,6 +62,7 @@ from hyperforget_jax.training import (
     NonFiniteLossError,
     Population,
     fit,
+    fit_batches,
     fit_population,
     refresh_statistics,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "finetune",
     "fisher",
     "fit",
+    "fit_batches",
     "fit_population",
     "fiun",
     "forget_classes",

@@ -7,6 +7,7 @@ from hyperforget_jax.training.fit import NonFiniteLossError, fit
 from hyperforget_jax.training.loop import Batch, LoopInfo, LoopState, LossFn
 from hyperforget_jax.training.members import Objective
 from hyperforget_jax.training.population import Population, fit_population
+from hyperforget_jax.training.stream import fit_batches
 
 __all__ = [
     "Batch",
@@ -18,6 +19,7 @@ __all__ = [
     "Objective",
     "Population",
     "fit",
+    "fit_batches",
     "fit_population",
     "loop",
     "refresh_statistics",
