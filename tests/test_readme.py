@@ -225,6 +225,12 @@ def _rows_are_split(names, printed):
     assert names["info"].change.forget_accuracy < 0.1
 
 
+def _batches_were_learned_from(names, printed):
+    classifier, variables = names["classifier"], names["variables"]
+    test = hf.data.load("digits").test
+    assert all(_answered(classifier, variables, test, label) > 0.7 for label in (3, 5))
+
+
 def _row_is_refused(names, printed):
     assert names["info"].refused == 1 and names["info"].failed_at == -1
     assert "1 examples that init was not given" in printed
@@ -252,6 +258,7 @@ def _predictions_are_flat(names, printed):
 AFTERWARDS = {
     "many_models": _eight_devices_forget,
     "many_rows": _rows_are_split,
+    "more_rows": _batches_were_learned_from,
     "under_jit": _row_is_refused,
     "statistics": _the_order_of_refreshing_decides,
     "half_precision": _halves_behave_as_said,
