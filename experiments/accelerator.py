@@ -79,7 +79,7 @@ def main(config: Accelerator) -> None:
     """Measure what is not done yet, and write what there is."""
     console, begin = Console(), time.perf_counter()
     if config.size == "full" and jax.default_backend() == "cpu":
-        raise SystemExit(
+        runs.refuse(
             "There is no accelerator here, and a CPU would take hours: give "
             "--size smallest, or install this package's extra cuda or tpu."
         )

@@ -80,16 +80,16 @@ def main(config: Audit) -> None:
     record: dict[str, Any] = {}
     if config.check:
         if config.resume:
-            raise SystemExit("--check makes a cell anew: leave out --resume.")
+            runs.refuse("--check makes a cell anew: leave out --resume.")
         if not committed.exists():
-            raise SystemExit(f"--check: there is no record {committed.name}.")
+            runs.refuse(f"--check: there is no record {committed.name}.")
         record = hf.report.read_audit(committed)
         config = dataclasses.replace(config, models=record["config"]["models"])
     models = config.models or TIERS[config.tier]
     if models < 5:
-        raise SystemExit(f"--models must be at least 5, got {models}.")
+        runs.refuse(f"--models must be at least 5, got {models}.")
     if not cells_of(config):
-        raise SystemExit("logit_mask and dihyfo answer for classes alone.")
+        runs.refuse("logit_mask and dihyfo answer for classes alone.")
     settings = {
         "preset": config.preset,
         "models": models,

@@ -97,7 +97,7 @@ def _record(config: DiHyFo) -> dict[str, Any]:
     runs.check_known("--preset", (config.preset,), PRESETS)
     for name in ("networks", "samples"):
         if getattr(config, name) < 1:
-            raise SystemExit(f"--{name} must be positive, got {getattr(config, name)}.")
+            runs.refuse(f"--{name} must be positive, got {getattr(config, name)}.")
     preset = PRESETS[config.preset]
     record = studies.record_of(config, preset.recipe)
     fields: dict[str, Any] = dataclasses.asdict(preset)

@@ -176,7 +176,7 @@ def main(config: FIUn) -> None:
     runs.check_known("--scenarios", config.scenarios, SCENARIOS)
     runs.check_known("--preset", (config.preset,), networks.PRESETS)
     if config.seeds < 2:
-        raise SystemExit(f"--seeds must be at least 2, got {config.seeds}.")
+        runs.refuse(f"--seeds must be at least 2, got {config.seeds}.")
     preset = networks.PRESETS[config.preset]
     record = {
         "preset": config.preset,

@@ -60,12 +60,12 @@ def main(config: Leaderboard) -> None:
     runs.check_known("--scenarios", config.scenarios, audit_scenes.SCENARIOS)
     runs.check_known("--methods", config.methods, METHODS)
     if config.models < 5:
-        raise SystemExit(f"--models must be at least 5, got {config.models}.")
+        runs.refuse(f"--models must be at least 5, got {config.models}.")
     recipe = audit.RECIPES[config.preset]
     # Before anything is trained.
     wanted = {scenario: recipes_of(config, scenario) for scenario in config.scenarios}
     if not any(wanted.values()):
-        raise SystemExit("None of these methods answers such requests.")
+        runs.refuse("None of these methods answers such requests.")
     settings = {
         "preset": config.preset,
         "models": config.models,
@@ -128,7 +128,7 @@ def recipe_of(method: str, preset: str, scenario: str) -> hf.recipes.Recipe:
     try:
         return hf.recipes.load(alone, preset, tuned_on)
     except ValueError as error:
-        raise SystemExit(f"{error} Run search.py for it first.") from error
+        runs.refuse(f"{error} Run search.py for it first.")
 
 
 def _row(config: Leaderboard, cells: audit_cells.Cells, method: str, settings):

@@ -27,6 +27,8 @@ from rich.console import Console
 import hyperforget_jax as hf
 import runs
 
+METHODS = ("fiun", "pgu", "dihyfo", *studies.BASELINES)
+
 
 @dataclasses.dataclass(frozen=True)
 class Quickstart:
@@ -38,7 +40,7 @@ class Quickstart:
     """The class to forget, or several, in one request."""
     seeds: int = 5
     """Training seeds. Fewer than five make a smoke run, not a result."""
-    methods: tuple[str, ...] = ("fiun", "pgu", "dihyfo", *studies.BASELINES)
+    methods: tuple[str, ...] = METHODS
     """The methods to compare with retraining. dihyfo makes its zoo and hypernetwork
     first, which takes longer than everything else."""
     network: bool = True
@@ -54,7 +56,7 @@ def main(config: Quickstart) -> None:
     try:
         hf.forget_labels(config.forget, num_classes=10)
     except ValueError as error:
-        raise SystemExit(f"--forget: {error}") from error
+        runs.refuse(f"--forget: {error}")
     recipe = recipes.RECIPES[config.preset]
     zoo = dihyfo_presets.QUICKSTART[config.preset]
     own = {"dihyfo": zoo.quickstart_record()}
@@ -114,8 +116,10 @@ def parse() -> Quickstart:
     )
     parser.add_argument("--preset", choices=("digits", "mnist"), help="data set")
     parser.add_argument("--forget", nargs="+", type=int, help="classes to forget")
-    parser.add_argument("--seeds", type=int, help="fewer than five make a smoke run")
-    parser.add_argument("--methods", nargs="+", help="beside retraining")
+    seeds = "models by training seed, at least 2; fewer than 5 make a smoke run"
+    parser.add_argument("--seeds", type=int, help=seeds)
+    methods = f"beside retraining: {', '.join(METHODS)}; by default all"
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help=methods)
     parser.add_argument("--out", type=Path, help="folder of results and report")
     for name, what in (
         ("--network", "a small federated network forgets too"),

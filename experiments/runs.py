@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from rich.table import Table
@@ -14,11 +15,19 @@ import hyperforget_jax as hf
 from hyperforget_jax import atomic_write
 
 
+def refuse(message: str) -> NoReturn:
+    """Say in one line why a study cannot begin, and exit as ``hyperforget`` does."""
+    sys.stderr.write(message + "\n")
+    raise SystemExit(2)
+
+
 def check_known(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    """Stop if an option names what there is not."""
+    """Refuse an option that names what there is not."""
     allowed = list(allowed)
     if unknown := sorted(set(given) - set(allowed)):
-        raise SystemExit(f"{option} {unknown} unknown; there are {allowed}.")
+        refuse(
+            f"{option} must be among {', '.join(allowed)}; got {', '.join(unknown)}."
+        )
 
 
 def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
@@ -32,12 +41,12 @@ def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
         stored = json.loads(path.read_text())
         for name, value in json.loads(json.dumps(record)).items():
             if stored.get(name) != value:
-                raise SystemExit(
+                refuse(
                     f"{out} holds a run with {name}={stored.get(name)}, not {value}: "
                     "choose another --out."
                 )
         if not resume:
-            raise SystemExit(
+            refuse(
                 f"{out} holds this very run: give --resume to go on with it, or choose "
                 "another --out."
             )

@@ -88,7 +88,7 @@ def main(config: Search) -> None:
         if answers(method, scenario)
     ]
     if not asked:
-        raise SystemExit("None of these methods answers such requests.")
+        runs.refuse("None of these methods answers such requests.")
     runs.open_folder(config.out, record, config.resume)
     trials: Trials | None = None
     for scenario, method in asked:

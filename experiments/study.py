@@ -381,14 +381,14 @@ def record_of(
             that cannot begin claims no folder.
     """
     if config.seeds < 2:
-        raise SystemExit(
+        runs.refuse(
             f"--seeds must be at least 2, got {config.seeds}: the ceiling compares "
             "retrained models with each other."
         )
     try:
         recipe.load()
     except FileNotFoundError as error:
-        raise SystemExit(str(error)) from error
+        runs.refuse(str(error))
     options = dataclasses.asdict(config)
     for place in ("out", "resume"):
         options.pop(place, None)

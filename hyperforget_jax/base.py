@@ -98,6 +98,7 @@ class ForgetRequest(NamedTuple):
                 "the method asks for examples: use forget_classes or forget_rows, or a "
                 "method whose access.unlearn is {'classes'}."
             )
+        check_single(self)
         return self.data
 
     @property
@@ -138,6 +139,21 @@ class ForgetRequest(NamedTuple):
             examples._replace(weight=jnp.where(covered, examples.weight, 0)),
             examples._replace(weight=jnp.where(covered, 0, examples.weight)),
         )
+
+
+def check_single(request: ForgetRequest) -> None:
+    """Raise ValueError for several requests, stacked, where a single one is taken."""
+    weight = None if request.data is None else request.data.weight
+    shapes = {"classes": request.classes, "rows": request.rows, "data.weight": weight}
+    for name, leaf in shapes.items():
+        if getattr(leaf, "ndim", 0) > 1:
+            raise ValueError(
+                f"request must be a single one, got {leaf.shape[0]}, stacked "
+                f"({name} of shape {leaf.shape}): answer what hf.sequence made with "
+                "hf.unlearn_sequence, and what hf.forget_each_class made with "
+                "hf.unlearn_each; for everything else give one of them, as "
+                "hf.forget_classes or hf.forget_rows makes it."
+            )
 
 
 _STATIC = {"static": True}

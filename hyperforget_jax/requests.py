@@ -248,6 +248,11 @@ def num_classes_of(data: Examples, num_classes: int | None) -> int:
             f"data.y must be integer labels [N], got shape {y.shape} and dtype "
             f"{y.dtype}: make data with hf.data.examples(x, y)."
         )
+    if data.weight.shape != y.shape:
+        raise ValueError(
+            f"data.weight must be [{y.size}], one an example, got shape "
+            f"{data.weight.shape}: of what hf.sequence or a population has, take one."
+        )
     check_labels(y, None, "data")
     largest = int(y.max())
     if num_classes is None:

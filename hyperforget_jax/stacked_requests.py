@@ -123,6 +123,15 @@ def unlearn_each(
     _check_stacked(
         unlearner, keys, state, requests, "unlearn_each", "hf.forget_each_class"
     )
+    data = requests.data
+    if data is not None and data.weight.ndim != 1:
+        raise ValueError(
+            "unlearn_each answers from one state with the same data: "
+            f"requests.data.weight must be [N], got shape {data.weight.shape}, one for "
+            "each request, as hf.sequence makes them. Answer those with "
+            "hf.unlearn_sequence; or, each on its own, give requests._replace(data="
+            "data), of the data that hf.sequence was given."
+        )
     stacked: Any = 0
     axes = ForgetRequest(data=None, rows=stacked, classes=stacked)
     return jax.vmap(unlearner.unlearn, (0, None, axes))(keys, state, requests)
@@ -147,6 +156,14 @@ def unlearn_sequence(
     data = requests.data
     if data is None:
         raise ValueError("requests carry no data: make them with hf.sequence.")
+    if data.weight.ndim != 2:
+        raise ValueError(
+            "unlearn_sequence leaves out what earlier requests forgot: "
+            f"requests.data.weight must be [T, N], got shape {data.weight.shape}, the "
+            "same for all. Answer what hf.forget_each_class makes with "
+            "hf.unlearn_each; or make a sequence with hf.sequence(data, ["
+            "hf.forget_classes(data, [0]), ...])."
+        )
 
     def step(state, inputs):
         key, weight, rows, classes = inputs
@@ -179,6 +196,11 @@ def _check_stacked(
         raise ValueError(
             f"{function} takes requests stacked by {maker} and one key for each; got "
             f"rows of shape {requests.rows.shape} and keys of shape {jnp.shape(keys)}."
+        )
+    if requests.data is not None and requests.data.y.ndim != 1:
+        raise ValueError(
+            f"{function} takes one copy of the examples: requests.data.y must be [N], "
+            f"got shape {requests.data.y.shape}. Stack requests with {maker}."
         )
 
 

@@ -55,7 +55,7 @@ def test_parts_are_done_once_in_the_time_there_is_and_fail_alone(tmp_path, monke
     assert missing == {"fiun": "ValueError", "pgu": "no time was left"}
 
     done, _, _ = run()
-    assert done.returncode == 1 and "give --resume" in done.stderr and not called
+    assert done.returncode == 2 and "give --resume" in done.stderr and not called
 
     broken.clear()
     done, names, missing = run("--resume", "--budget", "2e6")
@@ -67,7 +67,7 @@ def test_parts_are_done_once_in_the_time_there_is_and_fail_alone(tmp_path, monke
 
 def test_the_full_size_is_not_for_a_cpu(tmp_path):
     done = scripts.run("accelerator", "--out", str(tmp_path / "run"))
-    assert done.returncode == 1 and "--size smallest" in done.stderr
+    assert done.returncode == 2 and "--size smallest" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

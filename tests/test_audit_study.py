@@ -120,7 +120,7 @@ def test_a_small_study_leaves_a_record_a_page_and_a_folder_for_the_command(finis
 def test_it_goes_on_where_it_was_stopped(finished):
     before = json.loads((finished / "class/logit_mask/row.json").read_text())
     refused = study(finished, "--methods", "logit_mask", "fiun")
-    assert refused.returncode == 1 and "--resume" in refused.stderr
+    assert refused.returncode == 2 and "--resume" in refused.stderr
     run = study(finished, "--methods", "logit_mask", "fiun", "--resume")
     assert run.returncode == 0, run.stderr
     rows = hf.report.read_audit(finished / "results.json")["rows"]
@@ -138,12 +138,12 @@ def test_a_cell_of_the_record_is_made_again_within_its_intervals(tmp_path):
 def test_unknown_scenarios_and_methods_are_refused_before_anything_is_made(tmp_path):
     for option in ("--scenarios", "--methods"):
         run = scripts.run("audit", option, "nothing", "--out", str(tmp_path / "audit"))
-        assert run.returncode == 1 and "nothing" in run.stderr
+        assert run.returncode == 2 and "nothing" in run.stderr
     for options in (
         ("--models", "3"),
         ("--scenarios", "random", "--methods", "logit_mask"),
         ("--check", "--resume"),
     ):
         run = scripts.run("audit", *options, "--out", str(tmp_path / "audit"))
-        assert run.returncode == 1 and run.stderr.strip()
+        assert run.returncode == 2 and run.stderr.strip()
     assert not (tmp_path / "audit").exists()

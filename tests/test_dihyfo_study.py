@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import types
 
 import jax
@@ -191,15 +192,16 @@ def test_a_share_of_the_zoo_is_that_of_its_starts(modules, tmp_path):
     np.testing.assert_array_equal(leaf, jax.tree.leaves(whole.starts)[0][:3])
 
 
-def test_what_is_not_there_is_named(modules, tmp_path):
+def test_what_is_not_there_is_named(modules, tmp_path, capsys):
     for options, message in (
-        ({"preset": "imagenet"}, r"--preset \['imagenet'\] unknown"),
-        ({"scenarios": ("all",)}, r"--scenarios \['all'\] unknown"),
-        ({"variants": ("dihyfo_3",)}, r"--variants \['dihyfo_3'\] unknown"),
+        ({"preset": "imagenet"}, "--preset must be among .*; got imagenet"),
+        ({"scenarios": ("all",)}, "--scenarios must be among .*; got all"),
+        ({"variants": ("dihyfo_3",)}, "--variants must be among .*; got dihyfo_3"),
         ({"samples": 0}, "--samples must be positive"),
-        ({"methods": ("magic",)}, r"--methods \['magic'\] unknown"),
+        ({"methods": ("magic",)}, "--methods must be among .*; got magic"),
     ):
         config = modules.main.DiHyFo(out=tmp_path / "none", **options)
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises(SystemExit, match="2"):
             modules.main.main(config)
+        assert re.match(message, capsys.readouterr().err)
     assert not (tmp_path / "none").exists()

@@ -73,15 +73,27 @@ def test_resuming_gives_the_same_numbers(finished):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (("--methods", "magic"), "unknown"),
-        (("--forget", "11"), r"classes must lie in [0, 10), got [11]"),
-        (("--preset", "imagenet"), "imagenet"),
+        (
+            ("--methods", "magic", "fiun", "none"),
+            "--methods must be among logit_mask, finetune, ascent, neggrad_plus, ssd, "
+            "fiun, pgu, dihyfo; got magic, none.\n",
+        ),
+        (("--seeds", "1"), "--seeds must be at least 2, got 1: the ceiling compares "),
+        (("--forget", "11"), "--forget: classes must lie in [0, 10), got [11].\n"),
     ],
 )
-def test_bad_options_are_refused(tmp_path, options, message):
+def test_bad_options_are_refused_in_one_line(tmp_path, options, message):
     run = quickstart(tmp_path / "out", *options)
-    assert run.returncode != 0
-    assert message in run.stderr + run.stdout
+    assert run.returncode == 2 and not (tmp_path / "out").exists()
+    assert run.stderr.startswith(message) and run.stderr.count("\n") == 1
+
+
+def test_help_and_errors_of_the_parser_name_what_there_is(tmp_path):
+    run = quickstart(tmp_path / "out", "--preset", "imagenet")
+    assert run.returncode == 2 and "digits" in run.stderr and "mnist" in run.stderr
+    (script,) = scripts.load("quickstart")
+    said = " ".join(quickstart(tmp_path / "out", "--help").stdout.split())
+    assert f"beside retraining: {', '.join(script.METHODS)}; by default all" in said
 
 
 @pytest.fixture

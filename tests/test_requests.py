@@ -412,6 +412,64 @@ def test_messages(make, message):
         make()
 
 
+EACH, SEQUENCE = hf.forget_each_class(DATA), hf.sequence(DATA, [[0], [1], [2]])
+
+
+@pytest.mark.parametrize(
+    ("answer", "requests", "message"),
+    [
+        (hf.unlearn_each, SEQUENCE, r"\[N\], got shape \(3, 10\).*unlearn_sequence"),
+        (hf.unlearn_sequence, EACH, r"\[T, N\], got shape \(10,\).*unlearn_each"),
+        *(
+            (answer, hf.trees.stack([hf.forget_rows(DATA, [0])] * 3), "one copy of")
+            for answer in (hf.unlearn_each, hf.unlearn_sequence)
+        ),
+    ],
+)
+def test_what_was_stacked_for_another_function_is_named(answer, requests, message):
+    keys = jax.random.split(jax.random.key(0), 3)
+    with pytest.raises(ValueError, match=message):
+        answer(weigher(), keys, (jnp.int32(0),), requests)
+
+
+def test_a_sequence_is_answered_each_on_its_own_with_the_data_it_was_made_from():
+    keys = jax.random.split(jax.random.key(0), 3)
+    requests = SEQUENCE._replace(data=DATA)
+    states, infos = hf.unlearn_each(weigher(), keys, (jnp.int32(5),), requests)
+    assert states[0].tolist() == [6, 6, 6]
+    assert infos["retained"].sum(axis=1).tolist() == [NUM_ROWS - 1] * 3
+
+
+@pytest.mark.parametrize("requests", [EACH, SEQUENCE, SEQUENCE._replace(rows=None)])
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda requests: requests.forget,
+        lambda requests: requests.retain,
+        lambda requests: requests.covers(DATA),
+        lambda requests: requests.split(DATA),
+        hf.checks.check_is_request,
+        lambda requests: hf.checks.check_is_request(requests, 3),
+        # One place of all, as of a stack of whole requests.
+        lambda requests: (
+            requests._replace(
+                rows=requests.rows if requests.rows is None else requests.rows[0],
+                classes=requests.classes[0],
+                data=SEQUENCE.data,
+            ).forget
+        ),
+    ],
+)
+def test_several_requests_are_refused_where_a_single_one_is_taken(requests, take):
+    with pytest.raises(ValueError, match="must be a single one, got 3, stacked.*hf.se"):
+        take(requests)
+
+
+def test_data_of_a_sequence_make_no_request():
+    with pytest.raises(ValueError, match=r"data.weight must be \[10\].*take one"):
+        hf.forget_rows(SEQUENCE.data, [1])
+
+
 @pytest.mark.parametrize(
     ("items", "message"),
     [

@@ -1,6 +1,7 @@
 """One verdict on a claim of forgetting, from the logits of models of any framework."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -197,12 +198,7 @@ def _audit(
 ) -> Audited:
     side = len(reference)
     if side < needs:
-        return Audited(
-            name,
-            None,
-            note=f"needs {needs} unlearned and {2 * needs} retrained models; there are "
-            f"enough for {side} a side",
-        )
+        return _too_few(name, needs, side)
     value = statistic(unlearned, reference)
     # Of perfect forgetting every exchange of models is as likely as what was found.
     both = np.concatenate([unlearned, reference])
@@ -218,6 +214,11 @@ def _audit(
         None if original is None else statistic(original, reference),
         (1 + as_bad) / (1 + count) if tested else None,
     )
+
+
+def _too_few(name: str, needs: int, side: int) -> Audited:
+    note = f"needs {needs} unlearned and {2 * needs} retrained models; there are "
+    return Audited(name, None, note=f"{note}enough for {side} a side")
 
 
 def _interval(statistic, value, first, second) -> tuple[float, float]:
@@ -267,17 +268,20 @@ _AUDITS = {
 
 def _bound(unlearned, reference, level) -> Audited:
     """A lower bound of epsilon from the mean confidence, one score a model."""
-    name = "epsilon, lower bound"
-    if len(reference) < 8:
-        return Audited(name, None, note="needs 8 unlearned and 16 retrained models")
-    # Which side is larger is chosen too: each direction has half of the level.
+    name, side = "epsilon, lower bound", len(reference)
+    level = 1 - level / 2  # Each direction has half, since the larger is taken.
+
+    def most(held_out: int) -> float:
+        return epsilon_ceiling(held_out, held_out, level=level)
+
+    # Where half of them could show nothing but 0, no threshold is found either.
+    needs = 2 * next(half for half in itertools.count(4) if most(half) > 0)
+    if side < needs:
+        return _too_few(name, needs, side)
     sides = (unlearned.mean(axis=1), reference.mean(axis=1))
-    value = max(
-        held_out_bound(*pair, level=1 - level / 2) for pair in (sides, sides[::-1])
-    )
-    half = len(reference) - len(reference) // 2
-    most = epsilon_ceiling(half, half, level=1 - level / 2)
-    return Audited(name, value, note=f"so many models show {most:.2f} at the most")
+    value = max(held_out_bound(*pair, level=level) for pair in (sides, sides[::-1]))
+    note = f"so many models show {most(side - side // 2):.2f} at the most"
+    return Audited(name, value, note=note)
 
 
 def _confidences(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

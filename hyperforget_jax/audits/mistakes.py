@@ -8,6 +8,14 @@ from jax import dtypes
 
 __all__ = ["checked_claim"]
 
+# Without which there is nothing to judge, or nothing to judge by.
+_NEEDED = {
+    "retrained": "models trained anew without the forgotten examples (here "
+    "audits.train_shadows makes them)",
+    "unlearned": "models that the method has made forget them (here "
+    "audits.unlearn_shadows makes them)",
+}
+
 
 def checked_claim(
     logits: np.ndarray, labels: np.ndarray, kinds: Sequence[str], known: Sequence[str]
@@ -58,9 +66,14 @@ def checked_claim(
         raise ValueError(f"kinds must be among {known}, got {', '.join(unknown)}.")
     _check_no_probabilities(logits)
     _check_no_copies(logits, words)
-    for kind in ("retrained", "unlearned"):
+    for kind, what in _NEEDED.items():
         if kind not in words:
-            raise ValueError(f"There is no {kind} model to judge by.")
+            counts = ", ".join(f"{np.sum(words == each)} {each}" for each in known)
+            raise ValueError(
+                f"kinds must name {kind} models, got {counts}: add the logits of {what}"
+                f', and the word "{kind}" for each, in a folder to "models" of '
+                "audit.json. The least is 5 unlearned and 10 retrained ones."
+            )
     return logits, labels, words
 
 

@@ -272,8 +272,8 @@ def complementary_halves(key: Array, there: np.ndarray, pairs: int) -> np.ndarra
 
 
 def _rows(request: ForgetRequest) -> tuple[Examples, np.ndarray]:
-    checks.check_is(ForgetRequest, "what hf.forget_rows gives", request=request)
-    if request.data is None or request.rows is None or request.rows.ndim != 1:
+    checks.check_is_request(request)
+    if request.data is None or request.rows is None:
         raise ValueError(
             "request must be a single one with all training data at hand: make it "
             "with hf.forget_classes, hf.forget_rows or hf.forget_random."

@@ -15,6 +15,7 @@ from hyperforget_jax.base import (
     Examples,
     ForgetRequest,
     Variables,
+    check_single,
 )
 from hyperforget_jax.checks.examples import (
     check_is_examples,
@@ -114,7 +115,7 @@ def check_init(classifier: Classifier, variables: Variables, data: Examples) -> 
 
 
 def check_is_request(request, num_classes: int | None = None) -> None:
-    """Raise unless ``request`` is one, of fields of their kinds, and for C classes."""
+    """Raise unless ``request`` is a single one, of right kinds, and for C classes."""
     if not isinstance(request, ForgetRequest):
         raise TypeError(
             "request must be a hf.ForgetRequest, such as hf.forget_rows(data, rows) "
@@ -134,6 +135,7 @@ def check_is_request(request, num_classes: int | None = None) -> None:
                 f"request.{field} must be an array of {name}, as the makers of "
                 f"requests give it; got {getattr(leaf, 'dtype', type(leaf).__name__)}."
             )
+    check_single(request)
     if num_classes is not None and request.classes.shape != (num_classes,):
         raise ValueError(
             f"The classifier has {num_classes} logits, but the request is made for "
@@ -146,11 +148,6 @@ def check_request(
 ) -> None:
     """Raise unless the request's data and classes fit the classifier."""
     check_is_request(request)
-    if request.classes.ndim != 1:
-        raise ValueError(
-            f"request is stacked, classes of shape {request.classes.shape}: answer it "
-            "with hf.unlearn_sequence or hf.unlearn_each."
-        )
     check_axes(request=request)
     if request.data is not None:
         check_weights(request.data.weight, "request.data.weight")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hyperforget_jax import audits, report
+from hyperforget_jax.report.audit_page import audit_notes
 
 __all__ = ["Audit"]
 
@@ -80,15 +81,17 @@ def _write(
 
 
 def _print(found: audits.Judgement) -> None:
-    table = Table("audit", "value", "floor", "original", "p", "note")
+    table = Table("audit", "value", "floor", "original", "p")
     for each in found.audits:
         numbers = (each.value, each.floor, each.original, each.p)
-        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+        cells = ["–" if number is None else f"{number:.3f}" for number in numbers]
         if each.interval is not None:
             cells[0] += f" ± {(each.interval[1] - each.interval[0]) / 2:.3f}"
-        table.add_row(each.audit, *cells, each.note)
+        table.add_row(each.audit, *cells)
     console = Console()
     console.print(table)
+    for line in audit_notes((each.audit, each.note) for each in found.audits):
+        console.print(f"{line}.", highlight=False)
     counts = ", ".join(f"{number} {kind}" for kind, number in found.models.items())
     console.print(
         f"{counts} models, {found.a_side} a side; {found.examples} examples. Floor: "

@@ -95,6 +95,11 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
         checks.check_examples(data.test, num_classes=num_classes, name="test")
         checks.check_held_out(data.train, data.test, "test")
     request = _request(options, key_request, data.train, num_classes)
+    is_spared = options.method == "pgu" and not options.classes and data.probe is None
+    if is_spared:
+        data = inputs.spare_probe(options.data, data)
+        line = "No x_probe in --data: pgu takes every other test row for it."
+        _say(options, f"{line} Test accuracies are of the others.")
     unlearner = inputs.make_unlearner(
         options.method, options.set, classifier, data.probe
     )
@@ -125,6 +130,7 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
         "left_out": left_out,
         "model": options.model,
         "data": options.data,
+        "probe_of_test_rows": is_spared,
         "seed": options.seed,
         "accuracy": accuracies(document),
         "info": found,
@@ -185,8 +191,7 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
         lines.insert(
             1,
             f"{lost:.1f} points of accuracy on retained rows were lost: try another "
-            "--method, such as fiun, or other settings of it by --set; for single rows "
-            "give held-out ones too, as x_probe and y_probe in --data.",
+            "--method, such as fiun, or other settings of it by --set.",
         )
     if info["left_out"]:
         lines.append(f"Left out of the variables: {', '.join(info['left_out'])}.")

@@ -16,7 +16,14 @@ import numpy as np
 
 import hyperforget_jax as hf
 
-__all__ = ["Data", "load_classifier", "load_data", "load_rows", "make_unlearner"]
+__all__ = [
+    "Data",
+    "load_classifier",
+    "load_data",
+    "load_rows",
+    "make_unlearner",
+    "spare_probe",
+]
 
 _SPLITS = {
     "train": ("x", "y"),
@@ -106,6 +113,30 @@ def load_data(given: str) -> Data:
                 )
             found[split] = hf.data.examples(*(arrays[name] for name in pair))
     return Data(**found)
+
+
+def spare_probe(given: str, data: Data) -> Data:
+    """Take every other test row for held-out ones, where data have none of their own.
+
+    Args:
+        given: their name, for the message.
+        data: without a probe.
+
+    Raises:
+        ValueError: there are no two test rows.
+    """
+    if data.test is None or data.test.y.size < 2:
+        raise ValueError(
+            f"--data {given} must hold x_probe and y_probe, rows that the model was "
+            "not trained on, or x_test and y_test, half of which are then taken for "
+            "them: pgu brings single rows to where such rows are, and without any "
+            "would drive their labels out, at the cost of all rows like them. Or name "
+            "another --method, such as kfade, which needs none."
+        )
+    rows = np.arange(data.test.y.size)
+    return data._replace(
+        test=data.test.take(rows[1::2]), probe=data.test.take(rows[::2])
+    )
 
 
 def load_rows(given: pathlib.Path) -> np.ndarray:

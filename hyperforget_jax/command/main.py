@@ -13,6 +13,7 @@ from hyperforget_jax.command.doctor import Doctor
 from hyperforget_jax.command.forget import Forget
 from hyperforget_jax.command.quickstart import Quickstart
 from hyperforget_jax.command.report import Report
+from hyperforget_jax.command.spelling import misspelt
 
 __all__ = ["main"]
 
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for an installation that lacks something, or 2 for what cannot be read or done.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if said := misspelt(_COMMANDS, given):
+        of = f" {given[0]}" if given[0] in _COMMANDS else ""
+        sys.stderr.write(f"hyperforget{of}: {said}\n")
+        return 2
     if given and given[0] in _COMMANDS:  # Its own, so that errors name its own help.
         options = tyro.cli(
             _COMMANDS[given[0]],

@@ -62,11 +62,6 @@ def checked_data(
             "evaluation measures the training examples too: evaluate with the request "
             "that forget_classes makes from them."
         )
-    if request.classes.ndim != 1:
-        raise ValueError(
-            "evaluate takes one request at a time, got several stacked (classes of "
-            f"shape {request.classes.shape}): evaluate each of them."
-        )
     num_classes = request.classes.shape[0]
     check_examples(examples, num_classes=num_classes, name="examples")
     for name, variables in models.items():

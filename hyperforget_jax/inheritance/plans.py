@@ -205,6 +205,7 @@ class Plan:
         return rows[(rows >= 0) & (rows < self.labels.size)]
 
     def _data_of(self, request: ForgetRequest) -> Examples:
+        checks.check_is_request(request)
         if (
             request.data is None
             or request.rows is None

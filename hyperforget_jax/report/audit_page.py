@@ -1,7 +1,7 @@
 """The page of an audit study: what is distinguished from retrained models, by what."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -13,7 +13,7 @@ from hyperforget_jax.report.columns import Row
 from hyperforget_jax.report.rendering import access_of, write_page
 from hyperforget_jax.report.schema import by_subject
 
-__all__ = ["scenario_title", "write_audit_page"]
+__all__ = ["audit_notes", "scenario_title", "write_audit_page"]
 
 _MEANINGS = {  # Of audits whose name begins so.
     "accuracy": "The difference of mean accuracies on the forgotten rows.",
@@ -102,9 +102,7 @@ def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
     name, rows = item
     audits = list(dict.fromkeys(f["audit"] for row in rows for f in row["audits"]))
     tested = {f["audit"] for row in rows for f in row["audits"] if f["p"] is not None}
-    notes = dict.fromkeys(
-        (f["audit"], f["note"]) for row in rows for f in row["audits"] if f["note"]
-    )
+    notes = audit_notes((f["audit"], f["note"]) for row in rows for f in row["audits"])
     references = {}
     for row in reversed(rows):
         references |= row["reference_metrics"]
@@ -120,7 +118,7 @@ def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
             "tested": [audit for audit in audits if audit in tested],
             "untested": [audit for audit in audits if audit not in tested],
         },
-        "notes": list(notes),
+        "notes": notes,
         "references": {
             kind: references[kind]
             for kind in ("original", "retrained")
@@ -135,6 +133,19 @@ def _subject(number: int, item: tuple[str, Sequence[Row]]) -> dict[str, Any]:
         ),
         "histograms": _histograms(rows, number),
     }
+
+
+def audit_notes(notes: Iterable[tuple[str, str]]) -> list[str]:
+    """List what audits cannot say, a line a note, after the audits that have it.
+
+    Args:
+        notes: an audit's name and its note, empty for none.
+    """
+    audits: dict[str, dict[str, None]] = {}
+    for name, note in notes:
+        if note:
+            audits.setdefault(note, {})[name] = None
+    return [f"{', '.join(names)}: {note}" for note, names in audits.items()]
 
 
 def scenario_title(row: Row) -> str:

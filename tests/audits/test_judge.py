@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from hyperforget_jax.audits import (
     Claim,
+    epsilon_ceiling,
     judge,
     load_folder,
     save_folder,
@@ -79,7 +80,28 @@ def test_too_few_models_say_how_many_are_wanted():
     few = judge(*claim(draw, 3.0, retrained=16, posed=8))
     by_name = {each.audit: each for each in few.audits}
     assert by_name["u-lira"].p is not None and by_name["klom"].value is None
-    assert "at the most" in by_name["epsilon, lower bound"].note
+
+
+def test_a_bound_that_could_be_nothing_but_0_is_not_given():
+    draw = np.random.default_rng(8)  # So far apart that no error is made.
+    few, enough = (
+        judge(*claim(draw, 9.0, retrained=2 * side, posed=side), exchanges=0).audits[-1]
+        for side in (13, 14)
+    )
+    assert few.audit == enough.audit == "epsilon, lower bound"
+    assert few.value is None
+    assert few.note.startswith("needs 14 unlearned and 28 retrained models")
+    assert enough.value == epsilon_ceiling(7, 7, level=0.975) > 0
+    assert enough.note == "so many models show 0.14 at the most"
+
+
+def test_notes_that_are_alike_are_one_line_below_the_table(tmp_path, capsys):
+    save_folder(tmp_path, *claim(np.random.default_rng(9), 3.0, retrained=20, posed=10))
+    assert main(["audit", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "note" not in printed and "0.000 " not in printed.split("epsilon")[1][:60]
+    told = "needs 16 unlearned and 32 retrained models; there are enough for 10 a side."
+    assert f"ruli, klom, reverse klom: {told}" in " ".join(printed.split())
 
 
 def test_confidences_come_from_logits():
@@ -100,7 +122,15 @@ def test_malformed_claims_are_refused():
         ((logits, labels + 4, kinds), "they do not match the logits"),
         ((logits, labels, kinds[:2]), "of each of the 4 models"),
         ((logits, labels, ["gold", *kinds[1:]]), "must be among .* got gold"),
-        ((logits, labels, ["original"] * 3 + ["unlearned"]), "no retrained model"),
+        (
+            (logits, labels, ["original"] * 3 + ["unlearned"]),
+            "must name retrained models, got 3 original, 0 retrained, 1 unlearned: add "
+            'the logits .*train_shadows.* "models" of audit.json',
+        ),
+        (
+            (logits, labels, ["original"] + ["retrained"] * 3),
+            "must name unlearned models, got 1 original, 3 .*unlearn_shadows.*is 5 unl",
+        ),
         ((spoilt, labels, kinds), r"NaN in the models \[1, 2\]"),
         ((softmax(logits, -1), labels, kinds), "must not be probabilities"),
         ((logits[[0, 1, 1, 3]], labels, kinds), "1 and 2 are both retrained and have"),

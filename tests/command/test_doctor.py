@@ -79,7 +79,7 @@ def test_a_package_that_is_not_installed(capsys, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["doctor", "--level", "1"]])
+@pytest.mark.parametrize("arguments", [[], ["doctor", "1"], ["app", "--port", "x"]])
 def test_other_commands_and_options_exit_with_two(arguments):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

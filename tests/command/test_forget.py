@@ -14,7 +14,7 @@ from flax.training.train_state import TrainState
 from safetensors.numpy import load_file, save_file
 
 import hyperforget_jax as hf
-from hyperforget_jax.command import main
+from hyperforget_jax.command import inputs, main
 from tests import toys
 
 FACTORIES = """
@@ -204,6 +204,24 @@ def test_unseen_rows_make_the_whole_report_of_the_default_method(folder, capsys)
     assert "forgotten rows, test" in printed and "pgu, asked to forget" in printed
 
 
+@pytest.mark.slow
+def test_test_rows_are_held_out_for_single_rows(folder, capsys):
+    assert forget("--random", "4", data="data.npz") == 0
+    found = info()
+    assert found["probe_of_test_rows"] and "probe" in found["reads"]["init"]
+    accuracy = found["accuracy"]["retain_accuracy_train"]
+    assert accuracy["after"] > accuracy["before"] - 0.05
+    assert "every other test row" in capsys.readouterr().err
+
+
+def test_test_rows_are_the_probe_or_are_counted():
+    data = inputs.spare_probe("data.npz", inputs.Data(TRAIN, TEST))
+    assert data.train is TRAIN
+    parts = [set(each.id.tolist()) for each in (data.probe, data.test)]
+    assert not parts[0] & parts[1] and parts[0] | parts[1] == set(TEST.id.tolist())
+    assert [len(part) for part in parts] == [20, 20]
+
+
 BAD = {
     "no variables": (dict(variables="nowhere"), (), "is not there: name the folder"),
     "a pickle": (dict(variables="my_networks.py"), (), "no pickle is loaded"),
@@ -236,6 +254,9 @@ BAD = {
     "wrong rows": ({}, ("--rows", "wrong.npy"), r"rows must lie in \[0, 40\), got .40"),
     "no class": ({}, ("--classes",), "classes is empty"),
     "a class": ({}, ("--classes", "4"), r"classes must lie in \[0, 4\), got \[4\]"),
+    "none held out": ({}, ("--random", "4"), "hold x_probe and y_probe, .*as kfade, w"),
+    "nor for rows": ({}, ("--rows", "rows.npy"), "train.npz must hold x_probe and y"),
+    "one test row": (dict(data="one.npz"), ("--random", "4"), "one.npz must hold x_p"),
     "a share": ({}, ("--random", "1.5"), r"count must be .* got 1.5"),
     "no method": ({}, ("--method", "magic"), "--method magic must be one of .*pgu"),
     "in need": ({}, ("--method", "dihyfo"), "--method dihyfo must be one of"),
@@ -262,6 +283,7 @@ def test_malformed_input_is_refused_in_one_line(folder, trained, capsys, case):
     np.savez("unlabelled.npz", x=x)
     np.savez("half.npz", x=x, y=y, x_test=x)
     np.savez("named.npz", images=x, labels=y)
+    np.savez("one.npz", x=x, y=y, x_test=TEST.x[:1], y_test=TEST.y[:1])
     np.savez("seen.npz", x=x, y=y, x_test=x, y_test=y)
     np.savez("many.npz", x=x, y=y + 1)
     np.save("rows.npy", np.array([1]))

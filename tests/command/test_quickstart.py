@@ -29,6 +29,12 @@ def test_it_compares_four_methods_with_retraining(tmp_path, monkeypatch, capsys)
     assert printed.err.startswith("Training 2 models") and "by fiun" in printed.err
 
 
+def test_help_names_the_methods(capsys):
+    with pytest.raises(SystemExit):
+        main(["quickstart", "--help"])
+    assert "By logit_mask, finetune, fiun and pgu." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

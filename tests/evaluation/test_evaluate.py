@@ -498,7 +498,7 @@ def test_bad_input_is_named(linear, good, train, held_out, request_class, retrai
         evaluate(linear, good, forget_labels([2], 4), held_out)
     with pytest.raises(ValueError, match="has 4 logits, but there are 5 classes"):
         evaluate(linear, good, forget_classes(train, [2], num_classes=5), held_out)
-    with pytest.raises(ValueError, match="one request at a time"):
+    with pytest.raises(ValueError, match="a single one, got 1, stacked"):
         stacked = request_class._replace(
             rows=request_class.rows[None], classes=request_class.classes[None]
         )

@@ -127,6 +127,12 @@ def test_descendants_may_merely_inherit():
     np.testing.assert_array_equal(other.rows, [Y == 0, (Y == 1) | (Y == 2)])
 
 
+def test_several_requests_at_once_are_no_request():
+    plan = example()
+    with pytest.raises(ValueError, match="must be a single one, got 4, stacked"):
+        plan.roots(hf.forget_each_class(DATA))
+
+
 def test_a_nodes_share_of_a_request():
     weighted = DATA._replace(weight=1 + jnp.arange(40, dtype=jnp.int32) % 3)
     plan = Plan.create(weighted, {"a": Y < 2, "b": rows(1, 2, 5, 9)})

@@ -89,7 +89,7 @@ def test_each_audit_stands_beside_its_floor_and_the_original_s(page):
     assert all(cell["text"].startswith("●") for cell in told)
     notes = [flat(e) for e in page.all("p") if e["attributes"].get("class") == "notes"]
     assert notes[0] == (
-        "1 - forgetting score: needs 32 models; epsilon, lower bound: 3.53 at the most."
+        "1 - forgetting score: needs 32 models. epsilon, lower bound: 3.53 at the most."
     )
 
 
