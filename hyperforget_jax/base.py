@@ -146,7 +146,7 @@ def check_single(request: ForgetRequest) -> None:
     weight = None if request.data is None else request.data.weight
     shapes = {"classes": request.classes, "rows": request.rows, "data.weight": weight}
     for name, leaf in shapes.items():
-        if getattr(leaf, "ndim", 0) > 1:
+        if leaf is not None and getattr(leaf, "ndim", 0) > 1:
             raise ValueError(
                 f"request must be a single one, got {leaf.shape[0]}, stacked "
                 f"({name} of shape {leaf.shape}): answer what hf.sequence made with "

@@ -49,5 +49,5 @@ def test_classes_are_forgotten_in_turn_and_rows_too(tmp_path, monkeypatch):
 
 def test_what_is_not_there_is_named(tmp_path):
     run = scripts.run("residual", "--methods", "magic", "--out", str(tmp_path / "none"))
-    assert run.returncode != 0 and "--methods ['magic'] unknown" in run.stderr
+    assert run.returncode == 2 and "; got magic." in run.stderr
     assert not (tmp_path / "none").exists()

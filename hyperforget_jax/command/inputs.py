@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 
 import hyperforget_jax as hf
@@ -133,7 +134,7 @@ def spare_probe(given: str, data: Data) -> Data:
             "would drive their labels out, at the cost of all rows like them. Or name "
             "another --method, such as kfade, which needs none."
         )
-    rows = np.arange(data.test.y.size)
+    rows = jnp.arange(data.test.y.size)
     return data._replace(
         test=data.test.take(rows[1::2]), probe=data.test.take(rows[::2])
     )
