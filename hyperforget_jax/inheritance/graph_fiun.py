@@ -84,7 +84,8 @@ def fiun(
     gives them, and ``plan.data(examples)``. ``unlearn(key, state, requests)`` takes a
     dictionary of requests by root, such as ``plan.requests(request)``, and reads the
     roots' forget data alone. A model that descends from several roots forgets what any
-    of them does. ``record`` writes the audit.
+    of them does. ``record`` writes the audit. Under ``jax.jit(unlearn,
+    donate_argnums=1)`` models and Fishers are changed in place.
 
     After a request each Fisher is less the forgotten share: of a class everything that
     the node held, of single rows those that it held itself. The roots' Fisher of the
