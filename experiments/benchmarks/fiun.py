@@ -277,7 +277,7 @@ def contest(config: Benchmark, trained: Trained, name: str) -> Contest:
     def moving(state):
         return jax.tree.map(jnp.copy, (state.variables, state.fisher))
 
-    in_place = jax.jit(tree.unlearn.__wrapped__, donate_argnums=1)
+    in_place = jax.jit(lambda *given: tree.unlearn(*given), donate_argnums=1)
     loop = _loop(trained, tree, how, key)
     (state, _), ours_first = timing.first_call(ours)
     seconds = {"ours": ours_first}
@@ -359,7 +359,8 @@ def _loop(trained, tree: Tree, config, key) -> Callable[[], list[Any]]:
         scaled = fisher.on_scale(found, own, config)
         if own is None:
             return scaled, None, None
-        relative = fisher.by_trace(found.fisher, own, config)
+        given: Any = found.fisher
+        relative = fisher.by_trace(given, own, config)
         asked = {ROOT: request}
         gone, _ = take_out(tree.graph, included, state.forgotten.id, asked)
         return scaled, trees.stack([relative]), gone

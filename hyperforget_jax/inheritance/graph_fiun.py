@@ -18,6 +18,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.fisher import Fisher, FIUnConfig, ForgetStatistics, UpdateInfo
+from hyperforget_jax.fisher.update import anything_asked, if_asked, update_models
 from hyperforget_jax.forgotten import Forgotten, check_known, recall, remember
 from hyperforget_jax.inheritance.graph import Graph, check_models
 from hyperforget_jax.inheritance.included import (
@@ -29,11 +30,6 @@ from hyperforget_jax.inheritance.included import (
     without_share,
 )
 from hyperforget_jax.inheritance.plans import NetworkData, by_architecture
-from hyperforget_jax.inheritance.update_models import (
-    anything_asked,
-    if_asked,
-    update_models,
-)
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.models.head import Head, find_head, move_columns
 
@@ -233,9 +229,8 @@ def fiun(
             )
             of_own: Any = None if own is None else own[name]
             of_gone: Any = None if gone is None else gone[graph.places(name)]
-            changed[name], infos[name], of_gone = if_asked(
-                is_asked, update, variables[name], of_own, of_gone
-            )
+            answer: Any = if_asked(is_asked, update, variables[name], of_own, of_gone)
+            changed[name], infos[name], of_gone = answer
             if left is not None:
                 shares: Any = relative
                 without = functools.partial(without_share, roots=shares, config=config)
