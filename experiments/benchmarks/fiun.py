@@ -8,13 +8,17 @@ parent with every parameter moved by a seeded thousandth of itself, and has its 
 Fisher: what the numbers are is nothing to the clock.
 
 One request, that the root forgets a class, is answered by ``inheritance.fiun``: the
-root's statistics, one stacked update of all models and Fishers, and the audit. Its
-rivals:
+root's statistics, one stacked update of all models and Fishers, and the audit. Once the
+old state stays; once it is donated, and changed in place. The rivals:
 
 - ``retraining``: all models trained again. Measured on the children, as one vmapped
   population, and extrapolated: levels that wait for each other would be slower.
-- ``loop``: the same statistics, then a jitted update a model, model after model. The
-  models are unstacked beforehand, are not stacked again, and their Fishers stay.
+- ``loop``: the same statistics, then a jitted update of a model and its Fisher, model
+  after model. They are unstacked beforehand, and not stacked again. What it gave last
+  is kept until it gives the next: so it finds warm memory in small pieces, where what
+  is not donated is written to new pages.
+- ``moving``: all models and Fishers copied, which every answer takes that leaves the
+  old ones.
 - ``measuring``: no Fishers were cached. All models' are measured from their own data
   when the request comes, and then the same is done. Measured on some models, and
   extrapolated.
@@ -46,6 +50,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 from hyperforget_jax import fisher, inheritance, trees
+from hyperforget_jax.inheritance.included import take_out, without_share
 from hyperforget_jax.models.head import find_head
 
 ROOT, CHILDREN, ARCHITECTURE = "root", 20, "default"
@@ -59,7 +64,7 @@ CONFIGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """One class request to a tree of models, against three rivals."""
+    """One class request to a tree of models, against four rivals."""
 
     preset: Literal["mnist", "digits"] = "mnist"
     """Data and network; digits is a smoke run."""
@@ -111,12 +116,14 @@ class Contest(NamedTuple):
 
     Attributes:
         ours: answers the request by ``inheritance.fiun``, and writes the audit.
+        donated: does the same with a copy that it may change, and tells the seconds.
         rivals: by name, each followed by what its time is to be multiplied with.
         compile_seconds: of each.
         graph_gib: size of models and Fishers.
     """
 
     ours: Callable[[], Any]
+    donated: Callable[[], float]
     rivals: dict[str, tuple[Callable[[], Any], float]]
     compile_seconds: dict[str, float]
     graph_gib: float
@@ -156,11 +163,11 @@ def measure(
         for name, entrants in contests.items():
             of_one = {
                 "ours": timing.settled_seconds(entrants.ours),
+                "donated": entrants.donated(),
                 "retraining": retrained,
             }
             for rival, (function, times) in entrants.rivals.items():
-                timed = timing.settled_seconds if rival == "loop" else timing.seconds_of
-                of_one[rival] = timed(function) * times
+                of_one[rival] = timing.settled_seconds(function) * times
             if "measuring" in of_one:
                 of_one["measuring"] += of_one["ours"]
             for what, value in of_one.items():
@@ -171,6 +178,11 @@ def measure(
         compiled = entrants.compile_seconds | {"retraining": retrain_compile}
         held = memory.get(name, {})
         rows += _rows(config, name, entrants, seconds[name], compiled, held)
+        donated = {
+            "ours": seconds[name]["donated"],
+            **{rival: seconds[name][rival] for rival in ("loop", "moving")},
+        }
+        rows += _rows(config, f"{name}, donated", entrants, donated, compiled, {})
     for row in rows:
         found = {k: np.median(v["values"]) for k, v in row["metrics"].items()}
         about = row["factors"]["rule"], row["factors"]["rival"]
@@ -246,22 +258,42 @@ def contest(config: Benchmark, trained: Trained, name: str) -> Contest:
     how, key = CONFIGS[name], jax.random.key(config.seed)
     tree, requests = grow(trained, how, config.models), {ROOT: trained.request}
 
-    def ours():
-        state, info = tree.unlearn(key, tree.state, requests)
+    def answer(unlearn, state):
+        state, info = unlearn(key, state, requests)
         inheritance.record((), tree.graph, requests, how)
         return state, info
 
-    loop = _loop(trained, tree.state, how, key)
+    def ours():
+        return answer(tree.unlearn, tree.state)
+
+    def donated():
+        seconds = 0.0
+        for _ in range(2):
+            state = jax.block_until_ready(jax.tree.map(jnp.copy, tree.state))
+            seconds = timing.seconds_of(answer, in_place, state)
+        return seconds
+
+    @jax.jit
+    def moving(state):
+        return jax.tree.map(jnp.copy, (state.variables, state.fisher))
+
+    in_place = jax.jit(lambda *given: tree.unlearn(*given), donate_argnums=1)
+    loop = _loop(trained, tree, how, key)
     (state, _), ours_first = timing.first_call(ours)
     seconds = {"ours": ours_first}
     alone, seconds["loop"] = timing.first_call(loop)
     for row in (0, config.models // 2, config.models - 1):
         jax.tree.map(
             functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5),
-            trees.take(state.variables[ARCHITECTURE], row),
+            trees.take(_stacked(state), row),
             alone[row],
         )
-    rivals: dict[str, tuple[Callable[[], Any], float]] = {"loop": (loop, 1.0)}
+    donated()  # Compiles.
+    rivals: dict[str, tuple[Callable[[], Any], float]] = {
+        "loop": (loop, 1.0),
+        "moving": (functools.partial(moving, tree.state), 1.0),
+    }
+    _, seconds["moving"] = timing.first_call(rivals["moving"][0])
     if how.dampens:
         number = min(config.measured, config.models)
         measure = _measuring(trained, tree, how, number)
@@ -269,7 +301,7 @@ def contest(config: Benchmark, trained: Trained, name: str) -> Contest:
         rivals["measuring"] = measure, config.models / number
     held = (tree.state.variables, tree.state.fisher)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(held)) / 2**30
-    return Contest(ours, rivals, seconds, size)
+    return Contest(ours, donated, rivals, seconds, size)
 
 
 def retrain(config: Benchmark, trained: Trained) -> Any:
@@ -305,30 +337,50 @@ def peak_memory(config: Benchmark, name: str) -> dict[str, float]:
     return {"peak_gib_before": built, "peak_gib": _held()}
 
 
-def _loop(trained, state, config, key) -> Callable[[], list[Any]]:
-    """The rival that changes one model after the other."""
-    classifier, x = trained.classifier, trained.data.x
-    stacked = state.variables[ARCHITECTURE]
+def _stacked(state: inheritance.GraphState) -> tuple[Any, Any]:
     own = None if state.fisher is None else state.fisher[ARCHITECTURE]
+    return state.variables[ARCHITECTURE], own
+
+
+def _loop(trained, tree: Tree, config, key) -> Callable[[], list[Any]]:
+    """The rival that changes one model after the other, and its Fisher."""
+    classifier, x, state = trained.classifier, trained.data.x, tree.state
     count = state.forgotten.gone.shape[0]
-    alone = [trees.take((stacked, own), row) for row in range(count)]
+    alone = [trees.take(_stacked(state), row) for row in range(count)]
     # What the graph draws from, so that the answers can be compared.
-    keys = list(jax.random.split(jax.random.fold_in(key, 0), count))
+    keys = jax.random.split(jax.random.fold_in(key, 0), count)
+    draws = list(zip(jnp.arange(count), keys, strict=True))
     head = find_head(classifier, alone[0][0], x)
+    blank = jnp.zeros((1, *x.shape[1:]), x.dtype)
 
     @jax.jit
-    def statistics(variables, own, request):
+    def statistics(variables, own, included, request):
         found = fisher.forget_statistics(classifier, variables, request, config, head)
-        return fisher.on_scale(found, own, config)
+        scaled = fisher.on_scale(found, own, config)
+        if own is None:
+            return scaled, None, None
+        given: Any = found.fisher
+        relative = fisher.by_trace(given, own, config)
+        asked = {ROOT: request}
+        gone, _ = take_out(tree.graph, included, state.forgotten.id, asked)
+        return scaled, trees.stack([relative]), gone
 
     @jax.jit
-    def change(key, variables, own, found):
-        fresh = classifier.init(key, x)["params"]
-        return fisher.update(variables, own, found, fresh, config, head)[0]
+    def change(row, key, variables, own, found, relative, gone):
+        fresh = classifier.init(key, blank)["params"]
+        new, _ = fisher.update(variables, own, found, fresh, config, head)
+        if own is None:
+            return new, None
+        return new, without_share(own, gone[row], relative, config)
+
+    kept = []
 
     def loop():
-        found = statistics(*alone[0], trained.request)
-        return [change(key, *one, found) for key, one in zip(keys, alone, strict=True)]
+        found = statistics(*alone[0], state.included, trained.request)
+        kept[:] = [
+            change(*draw, *one, *found) for draw, one in zip(draws, alone, strict=True)
+        ]
+        return kept
 
     return loop
 
@@ -387,6 +439,7 @@ def _rows(config: Benchmark, rule: str, entrants: Contest, seconds, compiled, me
             "batch_size": recipe.batch_size,
         },
         "loop": {},
+        "moving": {},
         "measuring": {"extrapolated_from": min(config.measured, config.models)},
     }
     fixed = {**memory, "graph_gib": entrants.graph_gib}
@@ -416,7 +469,7 @@ def _rows(config: Benchmark, rule: str, entrants: Contest, seconds, compiled, me
                 dataset=config.preset,
                 model="mlp-" + "-".join(map(str, recipe.hidden)),
                 request=f"class {config.forget}",
-                access=CONFIGS[rule].access,
+                access=CONFIGS[rule.partition(",")[0]].access,
                 seconds={
                     "init": 0.0,
                     "unlearn": float(np.mean(seconds["ours"])),

@@ -44,18 +44,29 @@ def networks() -> str:
     rivals = {
         "retraining": "retraining all (extrapolated from 20)",
         "loop": "a Python loop over jitted updates",
+        "moving": "a copy of all models and Fishers",
         "measuring": "measuring every Fisher anew (extrapolated from 100)",
     }
     found = frame("fiun-benchmark")
-    peak = found.groupby("rule")["peak_gib"].max()
+    peak = found.groupby("rule")["peak_gib"].max().dropna()
+
+    def rule(of: pd.DataFrame) -> str:
+        name, *more = of["rule"].iloc[0].split(", ")
+        return ", ".join([f"`{name}`", *more])
+
     return grouped(
         found.query("rival != 'none'"),
         ["rule", "rival"],
-        ("rule", value("rule", "`{}`")),
+        ("rule", rule),
         ("seconds", median("seconds_per_request", "{:.2f}")),
         ("baseline", lambda of: rivals[of["rival"].iloc[0]]),
         RATIO,
-        ("peak memory, GiB", lambda of: f"{peak[of['rule'].iloc[0]]:.1f}"),
+        (
+            "peak memory, GiB",
+            lambda of: (
+                f"{peak[of['rule'].iloc[0]]:.1f}" if of["rule"].iloc[0] in peak else "–"
+            ),
+        ),
     )
 
 

@@ -251,6 +251,13 @@ def dampen(
         return jnp.where(is_chosen, shrunk, parameter)
 
     dampened = jax.tree.map(shrink, part, chosen, forget.values, data.values)
-    selected = sum(jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(chosen))
+    selected = sum(_count(leaf) for leaf in jax.tree.leaves(chosen))
     total = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
     return trees.overlay(params, dampened), jnp.asarray(selected / total)
+
+
+def _count(chosen: Array) -> Array:
+    """Count, float32: by eights first, for which XLA writes no mask as long as all."""
+    flat = jnp.ravel(chosen)
+    eights = jnp.pad(flat, (0, -flat.size % 8)).reshape(8, -1)
+    return jnp.sum(jnp.sum(eights, axis=0, dtype=jnp.uint8), dtype=jnp.float32)

@@ -1,6 +1,7 @@
-"""Change one model by forget statistics: redistribute, dampen, reinitialise."""
+"""Change models by forget statistics: redistribute, dampen, reinitialise."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +9,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from hyperforget_jax import trees
-from hyperforget_jax.base import OUTPUT_MASK, Array, Variables
+from hyperforget_jax.base import (
+    OUTPUT_MASK,
+    Array,
+    Classifier,
+    ForgetRequest,
+    Variables,
+)
 from hyperforget_jax.fisher.fiun_config import FIUnConfig
 from hyperforget_jax.fisher.forget_statistics import (
     ForgetStatistics,
+    merge_statistics,
     own_logits,
     trace,
 )
@@ -23,7 +31,7 @@ from hyperforget_jax.models.head import (
     move_columns,
 )
 
-__all__ = ["UpdateInfo", "update"]
+__all__ = ["UpdateInfo", "anything_asked", "if_asked", "update", "update_models"]
 
 
 class UpdateInfo(NamedTuple):
@@ -89,6 +97,99 @@ def update(
     if config.reinitialise:
         changed = _reinitialise(changed, classes, fresh, head)
     return changed, UpdateInfo(dampened, held)
+
+
+def anything_asked(requests: Mapping[str, ForgetRequest]) -> Array:
+    """Return whether any request names a class, or a row that is there."""
+    return jnp.any(
+        jnp.stack(
+            [
+                jnp.any(request.classes) | jnp.any(request.forget.weight > 0)
+                for request in requests.values()
+            ]
+        )
+    )
+
+
+def if_asked(
+    asked: Array,
+    change: Callable[..., tuple[Variables, UpdateInfo]],
+    variables: Variables,
+    own: Fisher | None,
+    gone: Array | None,
+) -> tuple[Variables, UpdateInfo, Array | None]:
+    """Change models if anything is asked for, and leave them as they are if not.
+
+    ``gone`` is given back, or zeros: so what is taken out of the Fishers waits for the
+    conditional, which has then read them. XLA writes both in place in a donated state.
+    Were the two independent, it would copy the Fishers first.
+
+    Args:
+        asked: bool, ``[]``.
+        change: takes ``variables`` and ``own``; see :func:`update_models`.
+        variables: stacked, ``[M, ...]``.
+        own: the models' Fishers, stacked.
+        gone: what is taken out of them by root, ``[M, J]``.
+
+    Returns:
+        The variables, how they were changed, and ``gone``.
+    """
+
+    def answer(variables, own, gone):
+        return *change(variables, own), gone
+
+    def leave(variables, own, gone):
+        info = jax.eval_shape(change, variables, own)[1]
+        info, gone = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (info, gone)
+        )
+        return variables, info, gone
+
+    return lax.cond(asked, answer, leave, variables, own, gone)
+
+
+def update_models(
+    variables: Variables,
+    own: Fisher | None,
+    *,
+    key: Array,
+    statistics: ForgetStatistics,
+    reach: Array,
+    blank: Array,
+    classifier: Classifier,
+    config: FIUnConfig,
+    head: Head,
+) -> tuple[Variables, UpdateInfo]:
+    """Change M models by what reaches them; who is not reached stays.
+
+    Args:
+        variables: stacked, ``[M, ...]``.
+        own: the models' Fishers, stacked.
+        key: to draw from, for ``reinitialise``.
+        statistics: of J roots, stacked, see ``on_scale``.
+        reach: which roots reach which model, bool, ``[M, J]``.
+        blank: an example to make a model for, ``[1, ...]``.
+        classifier: the models.
+        config: of FIUn.
+        head: the models' last layer.
+    """
+
+    def change(key, variables, own, reaching, reached):
+        fresh = classifier.init(key, blank)["params"]
+        new, info = update(variables, own, reaching, fresh, config, head)
+        # What is not changed is given back as it is: a donated state keeps it.
+        new = jax.tree.map(
+            lambda n, o: o if n is o else jnp.where(reached, n, o), new, variables
+        )
+        return new, jax.tree.map(lambda leaf: jnp.where(reached, leaf, 0), info)
+
+    return jax.vmap(change)(
+        jax.random.split(key, reach.shape[0]),
+        variables,
+        own,
+        merge_statistics(statistics, reach),
+        jnp.any(reach, axis=1),
+    )
 
 
 def _shares(statistics: ForgetStatistics, held: Array) -> Array:

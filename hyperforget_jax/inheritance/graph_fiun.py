@@ -18,6 +18,7 @@ from hyperforget_jax.base import (
     Variables,
 )
 from hyperforget_jax.fisher import Fisher, FIUnConfig, ForgetStatistics, UpdateInfo
+from hyperforget_jax.fisher.update import anything_asked, if_asked, update_models
 from hyperforget_jax.forgotten import Forgotten, check_known, recall, remember
 from hyperforget_jax.inheritance.graph import Graph, check_models
 from hyperforget_jax.inheritance.included import (
@@ -79,7 +80,8 @@ def fiun(
     gives them, and ``plan.data(examples)``. ``unlearn(key, state, requests)`` takes a
     dictionary of requests by root, such as ``plan.requests(request)``, and reads the
     roots' forget data alone. A model that descends from several roots forgets what any
-    of them does. ``record`` writes the audit.
+    of them does. ``record`` writes the audit. Under ``jax.jit(unlearn,
+    donate_argnums=1)`` models and Fishers are changed in place.
 
     After a request each Fisher is less the forgotten share: of a class everything that
     the node held, of single rows those that it held itself. The roots' Fisher of the
@@ -208,37 +210,31 @@ def fiun(
         included = state.included
         if included is not None:
             gone, included = take_out(graph, included, state.forgotten.id, asked)
-        changed, infos = {}, {}
+        is_asked, changed, infos = anything_asked(asked), {}, {}
         left: Any = None if own is None else {}
         for place, name in enumerate(graph.architectures):
-            head, model = heads[name], classifiers[name]
+            head = heads[name]
             scaled, relative = trees.stack(
                 [_translated(taken[root], heads[kind[root]], head) for root in roots]
             )
-            reach = jnp.asarray(graph.reach(roots, name))
-            reaching = fisher.merge_statistics(scaled, reach)
-
-            def change(key, variables, own, reaching, reached, head=head, model=model):
-                fresh = model.init(key, blank)["params"]
-                new, info = fisher.update(variables, own, reaching, fresh, config, head)
-                # What is not changed is given back as it is, and so is not copied.
-                new = jax.tree.map(
-                    lambda n, o: o if n is o else jnp.where(reached, n, o),
-                    new,
-                    variables,
-                )
-                return new, jax.tree.map(lambda leaf: jnp.where(reached, leaf, 0), info)
-
-            keys = jax.random.split(jax.random.fold_in(key, place), reach.shape[0])
-            of_own: Any = None if own is None else own[name]
-            axes = (0, 0, None if own is None else 0, 0, 0)
-            changed[name], infos[name] = jax.vmap(change, axes)(
-                keys, variables[name], of_own, reaching, jnp.any(reach, axis=1)
+            update = functools.partial(
+                update_models,
+                key=jax.random.fold_in(key, place),
+                statistics=scaled,
+                reach=jnp.asarray(graph.reach(roots, name)),
+                blank=blank,
+                classifier=classifiers[name],
+                config=config,
+                head=head,
             )
+            of_own: Any = None if own is None else own[name]
+            of_gone: Any = None if gone is None else gone[graph.places(name)]
+            answer: Any = if_asked(is_asked, update, variables[name], of_own, of_gone)
+            changed[name], infos[name], of_gone = answer
             if left is not None:
                 shares: Any = relative
                 without = functools.partial(without_share, roots=shares, config=config)
-                left[name] = jax.vmap(without)(of_own, gone[graph.places(name)])
+                left[name] = jax.vmap(without)(of_own, of_gone)
         forgotten = _remember(graph, state.forgotten, asked)
         return GraphState(changed, left, included, forgotten), GraphInfo(infos, refused)
 

@@ -1,6 +1,7 @@
 """Graphs that forget: against one model after the other, and what they refuse."""
 
 import functools
+import re
 import warnings
 
 import chex
@@ -213,6 +214,31 @@ def test_what_was_forgotten_is_remembered_by_all_who_are_reached(preset):
         mask = of(after, name).get("output_mask", np.zeros(NUM_CLASSES, bool))
         masked = classes if preset == "head_reassign" else []
         np.testing.assert_array_equal(np.flatnonzero(mask), masked)
+
+
+@pytest.mark.slow  # It compiles once more.
+def test_a_donated_state_is_changed_in_place():
+    _, before, unlearn = prepared("repaired")
+    donating = jax.jit(unlearn.__wrapped__, donate_argnums=1)
+    program = donating.lower(KEY, before, requests("left")).compile().as_text()
+    # Of the head, which is centred first and small, a copy is made.
+    shape = before.fisher["default"].values["Dense_0"]["kernel"].shape
+    assert f"f32{list(shape)}".replace(" ", "") in program
+    assert not re.findall(rf"= f32\[{','.join(map(str, shape))}\]\S* copy\(", program)
+
+
+def test_who_is_asked_for_nothing_is_left_as_it_was():
+    _, before, unlearn = prepared("repaired")
+    nothing = jax.tree.map(jnp.zeros_like, both_roots()["left"].classes)
+    asked = {
+        root: request._replace(
+            rows=jnp.full_like(request.rows, request.data.y.shape[0]), classes=nothing
+        )
+        for root, request in both_roots().items()
+    }
+    after, info = unlearn(KEY, before, asked)
+    chex.assert_trees_all_equal(after, before)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(info.update))
 
 
 def test_many_networks_are_answered_by_vmap():
