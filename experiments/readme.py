@@ -25,7 +25,6 @@ from tables import (
     notebooks,
     off_tuning,
     pgu,
-    residual,
     systems,
 )
 
@@ -73,7 +72,6 @@ BLOCKS = {
     "pgu-rows-cifar10": lambda: pgu.rows("cifar10_small"),
     "pgu-poison-cifar10": lambda: pgu.poison("cifar10_small"),
     "pgu-poison": lambda: pgu.poison("mnist"),
-    "residual-cifar10_resnet8": lambda: residual.results("cifar10_resnet8"),
     "pgu-ablations": lambda: pgu.ablations("mnist"),
     "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
     "dihyfo-trials-digits": lambda: hypernetworks.trials("digits"),
