@@ -71,7 +71,7 @@ def application():
             seeds=5,
             largest_pixel=16,
             largest_loss=18.0,
-            sampled=(1_000, 2_000),
+            sampled={"given": 1_000, "scored": 2_000},
         ),
     )
     return server.make(forgetting, ["127.0.0.1", "[::1]"])

@@ -89,11 +89,11 @@ class Forgetting:
             self.answer(ask)
 
     @property
-    def sampled(self) -> tuple[int, int] | None:
+    def sampled(self) -> dict[str, int] | None:
         """Return how many rows are given and scored; None if nothing is sampled."""
         if self._rows.train.y.shape[0] <= rows.SCORED:
             return None
-        return rows.GIVEN, rows.SCORED
+        return {"given": rows.GIVEN, "scored": rows.SCORED}
 
     @property
     def seeds(self) -> int:

@@ -32,6 +32,8 @@ def misspelt(commands: Mapping[str, Any], given: Sequence[str]) -> str:
             return ""
         there = f"there are {', '.join(commands)}"
         return _unknown("subcommand", name, list(commands), there)
+    if "--" in rest:  # What follows is no option, whatever it looks like.
+        rest = rest[: rest.index("--")]
     known = _options(commands[name])
     lacking = f"hyperforget {name} --help lists them"
     words = [word[2:].partition("=")[0] for word in rest if word.startswith("--")]

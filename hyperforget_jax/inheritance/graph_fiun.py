@@ -81,7 +81,8 @@ def fiun(
     dictionary of requests by root, such as ``plan.requests(request)``, and reads the
     roots' forget data alone. A model that descends from several roots forgets what any
     of them does. ``record`` writes the audit. Under ``jax.jit(unlearn,
-    donate_argnums=1)`` models and Fishers are changed in place.
+    donate_argnums=1)`` models and Fishers are changed in place, those that ``init`` was
+    given too unless it was jitted.
 
     After a request each Fisher is less the forgotten share: of a class everything that
     the node held, of single rows those that it held itself. The roots' Fisher of the

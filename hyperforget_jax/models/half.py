@@ -19,8 +19,10 @@ def in_bfloat16(classifier: Classifier) -> Classifier:
     Parameters and inputs are rounded where the model is applied; parameters as they are
     kept, their gradients and the logits are float32, and so are all other variables,
     such as the statistics of BatchNorm. Losses, Grams and Fishers are float32 sums of
-    what is rounded. A layer that was given a ``dtype`` of its own keeps to that. On
-    CPUs it is slower, and good for tests alone.
+    what is rounded. A layer that was given a ``dtype`` of its own keeps to that, and
+    where a model makes float32 of its inputs, as by a float32 mean that it subtracts,
+    what follows is float32: give it inputs that are normalised already. On CPUs it is
+    slower, and good for tests alone.
 
     Args:
         classifier: the model, of float32 parameters. Its variables are this one's, and

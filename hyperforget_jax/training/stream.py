@@ -69,7 +69,8 @@ def fit_batches(
         classifier: the model.
         batches: gives the batch of a step, ``[B]`` examples, the same whenever it is
             asked: a :class:`grain.MapDataset` that was shuffled, repeated and batched
-            does, by its ``__getitem__``. All batches have the shapes of the first.
+            does. All batches have the shapes of the first. Rows of weight zero are
+            left out, and others drawn again in their place.
         optimizer: any optax optimiser.
         steps: how many batches.
         start: variables to start from; by default ``classifier.init``'s.
@@ -85,8 +86,9 @@ def fit_batches(
         The trained variables.
 
     Raises:
-        TypeError, ValueError: malformed arguments, batches of other shapes than the
-            first, or a ``directory`` that holds a run started with other arguments.
+        TypeError, ValueError: malformed arguments or batches, batches of other shapes
+            than the first, or a ``directory`` that holds a run started with other
+            arguments.
         NonFiniteLossError: training diverged; found at the end of a segment.
         BlockingIOError: another run is at work in ``directory``.
 
@@ -141,12 +143,14 @@ def fit_batches(
     shapes = _shapes(first)
 
     def fetch(step: int) -> Examples:
-        batch = batches(step)
+        batch, name = batches(step), f"batches({step})"
+        checks.check_is_examples(batch, name)
         if _shapes(batch) != shapes:
             raise ValueError(
-                f"batches({step}) must have the shapes and types of batches(0), "
+                f"{name} must have the shapes and types of batches(0), "
                 f"{shapes}; got {_shapes(batch)}."
             )
+        checks.check_examples(batch, num_classes=num_classes, name=name)
         return batch
 
     with (

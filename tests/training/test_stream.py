@@ -107,6 +107,9 @@ def test_what_cannot_be_trained_on_is_named():
         train(lambda step: (DATA.x, DATA.y))
     with pytest.raises(ValueError, match=r"batches\(3\) must have the shapes"):
         train(lambda step: DATA.take(np.arange(16 - (step == 3))))
+    wrong = DATA.take(np.arange(16))._replace(y=np.full(16, 99, np.int32))
+    with pytest.raises(ValueError, match=r"batches\(2\)\.y"):
+        train(lambda step: wrong if step == 2 else batches(step))
     with pytest.raises(ValueError, match="segment_steps"):
         train(segment_steps=0)
     start = CLASSIFIER.init(jax.random.key(0), DATA.x)
