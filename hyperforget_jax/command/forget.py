@@ -65,7 +65,9 @@ class Forget:
     """Forget random training rows: how many (500), or which fraction (0.01)."""
     method: str = "pgu"
     """Unlearning method of hf or hf.rivals, such as pgu, fiun, ssd or finetune."""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    set: tyro.conf.UseAppendAction[
+        Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="NAME=VALUE")]
+    ] = ()
     """Hyper-parameters of the method, such as --set steps=50 batch_size=64."""
     seed: int = 0
     """Random seed, of --random and of the method."""
@@ -98,11 +100,10 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     is_spared = options.method == "pgu" and not options.classes and data.probe is None
     if is_spared:
         data = inputs.spare_probe(options.data, data)
-        line = "No x_probe in --data: pgu takes every other test row for it."
+        line = "No x_probe in --data: pgu takes half of the test rows for it."
         _say(options, f"{line} Test accuracies are of the others.")
-    unlearner = inputs.make_unlearner(
-        options.method, options.set, classifier, data.probe
-    )
+    settings = [each for part in options.set for each in part]
+    unlearner = inputs.make_unlearner(options.method, settings, classifier, data.probe)
     _say(options, f"Unlearning by {options.method}.")
     after, seconds, found = answer(keys, unlearner, variables, request)
 
@@ -122,7 +123,7 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     )
     info = {
         "method": options.method,
-        "settings": list(options.set),
+        "settings": settings,
         "reads": reads(unlearner.access),
         "request": asked,
         "variables": str(options.variables),
@@ -154,7 +155,10 @@ def _request(
         rows = inputs.load_rows(options.rows)
         return hf.forget_rows(train, rows, num_classes=num_classes)
     if options.random is not None:
-        return hf.forget_random(key, train, options.random, num_classes=num_classes)
+        try:
+            return hf.forget_random(key, train, options.random, num_classes=num_classes)
+        except ValueError as error:
+            raise ValueError(f"--random {options.random}: {error}") from error
     return hf.forget_classes(train, options.classes, num_classes=num_classes)
 
 

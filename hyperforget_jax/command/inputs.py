@@ -178,7 +178,12 @@ def make_unlearner(
     defaults = {each.name: each.default for each in parameters.values()}
     config = defaults.get("config")
     simple = defaults if config is None else dataclasses.asdict(config)
-    given = dict(map(_setting, settings))
+    pairs = list(map(_setting, settings))
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"--set {', '.join(twice)}: given twice, and once is meant.")
     hints = typing.get_type_hints(method if config is None else type(config))
     allowed = [
         key

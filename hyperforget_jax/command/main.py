@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
             prog="hyperforget",
-            description="Make a trained JAX classifier forget, and prove that it did.",
+            description="Make a trained classifier forget, and measure whether it did.",
             args=given,
             config=(_FLAGS,),
         )

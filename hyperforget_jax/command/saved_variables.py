@@ -41,6 +41,11 @@ def read(path: pathlib.Path) -> Saved:
     target = atomic_write.local_path("--variables", path)
     if (target / manifests.FILE_NAME).is_file():
         return Saved("checkpoint", trees.by_path(checkpointing.load(target)))
+    if (target / "info.json").is_file():
+        (written,) = list(path.glob("variables*"))[:1] or [path / "variables"]
+        raise ValueError(
+            f"--variables {path} is the whole of what forget wrote: name {written}."
+        )
     if target.is_dir():
         return Saved("orbax", trees.by_path(checkpointing.load_orbax(target)))
     if not target.exists():

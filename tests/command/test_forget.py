@@ -150,11 +150,13 @@ def test_what_was_asked_and_found_is_written_and_printed(folder, capsys):
     assert "Seconds of evaluation" in page and "Preset" not in page
 
 
-def test_what_it_wrote_it_takes_again(folder):
+def test_what_it_wrote_it_takes_again(folder, capsys):
     options = "--method", "logit_mask"
     assert forget("--classes", "3", *options) == 0
     again = "out/variables.safetensors"
     assert forget("--classes", "1", *options, variables=again, out="second") == 0
+    assert forget("--classes", "1", *options, variables="out", out="third") == 2
+    assert f"name {again}." in capsys.readouterr().err
     mask = load_file("second/variables.safetensors")["output_mask"]
     assert mask.tolist() == [False, True, False, True]
 
@@ -211,7 +213,7 @@ def test_test_rows_are_held_out_for_single_rows(folder, capsys):
     assert found["probe_of_test_rows"] and "probe" in found["reads"]["init"]
     accuracy = found["accuracy"]["retain_accuracy_train"]
     assert accuracy["after"] > accuracy["before"] - 0.05
-    assert "every other test row" in capsys.readouterr().err
+    assert "half of the test rows" in capsys.readouterr().err
 
 
 def test_test_rows_are_the_probe_or_are_counted():
@@ -257,11 +259,12 @@ BAD = {
     "none held out": ({}, ("--random", "4"), "hold x_probe and y_probe, .*as kfade, w"),
     "nor for rows": ({}, ("--rows", "rows.npy"), "train.npz must hold x_probe and y"),
     "one test row": (dict(data="one.npz"), ("--random", "4"), "one.npz must hold x_p"),
-    "a share": ({}, ("--random", "1.5"), r"count must be .* got 1.5"),
+    "a share": ({}, ("--random", "1.5"), r"--random 1.5: count must be .* got 1.5"),
     "no method": ({}, ("--method", "magic"), "--method magic must be one of .*pgu"),
     "in need": ({}, ("--method", "dihyfo"), "--method dihyfo must be one of"),
     "no setting": ({}, ("--set", "rate=1"), "--set rate: pgu has threshold"),
     "no value": ({}, ("--set", "rounds"), "--set rounds must be NAME=VALUE"),
+    "twice": ({}, ("--set", "rounds=3", "--set", "rounds=4"), "--set rounds: given t"),
     "wrong value": ({}, ("--set", "rounds=many"), "rounds must be a whole number"),
     "taken": (dict(out="taken"), (), "taken' holds something, which is kept"),
     "a file": (dict(out="rows.npy"), (), "rows.npy' holds something, which is kept"),
