@@ -222,6 +222,18 @@ CALLS: dict[str, Any] = {
         classifier=CLASSIFIER, hypernetwork=network(), params=hypernet_params()
     ),
     "hf.fit": lambda: dict(train, start=VARIABLES, augment=None, batch_size=4),
+    "hf.fit_batches": lambda: dict(
+        key=KEY,
+        classifier=CLASSIFIER,
+        batches=lambda step: DATA,
+        optimizer=OPTIMIZER,
+        steps=1,
+        start=VARIABLES,
+        augment=None,
+        segment_steps=1,
+        directory=None,
+        progress=False,
+    ),
     "hf.fit_population": lambda: dict(
         train,
         members=2,
