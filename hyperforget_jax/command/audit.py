@@ -28,7 +28,8 @@ class Audit:
     folder: tyro.conf.Positional[pathlib.Path]
     """Folder with logits.npy [models, examples, classes] on the forgotten examples,
     labels.npy [examples], and audit.json, what each model is:
-    {"models": ["original", "retrained", "unlearned", ...]}."""
+    {"models": ["original", "retrained", "unlearned", ...]}. The arrays may also lie in
+    one audit.npz or audit.safetensors, as logits and labels."""
     seed: int = 0
     """Random seed of the split of retrained models and of the permutation tests."""
     level: float = 0.05

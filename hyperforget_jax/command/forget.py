@@ -197,6 +197,12 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
             f"{lost:.1f} points of accuracy on retained rows were lost: try another "
             "--method, such as fiun, or other settings of it by --set.",
         )
+    if "classes" not in info["request"]:
+        lines.append(
+            "A retrained model is right on most of these rows too, so accuracy does "
+            "not show that they were forgotten: hyperforget audit compares with "
+            "retrained models."
+        )
     if info["left_out"]:
         lines.append(f"Left out of the variables: {', '.join(info['left_out'])}.")
     for line in lines:

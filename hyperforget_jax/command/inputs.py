@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import hyperforget_jax as hf
+from hyperforget_jax.nearest import did_you_mean
 
 __all__ = [
     "Data",
@@ -169,6 +170,8 @@ def make_unlearner(
         ValueError: an unknown method or setting.
     """
     if name not in (known := _methods()):
+        if near := did_you_mean(name, known):
+            raise ValueError(f"--method {name}: there is no such method; {near}")
         raise ValueError(
             f"--method {name} must be one of {', '.join(sorted(known))}: methods that "
             "must be given more than a classifier are for scripts."

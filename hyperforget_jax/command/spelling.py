@@ -1,12 +1,13 @@
 """What is misspelt on a command line, said before whatever lacks because of it."""
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tyro
+
+from hyperforget_jax.nearest import did_you_mean
 
 __all__ = ["misspelt"]
 
@@ -58,7 +59,6 @@ def _unknown(
     what: str, word: str, known: Sequence[str], otherwise: str, mark: str = ""
 ) -> str:
     # Without the mark, which would make all words alike.
-    near = difflib.get_close_matches(word, known, 1)
-    if near:
-        return f"there is no {what} {mark}{word}; did you mean {mark}{near[0]}?"
+    if near := did_you_mean(word, known, mark):
+        return f"there is no {what} {mark}{word}; {near}"
     return f"there is no {what} {mark}{word}: {otherwise}."

@@ -11,6 +11,7 @@ import numpy as np
 
 from hyperforget_jax import atomic_write
 from hyperforget_jax.data.normalisation import KNOWN
+from hyperforget_jax.nearest import did_you_mean
 
 __all__ = [
     "Labelled",
@@ -249,9 +250,11 @@ def _default_config(name: str, base: str) -> str | None:
 
 
 def _raise_unknown(name: str) -> NoReturn:
+    near = did_you_mean(name, KNOWN)
     raise ValueError(
-        f"There is no data set {name!r}. Known are {', '.join(sorted(KNOWN))}, and "
-        "every data set of labelled images in TensorFlow Datasets by its name there."
+        f"There is no data set {name!r}{f'; {near}' if near else '.'} Known are "
+        f"{', '.join(sorted(KNOWN))}, and every data set of labelled "
+        "images in TensorFlow Datasets by its name there."
     )
 
 

@@ -6,7 +6,6 @@ are stacked beside it, by architecture, in the order of its nodes.
 
 import collections
 import dataclasses
-import difflib
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from hyperforget_jax import trees
 from hyperforget_jax.inheritance.nodes import KINDS, Edge, Node, short_hash
+from hyperforget_jax.nearest import did_you_mean
 
 __all__ = ["Graph", "check_models"]
 
@@ -224,9 +224,8 @@ def check_models(graph: Graph, stacked: Any, name: str = "variables") -> None:
 
 def _unknown(what: str, name: Any, names: Sequence[str]) -> str:
     """What to say of a name that is not there: the near ones, or else all."""
-    near = difflib.get_close_matches(str(name), names)
-    if near:
-        return f"there is no {what} {name!r}; did you mean {' or '.join(near)}?"
+    if near := did_you_mean(str(name), names):
+        return f"there is no {what} {name!r}; {near}"
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return f"there is no {what} {name!r}, but: {shown}."
 

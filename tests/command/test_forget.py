@@ -161,7 +161,7 @@ def test_what_it_wrote_it_takes_again(folder, capsys):
     assert mask.tolist() == [False, True, False, True]
 
 
-def test_rows_by_number_and_at_random(folder):
+def test_rows_by_number_and_at_random(folder, capsys):
     np.save("rows.npy", np.array([5, 2]))
     options = "--method", "identity"
     assert forget("--rows", "rows.npy", *options, out="rows") == 0
@@ -170,6 +170,8 @@ def test_rows_by_number_and_at_random(folder):
     assert forget("--random", "4", *options, out="count") == 0
     assert info("share")["request"] == info("count")["request"]
     assert info("share")["request"]["num_rows"] == 4
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not show that they were forgotten" in said
 
 
 @pytest.mark.slow
@@ -261,6 +263,8 @@ BAD = {
     "one test row": (dict(data="one.npz"), ("--random", "4"), "one.npz must hold x_p"),
     "a share": ({}, ("--random", "1.5"), r"--random 1.5: count must be .* got 1.5"),
     "no method": ({}, ("--method", "magic"), "--method magic must be one of .*pgu"),
+    "near method": ({}, ("--method", "pguu"), "no such method; did you mean pgu?"),
+    "near data": (dict(data="digist"), (), "no data set 'digist'; did you mean digits"),
     "in need": ({}, ("--method", "dihyfo"), "--method dihyfo must be one of"),
     "no setting": ({}, ("--set", "rate=1"), "--set rate: pgu has threshold"),
     "no value": ({}, ("--set", "rounds"), "--set rounds must be NAME=VALUE"),

@@ -1,0 +1,18 @@
+"""Which known word a misspelt one may have meant."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean"]
+
+
+def did_you_mean(word: str, known: Iterable[str], mark: str = "") -> str:
+    """Return "did you mean this or that?", or nothing where no word is near.
+
+    Args:
+        word: what was given.
+        known: what is allowed.
+        mark: put before each suggestion, but not compared, as ``--`` of options.
+    """
+    near = difflib.get_close_matches(word, list(known), 2)
+    return f"did you mean {' or '.join(mark + each for each in near)}?" if near else ""
