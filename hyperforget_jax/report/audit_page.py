@@ -57,7 +57,7 @@ def write_audit_page(
     path: str | os.PathLike,
     document: Mapping[str, Any],
     *,
-    title: str = "Can it be told that something was forgotten?",
+    title: str = "Is the forgetting detectable?",
 ) -> None:
     """Write a document of audits as one self-contained page, whole or not at all.
 

@@ -48,7 +48,7 @@ def audit_verdict(row: Row) -> Verdict:
     accused = [found for found in row["audits"] if found["audit"] in row["accused_by"]]
     side = f"{row['a_side']} model{'s' * (row['a_side'] != 1)} a side"
     if not tested:
-        headline, said = "Cannot be told", [f"too few models for every audit ({side})"]
+        headline, said = "Inconclusive", [f"too few models for every audit ({side})"]
     elif not accused:
         headline = "Not distinguished from retrained models"
         count = f"{len(tested)} audit{'s' * (len(tested) != 1)}"

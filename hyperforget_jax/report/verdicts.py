@@ -135,7 +135,7 @@ def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> s
     if wrong := [words for status, words in _WRONG.items() if status in statuses]:
         headline = wrong[0]
     elif forgetting.status in _ABSENT:
-        headline = "Cannot be told"
+        headline = "Inconclusive"
     elif forgetting.status == "unclear":
         headline = "Perhaps forgotten"
     elif set(of_traces) <= _ABSENT.keys():
@@ -143,7 +143,7 @@ def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> s
     elif statuses == {"good"}:
         headline = "No trace found"
     else:
-        headline = "No trace found, but not all could be told"
+        headline = "No trace found, but some tests are inconclusive"
     return headline + (", at a cost" if cost.status == "cost" else "")
 
 

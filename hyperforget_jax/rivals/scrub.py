@@ -127,7 +127,7 @@ def scrub(
                 padded=(True,),
                 limit=(epoch + 1) * counted,
             )
-            # A failure here is told as one of the step on the retained that follows.
+            # A failure here counts as one of the step on the retained that follows.
             failed = (state.failed_at < 0) & (later.failed_at >= 0)
             return later._replace(
                 failed_at=jnp.where(failed, epoch * steps, later.failed_at)

@@ -59,7 +59,7 @@ def digests_of(**trees: Any) -> dict[str, str | None]:
 
 
 def stored_recipe(directory: Path | None, kind: str) -> dict[str, Any]:
-    """Read how the population in ``directory`` was begun; empty if there is none."""
+    """Read how the population in ``directory`` was started; empty if there is none."""
     for path in sorted(directory.glob("chunk-*")) if directory else ():
         if re.fullmatch(r"chunk-\d{5}", path.name):
             return recipe_of(path, kind)[0]
@@ -67,7 +67,7 @@ def stored_recipe(directory: Path | None, kind: str) -> dict[str, Any]:
 
 
 def recipe_of(path: str | Path, kind: str) -> tuple[dict[str, Any], int]:
-    """Read how what is kept in ``path`` was begun, and how many steps it had taken."""
+    """Read how the run kept in ``path`` was started, and how many steps it took."""
     manifest = checkpointing.read_manifest(path)
     kept = manifest.config if isinstance(manifest.config, dict) else {}
     recipe, step = kept.get("recipe"), kept.get("step")
@@ -84,8 +84,8 @@ def recipe_of(path: str | Path, kind: str) -> tuple[dict[str, Any], int]:
 def check_recipe(
     directory: str | Path | None, stored: dict[str, Any], recipe: dict[str, Any]
 ) -> None:
-    """Raise ValueError if what was begun by ``stored`` is to go on by ``recipe``."""
-    remedy = "choose another directory, or delete it to begin anew"
+    """Raise ValueError if what was started by ``stored`` is to go on by ``recipe``."""
+    remedy = "choose another directory, or delete it to start anew"
     if stored and stored.keys() != recipe.keys():
         raise ValueError(
             f"directory={str(directory)!r} holds a run of another version of "
@@ -97,7 +97,7 @@ def check_recipe(
     for name, value in stored.items():
         if recipe[name] != value:
             raise ValueError(
-                f"directory={str(directory)!r} holds a run begun with "
+                f"directory={str(directory)!r} holds a run started with "
                 f"{name}={value}, not {recipe[name]}: {remedy}."
             )
 

@@ -107,7 +107,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     shutil.rmtree(tmp_path / "models" / "chunk-00001")
     chex.assert_trees_all_equal(unlearned_of(shadows, CLASS, **changes), whole)
     other = shadows._replace(original=trees.take(shadows.retrained, slice(3)))
-    with pytest.raises(ValueError, match="begun with given="):
+    with pytest.raises(ValueError, match="started with given="):
         unlearned_of(other, CLASS, **changes)
 
 

@@ -108,7 +108,7 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypat
     _, again, other = worlds.fit(directory=tmp_path / "training")
     chex.assert_trees_all_equal(again, whole)
     np.testing.assert_array_equal(other, trace)
-    with pytest.raises(ValueError, match="begun with segment_steps=10, not 15"):
+    with pytest.raises(ValueError, match="started with segment_steps=10, not 15"):
         worlds.fit(segment_steps=15, directory=tmp_path / "training")
 
 
@@ -130,7 +130,7 @@ def test_another_program_is_not_gone_on_with(
     worlds.fit(directory=tmp_path / "training")
     monkeypatch.setattr(module, name, changed(getattr(module, name)))
     jax.clear_caches()  # As in another process.
-    with pytest.raises(ValueError, match=f"begun with {field}="):
+    with pytest.raises(ValueError, match=f"started with {field}="):
         worlds.fit(directory=tmp_path / "training")
 
 

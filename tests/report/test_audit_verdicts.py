@@ -47,7 +47,7 @@ def test_telling_by_none_says_at_how_many_models():
 def test_too_few_models_for_every_audit_are_said():
     found = judged(side=1, **FEW)
     assert str(found).startswith(
-        "Cannot be told: too few models for every audit (1 model a side); keeps"
+        "Inconclusive: too few models for every audit (1 model a side); keeps"
     )
 
 

@@ -218,14 +218,14 @@ def test_what_was_not_measured_is_said():
         "membership inference."
     )
     found = verdict(make_row(drop=("forget_accuracy_test", "js_to_oracle")), {})
-    assert found.headline == "Cannot be told"
+    assert found.headline == "Inconclusive"
     assert "not measured: distance of its outputs from retraining" in str(found)
     assert "models): whether forgotten rows look unseen, relearning" in str(found)
     bare = ("forget_accuracy_train", "relearn_steps", "mia_auc", "forget_accuracy_test")
     assert "nothing to compare with" not in str(verdict(make_row(drop=bare), {}))
     one = {"ceiling": REFERENCES["ceiling"], "retrain": REFERENCES["retrain"]}
     found = verdict(make_row(drop=("relearn_steps",)), one)
-    assert found.headline == "No trace found, but not all could be told"
+    assert found.headline == "No trace found, but some tests are inconclusive"
     # Without the original, what is too much is not said to be less than before.
     found = verdict(make_row(forget_accuracy_test=0.4), one)
     assert found.headline == "Not forgotten"

@@ -200,7 +200,7 @@ def test_finished_runs_are_read_not_trained(tmp_path):
 )
 def test_another_run_is_not_gone_on_with(tmp_path, change, name):
     train(directory=tmp_path)
-    with pytest.raises(ValueError, match=f"begun with {name}="):
+    with pytest.raises(ValueError, match=f"started with {name}="):
         train(directory=tmp_path, **change)
 
 

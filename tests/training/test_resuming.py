@@ -127,7 +127,7 @@ def test_another_program_does_not_make_the_missing_chunk(tmp_path, change, name,
     begun = {"optimizer": injected(1e-2)} if "optimizer" in change else {}
     train(tmp_path, **begun)
     shutil.rmtree(tmp_path / f"chunk-0000{lost}")
-    with pytest.raises(ValueError, match=f"holds a run begun with {name}="):
+    with pytest.raises(ValueError, match=f"holds a run started with {name}="):
         train(tmp_path, **change)
     assert not (tmp_path / f"chunk-0000{lost}").exists()
     whole = train(tmp_path, **begun)
@@ -146,7 +146,7 @@ def test_another_program_does_not_make_the_missing_chunk(tmp_path, change, name,
 )
 def test_another_setting_of_numbers_is_another_run(tmp_path, setting):
     train(tmp_path)
-    with setting(), pytest.raises(ValueError, match="begun with numerics="):
+    with setting(), pytest.raises(ValueError, match="started with numerics="):
         train(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_another_implementation_of_the_key_is_another_run(tmp_path):
 
     words = jax.random.key_data(jax.random.key(3, impl="rbg"))
     run(jax.random.wrap_key_data(words, impl="rbg"))
-    with pytest.raises(ValueError, match="begun with key="):
+    with pytest.raises(ValueError, match="started with key="):
         run(jax.random.wrap_key_data(words, impl="unsafe_rbg"))
 
 
@@ -219,5 +219,5 @@ def test_recipes_are_compared_field_by_field():
     recipe = {"key": 1, "steps": 2}
     resuming.check_recipe("there", {}, recipe)
     resuming.check_recipe("there", dict(recipe), recipe)
-    with pytest.raises(ValueError, match="begun with steps=3, not 2"):
+    with pytest.raises(ValueError, match="started with steps=3, not 2"):
         resuming.check_recipe("there", {"key": 1, "steps": 3}, recipe)
