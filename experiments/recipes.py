@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import optax
+import optax.contrib
 
 import hyperforget_jax as hf
 from hyperforget_jax.models.networks import Conv
@@ -20,7 +21,7 @@ class Recipe:
     Attributes:
         dataset: its name.
         hidden: widths of a perceptron's hidden layers.
-        learning_rate: of Adam with decoupled weight decay, cosine schedule.
+        learning_rate: of Adam with decoupled weight decay, cosine schedule; or of Muon.
         weight_decay: its.
         steps: minibatches.
         batch_size: rows in each.
@@ -31,6 +32,7 @@ class Recipe:
             evaluated on, the relearning included; None for all.
         crop_and_flip: whether training moves and mirrors images.
         chunk_size: models trained at once; None for as many as the memory holds.
+        muon: whether kernels are trained by Muon, with Adam for the rest.
     """
 
     dataset: str
@@ -45,6 +47,7 @@ class Recipe:
     judged: int | None = None
     crop_and_flip: bool | None = None
     chunk_size: int | None = None
+    muon: bool | None = None
 
     @property
     def augment(self) -> Callable[..., jax.Array] | None:
@@ -82,8 +85,38 @@ class Recipe:
         Without decay the loss has no minimum: a model that is trained for longer is
         another model, and no distance to a retrained one means anything.
         """
+        if self.muon:
+            return self._muon(steps)
         schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
         return optax.adamw(schedule, weight_decay=self.weight_decay)
+
+    def _muon(self, steps: int) -> optax.GradientTransformation:
+        """Make Muon with a learning rate that rises for a fifth of the steps and falls.
+
+        A kernel is a matrix of all its inputs by its outputs. Adam has three tenths of
+        the learning rate for what is no kernel (Jordan et al., Muon, 2024).
+        """
+        top, rising = self.learning_rate, steps // 5
+        schedule = optax.join_schedules(
+            [
+                optax.linear_schedule(0.1 * top, top, rising),
+                optax.linear_schedule(top, 0.0, steps - rising),
+            ],
+            [rising],
+        )
+
+        def of_kernel(leaf):
+            if leaf.ndim < 2:
+                return None
+            *inputs, output = range(leaf.ndim)
+            return optax.contrib.MuonDimensionNumbers(tuple(inputs), (output,))
+
+        return optax.contrib.muon(
+            schedule,
+            weight_decay=self.weight_decay,
+            adam_learning_rate=lambda step: 0.3 * schedule(step),
+            muon_weight_dimension_numbers=lambda tree: jax.tree.map(of_kernel, tree),
+        )
 
     def train(
         self,
@@ -166,18 +199,20 @@ RECIPES = {
     "digits": Recipe("digits", (64,), 5e-3, 1.0, 800, 64),
     # Small enough for a zoo and a hypernetwork to be made in minutes.
     "mnist": Recipe("mnist", (32,), 2e-3, 1.0, 3_000, 128),
-    # Twenty epochs of all images, 25 minutes of one core; models one after another,
-    # which is faster than side by side.
+    # Sixteen epochs of all images, 20 minutes of one core; models one after another,
+    # which is faster than side by side. Chosen on the probe: after five epochs Muon had
+    # 78.1 % of it, Nesterov momentum 74.6 %.
     "cifar10_resnet8": Recipe(
         "cifar10",
         (),
-        1e-2,
         2e-2,
-        7_040,
+        5e-3,
+        5_625,
         128,
         "resnet-8",
         judged=5_000,
         crop_and_flip=True,
         chunk_size=1,
+        muon=True,
     ),
 }
