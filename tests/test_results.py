@@ -70,6 +70,7 @@ LEFT_OUT = {
     "leaderboard-digits": "half an hour; test_search.py makes cells of a small one",
     "controls-digits": "two minutes; test_recipes.py holds it to the search",
     "search-digits": "half an hour; test_search.py makes a small one",
+    "search-mnist": "three quarters of an hour; as search-digits",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
     "endurance": "a quarter of an hour; test_endurance.py kills two kinds of job",
     "off-tuning-mnist_cnn": "a quarter of an hour in all; test_defaults.py reads it",
