@@ -47,8 +47,8 @@ class PGU:
         "ssd",
     )
     """The baselines."""
-    variants: tuple[str, ...] = ("pgu", "pgu/published")
-    """The presets of projected-gradient unlearning."""
+    variants: tuple[str, ...] = ("pgu", "pgu/rows", "pgu/published")
+    """The presets of projected-gradient unlearning; pgu/rows is not for classes."""
     classes: tuple[int, ...] = tuple(range(10))
     """The classes to forget, each by itself."""
     resume: bool = False
@@ -128,7 +128,7 @@ PRESETS = {
 def pgu_methods(
     probe: hf.Examples | None, rounds: int = 99
 ) -> dict[str, studies.Method]:
-    """Make our method and the published one.
+    """Make our method, with its settings for rows too, and the published one.
 
     Args:
         probe: held-out rows to learn from; None for requests whose labels are wrong.
@@ -153,6 +153,9 @@ def pgu_methods(
         }
     return {
         "pgu": studies.Method(_with(probe), {}),
+        "pgu/rows": studies.Method(
+            lambda classifier: hf.pgu(classifier, hf.PGUConfig.rows(), probe=probe), {}
+        ),
         "pgu/published": studies.Method(published, schedule),
     }
 
@@ -218,14 +221,15 @@ def _record(config: PGU):
     fields["classes"] = [recipe.record() for recipe in preset.classes]
     fields["memorising"] = preset.memorising.record()
     # What the methods are made with, so that no run is gone on with by another.
-    published, ours = hf.PGUConfig.published(), hf.PGUConfig()
+    presets = {
+        "published": hf.PGUConfig.published(),
+        "repaired": hf.PGUConfig(),
+        "rows": hf.PGUConfig.rows(),
+    }
     methods = pgu_methods(None, preset.rounds) | ablations(None)
     record |= {
         "study": fields,
-        "pgu": {
-            "published": dataclasses.asdict(published),
-            "repaired": dataclasses.asdict(ours),
-        },
+        "pgu": {name: dataclasses.asdict(each) for name, each in presets.items()},
         "pgu_hyper": {name: dict(method.hyper) for name, method in methods.items()},
     }
     # As JSON gives it back; infinity has no place there.
@@ -248,7 +252,9 @@ def _classes(config, preset, baselines, console):
         study = _study(config, recipe, "classes", console)
         probe = _probe(study, preset)
         ours = pgu_methods(probe, preset.rounds)
-        methods = baselines | {name: ours[name] for name in config.variants}
+        methods = baselines | {
+            name: ours[name] for name in config.variants if name != "pgu/rows"
+        }
         for label in config.classes:
             chosen = label == preset.ablated
             extra = ablations(probe) if chosen and recipe == preset.classes[0] else {}
