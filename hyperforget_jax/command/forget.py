@@ -103,7 +103,13 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
         line = "No x_probe in --data: pgu takes half of the test rows for it."
         _say(options, f"{line} Test accuracies are of the others.")
     settings = [each for part in options.set for each in part]
-    unlearner = inputs.make_unlearner(options.method, settings, classifier, data.probe)
+    unlearner = inputs.make_unlearner(
+        options.method,
+        settings,
+        classifier,
+        data.probe,
+        of_rows=not options.classes,
+    )
     _say(options, f"Unlearning by {options.method}.")
     after, seconds, found = answer(keys, unlearner, variables, request)
 

@@ -156,6 +156,8 @@ def make_unlearner(
     settings: Sequence[str],
     classifier: hf.Classifier,
     probe: hf.Examples | None,
+    *,
+    of_rows: bool,
 ) -> hf.Unlearner:
     """Make a method by its name.
 
@@ -165,6 +167,8 @@ def make_unlearner(
             numbers and words where it has none.
         classifier: the model.
         probe: held-out examples for methods that take them, if there are any.
+        of_rows: whether single rows are to be forgotten, for which ``pgu`` has settings
+            of their own.
 
     Raises:
         ValueError: an unknown method or setting.
@@ -180,6 +184,8 @@ def make_unlearner(
     parameters = inspect.signature(method).parameters
     defaults = {each.name: each.default for each in parameters.values()}
     config = defaults.get("config")
+    if name == "pgu" and of_rows:
+        config = hf.PGUConfig.rows()
     simple = defaults if config is None else dataclasses.asdict(config)
     pairs = list(map(_setting, settings))
     given = dict(pairs)

@@ -13,7 +13,7 @@ from tests.methods.pgu_worlds import KEY
 
 
 @functools.cache
-def digits():
+def digits(config=hf.PGUConfig()):  # noqa: B008
     """``((train, test, train with noise), label_of, fit, init, unlearn)``."""
     splits, rng = hf.data.load("digits"), np.random.default_rng(0)
 
@@ -30,7 +30,7 @@ def digits():
         lambda data: hf.fit(KEY, classifier, data, optimizer, 600, batch_size=64)
     )
     train, probe = noisy(splits.train), noisy(splits.probe)
-    unlearner = hf.pgu(classifier, probe=probe)
+    unlearner = hf.pgu(classifier, config, probe=probe)
     return (
         (splits.train, splits.test, train),
         jax.jit(lambda variables, x: classifier.apply(variables, x).argmax(axis=1)),
@@ -57,8 +57,9 @@ def test_a_class_is_forgotten_and_the_others_are_kept():
 
 
 @pytest.mark.slow
-def test_rows_are_answered_as_if_they_had_not_been_learnt():
-    (_, _, train), label_of, fit, init, unlearn = digits()
+@pytest.mark.parametrize("config", [hf.PGUConfig(), hf.PGUConfig.rows()])
+def test_rows_are_answered_as_if_they_had_not_been_learnt(config):
+    (_, _, train), label_of, fit, init, unlearn = digits(config)
     original = fit(train)
     state = init(KEY, original, train)
     # Three requests of five per cent.
