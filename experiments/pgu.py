@@ -48,7 +48,7 @@ class PGU:
     )
     """The baselines."""
     variants: tuple[str, ...] = ("pgu", "pgu/rows", "pgu/published")
-    """The presets of projected-gradient unlearning; pgu/rows is not for classes."""
+    """The presets of projected-gradient unlearning; pgu/rows for all but classes."""
     classes: tuple[int, ...] = tuple(range(10))
     """The classes to forget, each by itself."""
     resume: bool = False
@@ -214,6 +214,8 @@ def _record(config: PGU):
     runs.check_known("--preset", (config.preset,), PRESETS)
     runs.check_known("--scenarios", config.scenarios, SCENARIOS)
     runs.check_known("--variants", config.variants, pgu_methods(None))
+    if config.variants == ("pgu/rows",) and "classes" in config.scenarios:
+        runs.refuse("--variants pgu/rows does not answer for classes.")
     preset = PRESETS[config.preset]
     record = studies.record_of(config, preset.memorising)
     record.pop("recipe")

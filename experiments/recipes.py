@@ -21,8 +21,8 @@ class Recipe:
     Attributes:
         dataset: its name.
         hidden: widths of a perceptron's hidden layers.
-        learning_rate: of Adam with decoupled weight decay, cosine schedule; or of Muon.
-        weight_decay: its.
+        learning_rate: of Adam with a cosine schedule, or of Muon.
+        weight_decay: decoupled.
         steps: minibatches.
         batch_size: rows in each.
         network: another network than a perceptron, by its name in :data:`NETWORKS`.
@@ -80,7 +80,7 @@ class Recipe:
         return splits
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """Make Adam with weight decay and a cosine schedule that ends with training.
+        """Make the optimizer, with weight decay and a schedule that ends with training.
 
         Without decay the loss has no minimum: a model that is trained for longer is
         another model, and no distance to a retrained one means anything.
@@ -93,8 +93,9 @@ class Recipe:
     def _muon(self, steps: int) -> optax.GradientTransformation:
         """Make Muon with a learning rate that rises for a fifth of the steps and falls.
 
-        A kernel is a matrix of all its inputs by its outputs. Adam has three tenths of
-        the learning rate for what is no kernel (Jordan et al., Muon, 2024).
+        A kernel, the head's too, is a matrix of all its inputs by its outputs (Jordan
+        et al., Muon, 2024), and decays. What is no kernel has Adam, at three tenths of
+        the learning rate, without decay.
         """
         top, rising = self.learning_rate, steps // 5
         schedule = optax.join_schedules(
@@ -199,8 +200,8 @@ RECIPES = {
     "digits": Recipe("digits", (64,), 5e-3, 1.0, 800, 64),
     # Small enough for a zoo and a hypernetwork to be made in minutes.
     "mnist": Recipe("mnist", (32,), 2e-3, 1.0, 3_000, 128),
-    # Sixteen epochs of all images, 20 minutes of one core; models one after another,
-    # which is faster than side by side. Muon was chosen on the probe, by trials of five
+    # Sixteen epochs of all images, about 25 minutes of a core; models one by one, which
+    # is faster than side by side. Muon was chosen on the probe, by trials of five
     # epochs (78.1 % against 74.6 % by Nesterov momentum); no whole run was seen yet.
     "cifar10_resnet8": Recipe(
         "cifar10",

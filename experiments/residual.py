@@ -2,8 +2,8 @@
 
     python experiments/residual.py --scenarios class --out runs/residual
 
-Originals and retrained models have seeds of their own and take 20 minutes of a core
-each, one after another: a run that was stopped goes on within them. Methods are at
+Originals and retrained models have seeds of their own and take about 25 minutes of a
+core each, one after another: a run that was stopped goes on within them. Methods are at
 their defaults, ``pgu`` with the probe as its held-out rows, and none was tuned on these
 data. They answer for all seeds in one program. What retraining takes is measured over a
 few steps and multiplied.

@@ -7,12 +7,12 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(word: str, known: Iterable[str], mark: str = "") -> str:
-    """Return "did you mean this or that?", or nothing where no word is near.
+    """Ask "did you mean ...?" with the nearest words, or nothing if none is near.
 
     Args:
         word: what was given.
         known: what is allowed.
         mark: put before each suggestion, but not compared, as ``--`` of options.
     """
-    near = difflib.get_close_matches(word, list(known), 2)
+    near = difflib.get_close_matches(word, known, 2)
     return f"did you mean {' or '.join(mark + each for each in near)}?" if near else ""

@@ -34,6 +34,7 @@ def test_rows_of_a_class_are_forgotten_by_all_that_was_asked(finished):
         "ceiling",
         "neggrad_plus",
         "pgu",
+        "pgu/rows",
         "pgu/published",
     ]
     assert {row["request"] for row in rows.values()} == {"10 rows of class 3"}

@@ -102,10 +102,9 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
         data = inputs.spare_probe(options.data, data)
         line = "No x_probe in --data: pgu takes half of the test rows for it."
         _say(options, f"{line} Test accuracies are of the others.")
-    settings = [each for part in options.set for each in part]
-    unlearner = inputs.make_unlearner(
+    unlearner, settings = inputs.make_unlearner(
         options.method,
-        settings,
+        [each for part in options.set for each in part],
         classifier,
         data.probe,
         of_rows=not options.classes,
@@ -205,8 +204,8 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
         )
     if "classes" not in info["request"]:
         lines.append(
-            "A retrained model is right on most of these rows too, so accuracy does "
-            "not show that they were forgotten: hyperforget audit compares with "
+            "A retrained model may be right on many of these rows too, so accuracy "
+            "does not show that they were forgotten: hyperforget audit compares with "
             "retrained models."
         )
     if info["left_out"]:

@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -158,7 +158,7 @@ def make_unlearner(
     probe: hf.Examples | None,
     *,
     of_rows: bool,
-) -> hf.Unlearner:
+) -> tuple[hf.Unlearner, dict[str, Any]]:
     """Make a method by its name.
 
     Args:
@@ -170,11 +170,15 @@ def make_unlearner(
         of_rows: whether single rows are to be forgotten, for which ``pgu`` has settings
             of their own.
 
+    Returns:
+        The method, and all settings of its config, or those given where it has none.
+
     Raises:
         ValueError: an unknown method or setting.
     """
-    if name not in (known := _methods()):
-        if near := did_you_mean(name, known):
+    public = _public()
+    if name not in (known := _methods(public)):
+        if name not in public and (near := did_you_mean(name, known)):
             raise ValueError(f"--method {name}: there is no such method; {near}")
         raise ValueError(
             f"--method {name} must be one of {', '.join(sorted(known))}: methods that "
@@ -204,18 +208,22 @@ def make_unlearner(
         raise ValueError(
             f"--set {', '.join(unknown)}: {name} has {', '.join(allowed) or 'none'}."
         )
-    options: dict[str, Any] = given
+    options: dict[str, Any] = dict(given)
     if config is not None:
-        options = {"config": dataclasses.replace(config, **given)}
+        config = dataclasses.replace(config, **given)
+        options, given = {"config": config}, dataclasses.asdict(config)
     if probe is not None and "probe" in parameters:
         options["probe"] = probe
-    return method(classifier, **options)
+    return method(classifier, **options), given
 
 
-def _methods() -> dict[str, Callable[..., hf.Unlearner]]:
-    """Find the methods that ask for no more than the classifier."""
+def _public() -> dict[str, Any]:
     public = {name: getattr(hf, name) for name in hf.__all__}
-    public |= {name: getattr(hf.rivals, name) for name in hf.rivals.__all__}
+    return public | {name: getattr(hf.rivals, name) for name in hf.rivals.__all__}
+
+
+def _methods(public: Mapping[str, Any]) -> dict[str, Callable[..., hf.Unlearner]]:
+    """Select the methods that ask for no more than the classifier."""
     return {
         name: method
         for name, method in public.items()

@@ -250,7 +250,7 @@ def _default_config(name: str, base: str) -> str | None:
 
 
 def _raise_unknown(name: str) -> NoReturn:
-    near = did_you_mean(name, KNOWN)
+    near = did_you_mean(name.split(":")[0].lower(), KNOWN)
     raise ValueError(
         f"There is no data set {name!r}{f'; {near}' if near else '.'} Known are "
         f"{', '.join(sorted(KNOWN))}, and every data set of labelled "

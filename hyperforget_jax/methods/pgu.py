@@ -114,7 +114,8 @@ def pgu(
 
     Args:
         classifier: the model, with taps.
-        config: the settings; :meth:`PGUConfig.published` for those of the paper, and
+        config: the settings; :meth:`PGUConfig.rows` for single rows that a network
+            knows by heart, :meth:`PGUConfig.published` for those of the paper, and
             ``dataclasses.replace`` to change some.
         probe: held-out examples, read by ``init`` alone. With them, forgotten rows are
             to be predicted as held-out rows are. Without, their labels are driven out

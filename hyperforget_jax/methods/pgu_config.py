@@ -92,7 +92,8 @@ class PGUConfig:
 
         The default's steps end before such rows are where they should be, and more of
         them cost more of what is retained. Adam gets there in as many, and since it
-        does, the target is a held-out row's margin itself (``shrink=1``).
+        does, the target is a held-out row's margin itself (``shrink=1``). It wants a
+        probe; class requests are for the default.
         """
         return cls(optimizer="adam", learning_rate=2.5e-3, end_rate=5e-4, shrink=1.0)
 

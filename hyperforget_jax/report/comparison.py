@@ -57,7 +57,7 @@ def compare(
 
     The page is the one that the experiments write: a verdict a model, every number
     beside its references, figures, and what it cannot show. With ``original`` or
-    ``retrained`` left out, or one seed, it says what cannot be judged without.
+    ``retrained`` left out, or with one seed, it says what cannot be judged.
 
     Example::
 

@@ -143,7 +143,7 @@ def _headline(forgetting: _Finding, traces: list[_Finding], cost: _Finding) -> s
     elif statuses == {"good"}:
         headline = "No trace found"
     else:
-        headline = "No trace found, but some tests are inconclusive"
+        headline = "No trace found, but some tests are missing or inconclusive"
     return headline + (", at a cost" if cost.status == "cost" else "")
 
 

@@ -1,5 +1,6 @@
 """``hyperforget forget``: what it takes, what it leaves, and what it refuses."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -198,6 +199,7 @@ def test_lost_accuracy_is_said_with_a_remedy(folder, capsys, alpha, is_ruined):
 def test_unseen_rows_make_the_whole_report_of_the_default_method(folder, capsys):
     assert forget("--classes", "3", data="data.npz") == 0
     assert info()["method"] == "pgu"
+    assert info()["settings"] == dataclasses.asdict(hf.PGUConfig())
     accuracy = info()["accuracy"]
     assert accuracy["forget_accuracy_test"]["before"] > 0.5
     assert accuracy["forget_accuracy_test"]["after"] < 0.2
@@ -212,6 +214,7 @@ def test_unseen_rows_make_the_whole_report_of_the_default_method(folder, capsys)
 def test_test_rows_are_held_out_for_single_rows(folder, capsys):
     assert forget("--random", "4", data="data.npz") == 0
     found = info()
+    assert found["settings"]["optimizer"] == "adam"  # As PGUConfig.rows has it.
     assert found["probe_of_test_rows"] and "probe" in found["reads"]["init"]
     accuracy = found["accuracy"]["retain_accuracy_train"]
     assert accuracy["after"] > accuracy["before"] - 0.05
@@ -265,6 +268,7 @@ BAD = {
     "no method": ({}, ("--method", "magic"), "--method magic must be one of .*pgu"),
     "near method": ({}, ("--method", "pguu"), "no such method; did you mean pgu?"),
     "near data": (dict(data="digist"), (), "no data set 'digist'; did you mean digits"),
+    "no guess": ({}, ("--method", "retrain"), "--method retrain must be one of .*pgu"),
     "in need": ({}, ("--method", "dihyfo"), "--method dihyfo must be one of"),
     "no setting": ({}, ("--set", "rate=1"), "--set rate: pgu has threshold"),
     "no value": ({}, ("--set", "rounds"), "--set rounds must be NAME=VALUE"),

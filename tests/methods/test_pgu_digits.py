@@ -13,8 +13,8 @@ from tests.methods.pgu_worlds import KEY
 
 
 @functools.cache
-def digits(config=hf.PGUConfig()):  # noqa: B008
-    """``((train, test, train with noise), label_of, fit, init, unlearn)``."""
+def digits():
+    """``((train, test, train with noise), label_of, fit, method of a config)``."""
     splits, rng = hf.data.load("digits"), np.random.default_rng(0)
 
     def noisy(examples):
@@ -30,20 +30,18 @@ def digits(config=hf.PGUConfig()):  # noqa: B008
         lambda data: hf.fit(KEY, classifier, data, optimizer, 600, batch_size=64)
     )
     train, probe = noisy(splits.train), noisy(splits.probe)
-    unlearner = hf.pgu(classifier, config, probe=probe)
     return (
         (splits.train, splits.test, train),
         jax.jit(lambda variables, x: classifier.apply(variables, x).argmax(axis=1)),
         fit,
-        jax.jit(unlearner.init),
-        jax.jit(unlearner.unlearn),
+        lambda config: hf.pgu(classifier, config, probe=probe),
     )
 
 
 def test_a_class_is_forgotten_and_the_others_are_kept():
-    (train, test, _), label_of, fit, init, unlearn = digits()
-    original = fit(train)
-    state = init(KEY, original, train)
+    (train, test, _), label_of, fit, method = digits()
+    original, unlearner = fit(train), method(hf.PGUConfig())
+    state, unlearn = unlearner.init(KEY, original, train), jax.jit(unlearner.unlearn)
     y = np.asarray(test.y)
     before = np.asarray(label_of(original, test.x)) == y
     for label in (3, 8):
@@ -59,9 +57,9 @@ def test_a_class_is_forgotten_and_the_others_are_kept():
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [hf.PGUConfig(), hf.PGUConfig.rows()])
 def test_rows_are_answered_as_if_they_had_not_been_learnt(config):
-    (_, _, train), label_of, fit, init, unlearn = digits(config)
-    original = fit(train)
-    state = init(KEY, original, train)
+    (_, _, train), label_of, fit, method = digits()
+    original, unlearner = fit(train), method(config)
+    state, unlearn = unlearner.init(KEY, original, train), jax.jit(unlearner.unlearn)
     # Three requests of five per cent.
     order = np.random.default_rng(1).permutation(1118)[:168]
     found = []

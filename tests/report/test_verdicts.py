@@ -225,7 +225,9 @@ def test_what_was_not_measured_is_said():
     assert "nothing to compare with" not in str(verdict(make_row(drop=bare), {}))
     one = {"ceiling": REFERENCES["ceiling"], "retrain": REFERENCES["retrain"]}
     found = verdict(make_row(drop=("relearn_steps",)), one)
-    assert found.headline == "No trace found, but some tests are inconclusive"
+    assert (
+        found.headline == "No trace found, but some tests are missing or inconclusive"
+    )
     # Without the original, what is too much is not said to be less than before.
     found = verdict(make_row(forget_accuracy_test=0.4), one)
     assert found.headline == "Not forgotten"
