@@ -51,6 +51,8 @@ class PGU:
     """The presets of projected-gradient unlearning; pgu/rows for all but classes."""
     classes: tuple[int, ...] = tuple(range(10))
     """The classes to forget, each by itself."""
+    ablations: bool = True
+    """Whether one choice at a time is undone, on one class and on the first rows."""
     resume: bool = False
     """Go on with a run that was stopped."""
     out: Path = Path("runs/pgu")
@@ -259,7 +261,8 @@ def _classes(config, preset, baselines, console):
         }
         for label in config.classes:
             chosen = label == preset.ablated
-            extra = ablations(probe) if chosen and recipe == preset.classes[0] else {}
+            first = chosen and recipe == preset.classes[0]
+            extra = ablations(probe) if first and config.ablations else {}
             study.forget_classes((label,), methods | extra, longer=chosen)
         rows += study.rows
         jax.clear_caches()
@@ -280,7 +283,7 @@ def _rows(config, preset, baselines, console):
             "rows",
             f"rows {number + 1} of 4",
             request,
-            methods | (ablations(probe) if first else {}),
+            methods | (ablations(probe) if first and config.ablations else {}),
             jax.random.fold_in(jax.random.key(18), number),
             states=states,
             longer=first,
