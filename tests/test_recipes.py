@@ -125,7 +125,8 @@ def test_a_recipe_that_needs_held_out_examples_says_so():
     ("arguments", "message"),
     [
         (("salun", "letters"), "dataset must be one of .*digits.*, got 'letters'"),
-        (("salun", "digits", "rain"), "scenario must be one of .*class"),
+        (("salun", "digits", "rain"), "scenario of 'digits' must be one of .*class"),
+        (("salun", "digits", "clas"), "got 'clas'; did you mean class or subclass?"),
         (("sailing", "digits"), "method must be one of .*salun.*, got 'sailing'"),
         (("dihyfo", "digits"), "no recipe: its hypernetwork is trained first"),
         (("logit_mask", "digits", "random"), "'logit_mask' .* only of .'class'"),

@@ -205,8 +205,10 @@ def make_unlearner(
         or (default is None and {int, float} & {*typing.get_args(hints[key])})
     ]
     if unknown := sorted(set(given) - set(allowed)):
+        near = did_you_mean(unknown[0], allowed)
         raise ValueError(
-            f"--set {', '.join(unknown)}: {name} has {', '.join(allowed) or 'none'}."
+            f"--set {', '.join(unknown)}: {name} has no such setting"
+            + (f"; {near}" if near else f", but {', '.join(allowed) or 'none'}.")
         )
     options: dict[str, Any] = dict(given)
     if config is not None:

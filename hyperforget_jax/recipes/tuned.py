@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hyperforget_jax.base import Classifier, Unlearner
+from hyperforget_jax.nearest import did_you_mean
 from hyperforget_jax.recipes.makers import MAKERS
 
 __all__ = ["Recipe", "load"]
@@ -78,7 +79,7 @@ def load(method: str, dataset: str, scenario: str = "class") -> Recipe:
         ['forget', 'retain']
     """
     found = _read(_known("dataset", dataset, _datasets()))["recipes"]
-    of_scenario = found[_known("scenario", scenario, found)]
+    of_scenario = found[_known(f"scenario of {dataset!r}", scenario, found)]
     if method == "dihyfo":
         raise ValueError(
             "method 'dihyfo' has no recipe: its hypernetwork is trained first, as "
@@ -106,5 +107,7 @@ def _read(dataset: str) -> dict[str, Any]:
 
 def _known(name: str, given: str, allowed: Iterable[str]) -> str:
     if given not in (allowed := sorted(allowed)):
-        raise ValueError(f"{name} must be one of {allowed}, got {given!r}.")
+        near = did_you_mean(str(given), allowed)
+        end = f"; {near}" if near else "."
+        raise ValueError(f"{name} must be one of {allowed}, got {given!r}{end}")
     return given
