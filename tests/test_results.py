@@ -72,6 +72,7 @@ LEFT_OUT = {
     "audit-digits": "test_audit_study.py makes a cell of it again, by --check",
     "audit-mnist": "512 models a side take 25 minutes",
     "leaderboard-digits": "half an hour; test_search.py makes cells of a small one",
+    "leaderboard-mnist": "an hour; as leaderboard-digits",
     "controls-digits": "two minutes; test_recipes.py holds it to the search",
     "search-digits": "half an hour; test_search.py makes a small one",
     "search-mnist": "three quarters of an hour; as search-digits",
