@@ -113,7 +113,7 @@ def test_a_graph_answers_by_the_settings_for_a_class():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--preset", "mnist", "--methods", "damp"), "Run search.py for it first"),
+        (("--preset", "mnist_cnn", "--methods", "damp"), "Run search.py for it first"),
         (("--scenarios", "random", "--methods", "damp"), "None of these methods"),
         (("--models", "3"), "--models must be at least 5, got 3"),
         (("--methods", "nothing"), "--methods must be among .*; got nothing"),
