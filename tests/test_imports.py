@@ -18,7 +18,7 @@ PACKAGE = ROOT / "hyperforget_jax"
 # methods never meet. The command and its page stand on the roof, where public names
 # are.
 FLOORS = (
-    {"base", "atomic_write", "user_warnings"},
+    {"base", "atomic_write", "nearest", "user_warnings"},
     {"trees", "microbatch"},
     {"checks", "digests"},
     {"manifests"},
