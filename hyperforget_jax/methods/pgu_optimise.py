@@ -227,9 +227,13 @@ def optimise(
             )
             return new, *evaluate(new)
 
-        new, new_value, new_accuracy = lax.cond(
-            going, go, lambda state: (state, value, accuracy), state
-        )
+        if config.stop == "never":
+            # Under vmap a branch would give every model a copy of the forget data.
+            new, new_value, new_accuracy = go(state)
+        else:
+            new, new_value, new_accuracy = lax.cond(
+                going, go, lambda state: (state, value, accuracy), state
+            )
         failed_at = jnp.where(going, new.failed_at, failed_at)
         is_finite, stopped = new.failed_at < 0, stops(new_accuracy)
         # Of the two rounds beside the mark, the nearer one.
