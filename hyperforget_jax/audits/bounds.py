@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
+from hyperforget_jax import checks
+
 __all__ = [
     "epsilon_bound",
     "epsilon_ceiling",
@@ -75,6 +77,7 @@ def held_out_bound(
     Raises:
         ValueError: less than four scores a side, or scores that are not finite.
     """
+    checks.check_seed(seed)
     draw = np.random.default_rng(seed)
     halves = []
     for name, side in (("positive", positive), ("negative", negative)):

@@ -163,6 +163,7 @@ def judge(
         checks.check_sizes(exchanges=exchanges)
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level}.")
+    checks.check_seed(seed)
     draw = np.random.default_rng(seed)
     rows = {kind: draw.permutation(np.flatnonzero(words == kind)) for kind in KINDS}
     counts = {kind: len(each) for kind, each in rows.items()}

@@ -7,6 +7,8 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
+from hyperforget_jax import checks
+
 __all__ = ["Rates", "bootstrap", "rates", "tpr_at"]
 
 
@@ -115,6 +117,7 @@ def bootstrap(
     Returns:
         The lower and the upper end.
     """
+    checks.check_seed(seed)
     draw = np.random.default_rng(seed)
     values = [statistic(draw.integers(models, size=models)) for _ in range(repeats)]
     tail = (1 - level) / 2

@@ -28,6 +28,7 @@ from hyperforget_jax.checks.values import (
     check_key,
     check_one_of,
     check_positive,
+    check_seed,
     check_sizes,
     is_concrete,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "check_one_of",
     "check_positive",
     "check_request",
+    "check_seed",
     "check_sizes",
     "check_variables_given",
     "check_weights",

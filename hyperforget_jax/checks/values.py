@@ -18,6 +18,7 @@ __all__ = [
     "check_key",
     "check_one_of",
     "check_positive",
+    "check_seed",
     "check_sizes",
     "is_concrete",
 ]
@@ -64,6 +65,14 @@ def check_sizes(**values) -> None:
                 f"{name} must be at most {_MOST}, the largest int32, got "
                 f"{name}={value}."
             )
+
+
+def check_seed(seed) -> None:
+    """Raise unless a seed is an int from 0 up, within int32."""
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
+        raise TypeError(f"seed must be an int, got {seed!r} ({type(seed).__name__}).")
+    if not 0 <= int(seed) <= _MOST:
+        raise ValueError(f"seed must be in 0 to {_MOST}, got {seed}.")
 
 
 def check_factor(**values) -> None:

@@ -1,11 +1,13 @@
 """``hyperforget forget``: a trained model of one's own, made to forget."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import jax
@@ -87,6 +89,7 @@ class Forget:
 
 def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     started = time.perf_counter()
+    checks.check_seed(options.seed)
     key_request, *keys = jax.random.split(jax.random.key(options.seed), 3)
     saved = saved_variables.read(options.variables)
     classifier = inputs.load_classifier(options.model)
@@ -113,7 +116,9 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     after, seconds, found = answer(keys, unlearner, variables, request)
 
     _say(options, "Evaluating before and after.")
-    answered = Answer(options.method, variables, after, unlearner.access, seconds)
+    answered = Answer(
+        options.method, variables, after, unlearner.access, seconds, settings
+    )
     document = write_record(
         folder, classifier, answered, request, data.test, dataset=options.data
     )
@@ -156,15 +161,23 @@ def _say(options: Forget, line: str) -> None:
 def _request(
     options: Forget, key: Array, train: hf.Examples, num_classes: int
 ) -> hf.ForgetRequest:
-    if options.rows is not None:
-        rows = inputs.load_rows(options.rows)
-        return hf.forget_rows(train, rows, num_classes=num_classes)
+    rows = None if options.rows is None else inputs.load_rows(options.rows)
+    make = functools.partial(_named, num_classes=num_classes)
+    if rows is not None:
+        return make(f"--rows {options.rows}", hf.forget_rows, train, rows)
     if options.random is not None:
-        try:
-            return hf.forget_random(key, train, options.random, num_classes=num_classes)
-        except ValueError as error:
-            raise ValueError(f"--random {options.random}: {error}") from error
-    return hf.forget_classes(train, options.classes, num_classes=num_classes)
+        given = options.random
+        return make(f"--random {given}", hf.forget_random, key, train, given)
+    given = " ".join(map(str, options.classes))
+    return make(f"--classes {given}", hf.forget_classes, train, options.classes)
+
+
+def _named(option: str, make: Callable[..., Any], *arguments: Any, **rest: Any) -> Any:
+    """Make a request; what is wrong with it is said of the option."""
+    try:
+        return make(*arguments, **rest)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{option}: {error}") from error
 
 
 def _asked(options: Forget, request: hf.ForgetRequest) -> dict[str, Any]:
@@ -187,7 +200,8 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
     lines = [
         f"{info['method']}, asked to forget {info['request']['num_rows']} training "
         f"rows: {seconds['unlearn']:.3g} s, beside {seconds['init']:.3g} s to prepare "
-        f"and {seconds['compile']:.3g} s to compile.",
+        f"and {seconds['compile']:.3g} s to compile; {seconds['all']:.3g} s in all, "
+        "reading and evaluation included.",
         f"Written to {out}: {', '.join(sorted(os.listdir(out)))}.",
     ]
     accuracy = info["accuracy"]
@@ -205,8 +219,8 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
     if "classes" not in info["request"]:
         lines.append(
             "A retrained model may be right on many of these rows too, so accuracy "
-            "does not show that they were forgotten: hyperforget audit compares with "
-            "retrained models."
+            "does not show that they were forgotten: hyperforget audit compares the "
+            "logits of this model with those of retrained ones; see its --help."
         )
     if info["left_out"]:
         lines.append(f"Left out of the variables: {', '.join(info['left_out'])}.")

@@ -36,6 +36,7 @@ class Answer(NamedTuple):
         after: those that it gave.
         access: what it reads when.
         seconds: ``{"init", "compile", "unlearn"}``.
+        settings: the method's, by name.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Answer(NamedTuple):
     after: Variables
     access: Access
     seconds: Mapping[str, float]
+    settings: Mapping[str, Any]
 
 
 def write_record(
@@ -79,6 +81,7 @@ def write_record(
             dataset=dataset,
             access={name: answer.access},
             seconds={name: answer.seconds},
+            settings={name: answer.settings},
         )
     started = time.perf_counter()
     labels = "+".join(map(str, np.flatnonzero(request.classes)))
@@ -106,7 +109,10 @@ def write_record(
     document = report.results_document(
         rows,
         preset="",
-        config={"classifier": classifier.description},
+        config={
+            "classifier": classifier.description,
+            "settings": {name: answer.settings},
+        },
         seconds=time.perf_counter() - started,
         timed="evaluation",
     )

@@ -49,6 +49,7 @@ def compare(
     model: str | None = None,
     access: Mapping[str, Access] | None = None,
     seconds: Mapping[str, Mapping[str, float]] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     pictures: Sequence[tuple[str, str, bytes | str]] = (),
     title: str = "What was forgotten, and what was kept",
     batch_size: int = 512,
@@ -87,6 +88,8 @@ def compare(
         model: what the classifier is; by default the name of its class.
         access: name to what the method reads when, where it is known.
         seconds: name to ``{"init", "unlearn", "compile"}``, where it is known.
+        settings: name to the method's settings, where they are known: numbers and
+            words, for the record.
         pictures: as for :func:`write_report`.
         title: the page's.
         batch_size: the most inputs whose activations are held at once.
@@ -186,7 +189,9 @@ def compare(
         )
         for method in [*(name for name in REFERENCES if name in metrics), *models]
     ]
-    config = {"classifier": classifier.description}
+    config: dict[str, Any] = {"classifier": classifier.description}
+    if settings:
+        config["settings"] = settings
     if key is not None:
         config["key"] = str(jax.random.key_data(key).tolist())
     document = results_document(

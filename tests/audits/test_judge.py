@@ -142,6 +142,8 @@ def test_malformed_claims_are_refused():
     for level, message in ((0, r"in \(0, 1\)"), (0.005, "at least 0.010")):
         with pytest.raises(ValueError, match=f"level must be {message}"):
             judge(*claim(np.random.default_rng(4), 0.0, retrained=10), level=level)
+    with pytest.raises(ValueError, match=r"seed must be in 0 to .*got -1"):
+        judge(*claim(np.random.default_rng(4), 0.0, retrained=10), seed=-1)
 
 
 def test_copies_of_what_answers_all_examples_alike_are_no_copies():

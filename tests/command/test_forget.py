@@ -145,6 +145,7 @@ def test_what_was_asked_and_found_is_written_and_printed(folder, capsys):
     assert found["versions"]["jax"] == jax.__version__
     document = hf.report.read("out/results.json", references=False)
     assert [row["method"] for row in document["rows"]] == ["original", "logit_mask"]
+    assert document["config"]["settings"] == {"logit_mask": {}}
     with open("out/report.html") as file:
         page = file.read()
     assert "class 1+3" in page and "The model: MLP." in page
@@ -215,6 +216,8 @@ def test_test_rows_are_held_out_for_single_rows(folder, capsys):
     assert forget("--random", "4", data="data.npz") == 0
     found = info()
     assert found["settings"]["optimizer"] == "adam"  # As PGUConfig.rows has it.
+    config = json.loads((folder / "out/results.json").read_text())["config"]
+    assert config["settings"] == {"pgu": found["settings"]}
     assert found["probe_of_test_rows"] and "probe" in found["reads"]["init"]
     accuracy = found["accuracy"]["retain_accuracy_train"]
     assert accuracy["after"] > accuracy["before"] - 0.05
@@ -258,9 +261,18 @@ BAD = {
     "many labels": (dict(data="many.npz"), (), "data.y must hold labels in"),
     "no rows": ({}, ("--rows", "nowhere.npy"), "--rows nowhere.npy cannot be read"),
     "an archive": ({}, ("--rows", "train.npz"), "must be an .npy file"),
-    "wrong rows": ({}, ("--rows", "wrong.npy"), r"rows must lie in \[0, 40\), got .40"),
+    "wrong rows": (
+        {},
+        ("--rows", "wrong.npy"),
+        r"--rows wrong.npy: rows must lie in \[0, 40\)",
+    ),
     "no class": ({}, ("--classes",), "classes is empty"),
-    "a class": ({}, ("--classes", "4"), r"classes must lie in \[0, 4\), got \[4\]"),
+    "a class": (
+        {},
+        ("--classes", "4"),
+        r"--classes 4: classes must lie in .*got \[4\]",
+    ),
+    "a seed": ({}, ("--seed", "-1"), r"seed must be in 0 to 2147483647, got -1"),
     "none held out": ({}, ("--random", "4"), "hold x_probe and y_probe, .*as kfade, w"),
     "nor for rows": ({}, ("--rows", "rows.npy"), "train.npz must hold x_probe and y"),
     "one test row": (dict(data="one.npz"), ("--random", "4"), "one.npz must hold x_p"),
