@@ -245,12 +245,22 @@ def load_orbax(path: str | os.PathLike[str]) -> Any:
 def save_orbax(path: str | os.PathLike[str], tree: Any) -> None:
     """Save a tree of arrays as Orbax itself does, for programs that know no manifest.
 
+    In Orbax's older layout, which ``StandardCheckpointer`` and its newer interface both
+    read.
+
     Args:
         path: the checkpoint's folder, which must not be there.
         tree: arrays in dicts, lists and tuples; not without any, nor any without
             entries.
     """
-    _save(atomic_write.local_path("path", path), tree)
+    import orbax.checkpoint as older
+
+    target = atomic_write.local_path("path", path)
+    if jax.process_count() > 1:
+        _save(target, tree)
+        return
+    with older.StandardCheckpointer() as saver:
+        saver.save(target, tree)
 
 
 def _to_device(record: LeafRecord, array: np.ndarray, sharding: Any) -> jax.Array:

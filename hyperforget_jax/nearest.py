@@ -14,5 +14,8 @@ def did_you_mean(word: str, known: Iterable[str], mark: str = "") -> str:
         known: what is allowed.
         mark: put before each suggestion, but not compared, as ``--`` of options.
     """
-    near = difflib.get_close_matches(word, known, 2)
+    # Capitals are no other word.
+    by_lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, 2)
+    near = [by_lower[each] for each in close]
     return f"did you mean {' or '.join(mark + each for each in near)}?" if near else ""

@@ -187,8 +187,8 @@ def judge(
     # Whoever was trained with examples is right on them, poisoned ones too.
     if original is not None and np.mean(original > 0) < 0.5:
         share = f"{np.mean(original > 0):.0%}"
-        note = f"the original models are right on {share} of these labels: do labels "
-        note += "and logits list the same examples?"
+        note = f"the original models are right on {share} of these labels; see "
+        note += "that labels and logits list the same examples"
         found[0] = dataclasses.replace(found[0], note=note)
     return Judgement(counts, side, phi.shape[1], tuple(found), level)
 

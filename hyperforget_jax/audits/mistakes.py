@@ -66,6 +66,7 @@ def checked_claim(
         raise ValueError(f"kinds must be among {known}, got {', '.join(unknown)}.")
     _check_no_probabilities(logits)
     _check_no_copies(logits, words)
+    _check_labels_fit(logits[words == "original"], labels)
     for kind, what in _NEEDED.items():
         if kind not in words:
             counts = ", ".join(f"{np.sum(words == each)} {each}" for each in known)
@@ -75,6 +76,17 @@ def checked_claim(
                 "audit.json. The least is 5 unlearned and 10 retrained ones."
             )
     return logits, labels, words
+
+
+def _check_labels_fit(original: np.ndarray, labels: np.ndarray) -> None:
+    """Raise if original models, ``[K, M, C]``, answer far worse than by guessing."""
+    right = np.mean(original.argmax(-1) == labels) if original.size else 1.0
+    if right < 0.5 / original.shape[2]:
+        raise ValueError(
+            f"labels do not fit logits: original models are right on {right:.0%} of "
+            f"them, where a guess is right on 1 in {original.shape[2]}, and were "
+            "trained with these examples. Do both list the same ones, in one order?"
+        )
 
 
 def _check_no_probabilities(logits: np.ndarray) -> None:
@@ -94,21 +106,22 @@ def _check_no_probabilities(logits: np.ndarray) -> None:
 
 
 def _check_no_copies(logits: np.ndarray, kinds: np.ndarray) -> None:
-    """Raise if two retrained or two unlearned models are one model.
+    """Raise if two retrained or unlearned models are one model.
 
     A test by exchanges takes models for independent: copies of one would be
     distinguished from all others, however it was made. Logits are ``[K, M, C]``.
     """
-    first: dict[tuple[str, str], int] = {}
+    first: dict[str, int] = {}
     for number, (kind, each) in enumerate(zip(kinds, logits, strict=True)):
         # Models that diverged, or answer all examples alike, need not be copies.
         same = np.isnan(each).any() or (each == each[0]).all()
         if kind == "original" or same:
             continue
         digest = hashlib.sha256(each.tobytes()).hexdigest()
-        other = first.setdefault((kind, digest), number)
+        other = first.setdefault(digest, number)
         if other != number:
+            alike = " and ".join(dict.fromkeys((str(kinds[other]), str(kind))))
             raise ValueError(
-                f"Models {other} and {number} are both {kind} and have the same "
-                "logits: give each a seed of its own."
+                f"Models {other} and {number} ({alike}) have the same logits: give "
+                "each a seed of its own."
             )

@@ -106,12 +106,23 @@ def check_init(classifier: Classifier, variables: Variables, data: Examples) -> 
     check_is_examples(data)
     check_variables_given(variables)
     num_classes = check_classifier(classifier, variables, data.x)
+    _check_finite(variables["params"])
     check_weights(data.weight)
     if is_concrete(data.y, data.weight):
         # What weighs nothing is as good as absent, whatever its label.
         there = np.asarray(data.weight) > 0
         check_labels(np.where(there, np.asarray(data.y), 0), num_classes, "data")
     return num_classes
+
+
+def _check_finite(params) -> None:
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if is_concrete(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            if not jnp.isfinite(leaf).all():
+                raise ValueError(
+                    f"variables['params']{jax.tree_util.keystr(path)} is not finite: "
+                    "the model has diverged."
+                )
 
 
 def check_is_request(request, num_classes: int | None = None) -> None:

@@ -37,7 +37,13 @@ def check_is_examples(data, name: str = "data") -> None:
 
 
 def check_held_out(train: Examples, probe: Examples, name: str = "probe") -> None:
-    """Raise ValueError if an example of ``probe`` that weighs is one of ``train``."""
+    """Raise ValueError unless ``probe`` has inputs alike, and no row of ``train``."""
+    wanted, shape = np.shape(train.x)[1:], np.shape(probe.x)[1:]
+    if shape != wanted:
+        raise ValueError(
+            f"{name}.x must have inputs of the training data's shape {wanted}, got "
+            f"{shape}."
+        )
     if not is_concrete(train.id, train.weight, probe.id, probe.weight):
         return
     shared = np.intersect1d(

@@ -1,13 +1,12 @@
 """``hyperforget forget``: a trained model of one's own, made to forget."""
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import jax
@@ -17,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 import hyperforget_jax as hf
-from hyperforget_jax import atomic_write, checks, manifests
-from hyperforget_jax.base import Array
+from hyperforget_jax import atomic_write, checks, manifests, trees
+from hyperforget_jax.base import Variables
 from hyperforget_jax.command import inputs, saved_variables
 from hyperforget_jax.command.answer import answer
 from hyperforget_jax.command.forget_record import (
@@ -27,7 +26,9 @@ from hyperforget_jax.command.forget_record import (
     accuracies,
     write_record,
 )
+from hyperforget_jax.command.forget_request import labels, make_request
 from hyperforget_jax.report.records import reads, write_json
+from hyperforget_jax.user_warnings import warn_user
 
 __all__ = ["Forget"]
 
@@ -54,16 +55,14 @@ class Forget:
     out: pathlib.Path
     """Folder to write to. It must be empty, or not exist yet."""
     classes: Annotated[
-        tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]"), _ONE_OF
+        tuple[str, ...], tyro.conf.arg(metavar="INT [INT ...]"), _ONE_OF
     ] = ()
     """Labels of the classes to forget."""
     rows: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.npy"), _ONE_OF] = (
         None
     )
     """File with the indices of the training rows to forget, from 0."""
-    random: Annotated[
-        int | float | None, tyro.conf.arg(metavar="COUNT|SHARE"), _ONE_OF
-    ] = None
+    random: Annotated[str | None, tyro.conf.arg(metavar="COUNT|SHARE"), _ONE_OF] = None
     """Forget random training rows: how many (500), or which fraction (0.01)."""
     method: str = "pgu"
     """Unlearning method of hf or hf.rivals, such as pgu, fiun, ssd or finetune."""
@@ -99,7 +98,7 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     if data.test is not None:
         checks.check_examples(data.test, num_classes=num_classes, name="test")
         checks.check_held_out(data.train, data.test, "test")
-    request = _request(options, key_request, data.train, num_classes)
+    request = make_request(options, key_request, data.train, num_classes)
     is_spared = options.method == "pgu" and not options.classes and data.probe is None
     if is_spared:
         data = inputs.spare_probe(options.data, data)
@@ -115,6 +114,7 @@ def _forget(options: Forget, folder: pathlib.Path) -> dict[str, Any]:
     _say(options, f"Unlearning by {options.method}.")
     after, seconds, found = answer(keys, unlearner, variables, request)
 
+    _warn(options.method, found, variables, after)
     _say(options, "Evaluating before and after.")
     answered = Answer(
         options.method, variables, after, unlearner.access, seconds, settings
@@ -158,33 +158,34 @@ def _say(options: Forget, line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-def _request(
-    options: Forget, key: Array, train: hf.Examples, num_classes: int
-) -> hf.ForgetRequest:
-    rows = None if options.rows is None else inputs.load_rows(options.rows)
-    make = functools.partial(_named, num_classes=num_classes)
-    if rows is not None:
-        return make(f"--rows {options.rows}", hf.forget_rows, train, rows)
-    if options.random is not None:
-        given = options.random
-        return make(f"--random {given}", hf.forget_random, key, train, given)
-    given = " ".join(map(str, options.classes))
-    return make(f"--classes {given}", hf.forget_classes, train, options.classes)
-
-
-def _named(option: str, make: Callable[..., Any], *arguments: Any, **rest: Any) -> Any:
-    """Make a request; what is wrong with it is said of the option."""
-    try:
-        return make(*arguments, **rest)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{option}: {error}") from error
+def _warn(
+    method: str, found: Mapping[str, Any], before: Variables, after: Variables
+) -> None:
+    """Warn of a method that broke down, or that left the model as it was."""
+    failed_at = found.get("failed_at", -1)
+    old, new = trees.by_path(before), trees.by_path(after)
+    # A mask that leaves nothing out is zero.
+    same = all(
+        np.array_equal(leaf, old.get(path, 0 * leaf)) for path, leaf in new.items()
+    )
+    if failed_at >= 0:
+        warn_user(
+            f"{method} broke down at step {failed_at}, where the loss or the update "
+            f"was not finite: the model is {'unchanged' if same else 'as before that'}"
+            ". Lower its learning rate (--set)."
+        )
+    elif same:
+        warn_user(
+            f"{method} left the model unchanged: with these settings it finds nothing "
+            "to change for this request. Try others (--set) or another --method."
+        )
 
 
 def _asked(options: Forget, request: hf.ForgetRequest) -> dict[str, Any]:
     """Say which rows were forgotten: for draws it is nowhere else."""
     rows = np.asarray(request.rows)[np.asarray(request.forget.weight) > 0]
     if options.classes:
-        return {"classes": list(options.classes), "num_rows": rows.size}
+        return {"classes": list(labels(options.classes)), "num_rows": rows.size}
     return {"rows": sorted(rows.tolist()), "num_rows": rows.size}
 
 
@@ -214,13 +215,14 @@ def _print(info: dict[str, Any], out: pathlib.Path) -> None:
         lines.insert(
             1,
             f"{lost:.1f} points of accuracy on retained rows were lost: try another "
-            "--method, such as fiun, or other settings of it by --set.",
+            f"--method, such as {'fiun' if 'classes' in info['request'] else 'kfade'}, "
+            "or other settings of it by --set.",
         )
     if "classes" not in info["request"]:
         lines.append(
             "A retrained model may be right on many of these rows too, so accuracy "
-            "does not show that they were forgotten: hyperforget audit compares the "
-            "logits of this model with those of retrained ones; see its --help."
+            "does not show that they were forgotten: hyperforget audit compares "
+            "at least 5 models that forgot with at least 10 retrained ones."
         )
     if info["left_out"]:
         lines.append(f"Left out of the variables: {', '.join(info['left_out'])}.")

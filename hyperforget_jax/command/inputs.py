@@ -47,7 +47,8 @@ def load_classifier(given: str) -> hf.Classifier:
 
     Args:
         given: where the factory is. It takes no arguments, and gives a Flax Linen
-            module or a classifier. The current folder is looked into first.
+            module or a classifier; or one of these is there itself. The current folder
+            is looked into first.
 
     Raises:
         ValueError: no such module or factory, or one that fails.
@@ -65,7 +66,9 @@ def load_classifier(given: str) -> hf.Classifier:
         factory = importlib.import_module(module)
         for part in name.split("."):
             factory = getattr(factory, part)
-        made: Any = factory()  # pyrefly: ignore[not-callable]
+        made: Any = factory
+        if not isinstance(made, nn.Module | hf.Classifier):
+            made = made()
     except Exception as error:  # Code of the user's own raises what it likes.
         raise ValueError(
             f"--model {given} could not be made: {type(error).__name__}: {error}"
@@ -74,10 +77,12 @@ def load_classifier(given: str) -> hf.Classifier:
         return made
     if isinstance(made, nn.Module):
         return hf.from_linen(made)
+    got = type(made).__name__
+    if isinstance(made, type):
+        got = f"the class {made.__name__}: return {made.__name__}(...)"
     raise TypeError(
         f"--model {given} must give a Flax Linen module or a hf.Classifier (which "
-        "hf.from_linen, hf.from_nnx and hf.from_functions make); got "
-        f"{type(made).__name__}."
+        f"hf.from_linen, hf.from_nnx and hf.from_functions make); got {got}."
     )
 
 
@@ -113,7 +118,19 @@ def load_data(given: str) -> Data:
                     f"--data {given} must hold {' and '.join(pair)}; it holds "
                     f"{', '.join(arrays) or 'nothing'}."
                 )
-            found[split] = hf.data.examples(*(arrays[name] for name in pair))
+            there = f"--data {given}, {' and '.join(pair)}"
+            try:
+                found[split] = hf.data.examples(*(arrays[name] for name in pair))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{there}: {error}") from error
+            wanted, shape = (
+                each.x.shape[1:] for each in (found["train"], found[split])
+            )
+            if shape != wanted:
+                raise ValueError(
+                    f"{there}: inputs must have the shape {wanted} of those in x, got "
+                    f"{shape}."
+                )
     return Data(**found)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import tyro
 
+import hyperforget_jax as hf
 from hyperforget_jax.command.app import App
 from hyperforget_jax.command.audit import Audit
 from hyperforget_jax.command.doctor import Doctor
@@ -36,9 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, or 1 for models that are distinguished from retrained ones and
-        for an installation that lacks something, or 2 for what cannot be read or done.
+        for an installation that lacks something, or 2 for what cannot be read or done,
+        or 130 if it is interrupted.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["--version"]:
+        sys.stdout.write(f"hyperforget {hf.__version__}\n")
+        return 0
     if said := misspelt(_COMMANDS, given):
         of = f" {given[0]}" if given[0] in _COMMANDS else ""
         sys.stderr.write(f"hyperforget{of}: {said}\n")
@@ -71,3 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
             sys.stderr.write(f"{name}: {error}\n")
             return 2
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{name}: interrupted\n")
+            return 130

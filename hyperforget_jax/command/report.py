@@ -25,16 +25,20 @@ class Report:
     record: Annotated[
         tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="FILE.json")
     ]
-    """Record that hyperforget forget, hf.report.compare or a study wrote."""
+    """Record that hyperforget forget, hf.report.compare or a study wrote, or its
+    folder."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.html")] = None
     """Page to write; by default FILE.html beside FILE.json."""
 
     def run(self) -> int:
         """Write the page, say where, and return the exit code."""
-        page = self.record.with_suffix(".html") if self.out is None else self.out
-        if page.absolute() == self.record.absolute():
+        record = self.record
+        if record.is_dir():  # What forget wrote.
+            record /= "results.json"
+        page = record.with_suffix(".html") if self.out is None else self.out
+        if page.absolute() == record.absolute():
             raise ValueError(f"--out {page} is the record: name another file.")
-        document = read_json(self.record, _validate)
+        document = read_json(record, _validate)
         if _is_audit(document):
             report.write_audit_page(page, document)
         else:

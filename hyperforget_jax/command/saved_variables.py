@@ -77,7 +77,8 @@ def fit(saved: Saved, classifier: Classifier, x: Array) -> tuple[Variables, list
         ``["opt_state", "step"]``.
 
     Raises:
-        ValueError: missing or unexpected leaves, or some of other shapes.
+        ValueError: missing or unexpected leaves, some of other shapes, or numbers that
+            are not finite.
     """
     check_classifier(classifier, None, x)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -95,6 +96,11 @@ def fit(saved: Saved, classifier: Classifier, x: Array) -> tuple[Variables, list
             f"any, each array named by its path: {_some(sorted(wanted))}."
         )
     leaves = [jnp.asarray(held[path]) for path in wanted]
+    for path, leaf in zip(wanted, leaves, strict=True):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not jnp.isfinite(leaf).all():
+            raise ValueError(
+                f"--variables are not finite at {path}: the model has diverged."
+            )
     variables = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
     if mask is not None:
         variables[OUTPUT_MASK] = jnp.asarray(mask)

@@ -64,13 +64,17 @@ def warn_of_few_rows(
             and for how many rows to forget they were chosen.
     """
     rows = count_of(request.forget)
+    most, least = "", ""
+    if not checks.is_concrete(request.forget.weight):
+        most, least = "at most ", "at least "
     *default, usual = chosen_at
     if [steps, batch_size] == default and 0 < rows < usual / 4:
         warn_user(
             f"{method}: the defaults were chosen for about {usual} rows to forget, "
-            f"and here are {rows}: each is drawn {steps * batch_size / rows:.0f} times "
-            f"by steps={steps}, batch_size={batch_size}, which may leave them answered "
-            "worse than unseen rows are. Give fewer steps, and look at info.change and "
+            f"and here are {most}{rows}: each is drawn {least}"
+            f"{steps * batch_size / rows:.0f} times by steps={steps}, "
+            f"batch_size={batch_size}, which may leave them answered worse than unseen "
+            "rows are. Give fewer steps, and look at info.change and "
             "at the membership attack of hf.evaluate.",
         )
 

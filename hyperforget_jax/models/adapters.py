@@ -45,7 +45,16 @@ def from_linen(
         A classifier with taps. Its variables are Flax's own; training mode updates
         every collection but ``params``, and draws from its key: dropout, and streams
         of any other name (``self.make_rng("noise")``).
+
+    Raises:
+        TypeError: a class in place of a module, or something else.
     """
+    if isinstance(module, type) or not hasattr(module, "apply"):
+        got = getattr(module, "__name__", type(module).__name__)
+        raise TypeError(
+            "module must be a Flax Linen module that is made, such as MyNetwork(10); "
+            f"got {'the class ' if isinstance(module, type) else ''}{got}."
+        )
     for name, options in (("train", train), ("eval", eval)):
         if options is not None:
             what = "keyword arguments such as {'train': True}"

@@ -37,6 +37,13 @@ def broken():
 
 def number():
     return 5
+
+
+def of_class():
+    return hf.models.MLP
+
+
+ready = module()
 """
 
 
@@ -251,6 +258,22 @@ BAD = {
     "no module": ({}, ("--model", "nowhere:make"), "ModuleNotFoundError"),
     "no name": ({}, ("--model", "my_networks:make"), "has no attribute 'make'"),
     "it raises": ({}, ("--model", "my_networks:broken"), "no such width"),
+    "not called": (
+        {},
+        ("--model", "my_networks:of_class"),
+        "the class MLP: return MLP",
+    ),
+    "not finite": (
+        dict(variables="nan.safetensors"),
+        (),
+        "finite at params/Dense_0/bi",
+    ),
+    "another shape": (
+        dict(data="flat.npz"),
+        (),
+        r"x_test and y_test: inputs must have",
+    ),
+    "bad pixels": (dict(data="nans.npz"), (), "nans.npz, x_test and y_test: data.x is"),
     "a number": ({}, ("--model", "my_networks:number"), "a Flax Linen module.*got int"),
     "no data": (dict(data="nowhere.npz"), (), "nowhere.npz cannot be read"),
     "pickled data": (dict(data="pickled.npz"), (), "no pickle is loaded"),
@@ -272,6 +295,8 @@ BAD = {
         ("--classes", "4"),
         r"--classes 4: classes must lie in .*got \[4\]",
     ),
+    "a word": ({}, ("--classes", "three"), "three: labels must be whole numbers"),
+    "percent": ({}, ("--random", "20%"), "--random 20%: must be a count, such as 500"),
     "a seed": ({}, ("--seed", "-1"), r"seed must be in 0 to 2147483647, got -1"),
     "none held out": ({}, ("--random", "4"), "hold x_probe and y_probe, .*as kfade, w"),
     "nor for rows": ({}, ("--rows", "rows.npy"), "train.npz must hold x_probe and y"),
@@ -279,6 +304,7 @@ BAD = {
     "a share": ({}, ("--random", "1.5"), r"--random 1.5: count must be .* got 1.5"),
     "no method": ({}, ("--method", "magic"), "--method magic must be one of .*pgu"),
     "near method": ({}, ("--method", "pguu"), "no such method; did you mean pgu?"),
+    "capitals": ({}, ("--method", "PGU"), "no such method; did you mean pgu?"),
     "near data": (dict(data="digist"), (), "no data set 'digist'; did you mean digits"),
     "no guess": ({}, ("--method", "retrain"), "--method retrain must be one of .*pgu"),
     "in need": ({}, ("--method", "dihyfo"), "--method dihyfo must be one of"),
@@ -305,6 +331,10 @@ def test_malformed_input_is_refused_in_one_line(folder, trained, capsys, case):
     x, y = np.asarray(TRAIN.x), np.asarray(TRAIN.y)
     np.savez("pickled.npz", x=np.array([{}, None]), y=y)
     np.savez("unlabelled.npz", x=x)
+    nans = jax.tree.map(lambda leaf: leaf * np.nan, trained)
+    save_safetensors("nan.safetensors", nans)
+    np.savez("flat.npz", x=x, y=y, x_test=TEST.x[:, :1], y_test=TEST.y)
+    np.savez("nans.npz", x=x, y=y, x_test=np.nan * TEST.x, y_test=TEST.y)
     np.savez("half.npz", x=x, y=y, x_test=x)
     np.savez("named.npz", images=x, labels=y)
     np.savez("one.npz", x=x, y=y, x_test=TEST.x[:1], y_test=TEST.y[:1])
@@ -324,14 +354,34 @@ def test_malformed_input_is_refused_in_one_line(folder, trained, capsys, case):
     assert sorted(made) == before
 
 
-@pytest.mark.parametrize(
-    "options", [(), ("--classes", "3", "--random", "2"), ("--classes", "three")]
-)
+@pytest.mark.parametrize("options", [(), ("--classes", "3", "--random", "2")])
 def test_exactly_one_thing_is_to_be_forgotten(folder, capsys, options):
     with pytest.raises(SystemExit) as stop:
         forget(*options)
     assert stop.value.code == 2
     assert "hyperforget forget --help" in capsys.readouterr().err
+
+
+def test_what_did_not_work_is_said(folder, capsys):
+    np.save("rows.npy", np.array([5, 2]))
+    options = "--rows", "rows.npy", "--method", "logit_mask"
+    assert forget(*options, out="same") == 0
+    assert "warning: logit_mask left the model unchanged" in capsys.readouterr().err
+    options = "--classes", "3,1", "--set", "learning_rate=3e38", "end_rate=3e38"
+    assert forget(*options, "--model", "my_networks:ready", out="broken") == 0
+    assert info("broken")["request"]["classes"] == [3, 1]
+    said = capsys.readouterr().err
+    assert "warning: pgu broke down at step" in said and "(--set)" in said
+
+
+def test_an_interrupted_run_leaves_nothing_and_says_so(folder, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hyperforget_jax.command.forget.answer", interrupted)
+    assert forget("--classes", "3") == 130
+    assert capsys.readouterr().err.endswith("hyperforget forget: interrupted\n")
+    assert not (folder / "out").exists()
 
 
 def test_nothing_is_left_of_a_run_that_fails_late(folder, monkeypatch):

@@ -23,6 +23,9 @@ def test_the_page_is_that_which_the_record_was_written_with(tmp_path, capsys):
     again = tmp_path / "mine.html"
     assert str(again) in capsys.readouterr().out
     assert again.read_bytes() == (tmp_path / "first.html").read_bytes()
+    (tmp_path / "mine.json").rename(tmp_path / "results.json")
+    assert main(["report", str(tmp_path)]) == 0  # Of what forget wrote.
+    assert (tmp_path / "results.html").read_bytes() == again.read_bytes()
 
 
 @pytest.mark.slow

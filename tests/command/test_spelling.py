@@ -2,6 +2,7 @@
 
 import pytest
 
+import hyperforget_jax as hf
 from hyperforget_jax.command import main
 
 FORGET = "--variables", "x", "--model", "a:b", "--data", "digits", "--out", "o"
@@ -56,3 +57,8 @@ def test_help_and_the_parsers_own_options_are_left_to_it(capsys, given):
     with pytest.raises(SystemExit):
         main(given)
     assert "there is no" not in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hyperforget {hf.__version__}\n"

@@ -81,6 +81,9 @@ def test_a_probe_of_training_examples_or_of_numbers_that_are_none_is_named():
         ValueError, match="probe must be held out.*holds 32 of the training"
     ):
         unlearner.init(KEY, variables, data)
+    other = data._replace(x=data.x[:, :1], id=data.id + 100)
+    with pytest.raises(ValueError, match=r"probe.x must have inputs of the training"):
+        hf.pgu(classifier, probe=other).init(KEY, variables, data)
     # Rows that weigh nothing are no training examples.
     out = jnp.arange(20)
     hf.pgu(classifier, probe=data.take(out)).init(KEY, variables, data.without(out))

@@ -486,6 +486,12 @@ def test_functions_are_used_as_they_are():
     chex.assert_trees_all_equal(trained, (logits, variables))
 
 
+@pytest.mark.parametrize("module", [hf.models.MLP, None, len], ids=repr)
+def test_what_is_no_module_is_refused(module):
+    with pytest.raises(TypeError, match="module must be a Flax Linen module that is m"):
+        hf.from_linen(module)
+
+
 def test_descriptions_are_one_line_and_name_the_model():
     assert "MLP" in toys.softmax_regression().description
     for create in (Nnx, lambda rngs: Nnx(rngs)):

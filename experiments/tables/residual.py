@@ -1,0 +1,47 @@
+"""A residual network on all of CIFAR-10."""
+
+import pandas as pd
+
+from tables.writing import (
+    METHOD,
+    Cell,
+    frame,
+    grouped,
+    less_retrained,
+    relearning,
+    rows_of,
+    spread,
+)
+
+
+def requests(preset: str, scenario: str) -> str:
+    """Show what was left after requests of a kind, and what they took a model."""
+    record = f"residual-{preset}"
+    found = frame(record).query(f"scenario == {scenario!r}").copy()
+    found["gap"] = less_retrained(found, "retain_accuracy_test")
+    taken = {
+        row["method"]: row["seconds"]
+        for row in rows_of(record)
+        if row["scenario"] == scenario
+    }
+
+    def seconds(part: str) -> Cell:
+        def cell(of: pd.DataFrame) -> str:
+            method = of["method"].iloc[0]
+            return "–" if method == "original" else f"{taken[method][part]:,.3g}"
+
+        return cell
+
+    return grouped(
+        found.query("method != 'ceiling'"),
+        "method",
+        METHOD,
+        ("forget accuracy, train", spread("forget_accuracy_train", 3)),
+        ("forget accuracy, test", spread("forget_accuracy_test", 3)),
+        ("retain accuracy, test", spread("retain_accuracy_test", 3)),
+        ("less retraining's, points", spread("gap", 1)),
+        ("JS to retrained, nats", spread("js_to_oracle", 4)),
+        ("relearning steps", relearning()),
+        ("init, s", seconds("init")),
+        ("request, s", seconds("unlearn")),
+    )
