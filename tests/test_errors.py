@@ -14,6 +14,7 @@ from tests import toys
 KEY, DATA, CLASSIFIER = jax.random.key(0), toys.points(), toys.perceptron()
 VARIABLES = CLASSIFIER.init(KEY, DATA.x)
 OTHERS = hf.from_linen(hf.models.MLP((3,), 4)).init(KEY, DATA.x)
+DIVERGED = jax.tree.map(lambda leaf: leaf * float("nan"), VARIABLES)
 SPLITS = hf.data.Splits(DATA, DATA, DATA)
 REQUEST = hf.forget_classes(DATA, [1])
 OPTIMIZER = optax.adam(1e-3)
@@ -21,6 +22,7 @@ PREPARED = {
     "ssd": hf.ssd(CLASSIFIER),
     "fiun": hf.fiun(CLASSIFIER),
     "pgu": hf.pgu(CLASSIFIER),
+    "finetune": hf.finetune(CLASSIFIER),
 }
 
 
@@ -30,6 +32,12 @@ PREPARED = {
     [
         (VARIABLES, SPLITS, TypeError, "data must be hf.Examples.*got Splits"),
         (OTHERS, DATA, ValueError, "variables do not fit the classifier"),
+        (
+            DIVERGED,
+            DATA,
+            ValueError,
+            r"variables\['params'\]\['Dense_0.* is not finite",
+        ),
     ],
 )
 def test_what_methods_are_prepared_with(method, variables, data, error, message):

@@ -117,12 +117,17 @@ def check_init(classifier: Classifier, variables: Variables, data: Examples) -> 
 
 def _check_finite(params) -> None:
     for path, leaf in jax.tree.leaves_with_path(params):
-        if is_concrete(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact):
-            if not jnp.isfinite(leaf).all():
-                raise ValueError(
-                    f"variables['params']{jax.tree_util.keystr(path)} is not finite: "
-                    "the model has diverged."
-                )
+        if not is_concrete(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            continue
+        with (
+            jax.ensure_compile_time_eval()
+        ):  # Parameters that a jitted init closes over.
+            is_finite = bool(jnp.isfinite(leaf).all())
+        if not is_finite:
+            raise ValueError(
+                f"variables['params']{jax.tree_util.keystr(path)} is not finite: the "
+                "model has diverged."
+            )
 
 
 def check_is_request(request, num_classes: int | None = None) -> None:
