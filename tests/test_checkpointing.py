@@ -15,6 +15,7 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
+import chex
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -779,6 +780,12 @@ def test_what_orbax_saved_itself(tmp_path):
     for one, other in zip(*map(jax.tree.leaves, (loaded, tree)), strict=True):
         np.testing.assert_array_equal(one, other)
     assert loaded["params"][1]["bias"].dtype == jnp.bfloat16
+    # As most programs that use Orbax read it.
+    import orbax.checkpoint as orbax
+
+    with orbax.StandardCheckpointer() as reader:
+        again = reader.restore(tmp_path / "plain")
+    chex.assert_trees_all_equal(again["params"], tree["params"])
     with pytest.raises(FileNotFoundError, match="it is no folder"):
         checkpointing.load_orbax(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="cannot be read by Orbax.*name one of these"):

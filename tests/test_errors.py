@@ -45,6 +45,13 @@ def test_what_methods_are_prepared_with(method, variables, data, error, message)
         PREPARED[method].init(KEY, variables, data)
 
 
+def test_parameters_that_a_jitted_init_closes_over():
+    init = PREPARED["finetune"].init
+    jax.jit(lambda key: init(key, VARIABLES, DATA))(KEY)
+    with pytest.raises(ValueError, match="is not finite: the model has diverged"):
+        jax.jit(lambda key: init(key, DIVERGED, DATA))(KEY)
+
+
 @pytest.mark.parametrize("method", PREPARED)
 def test_states_of_other_methods(method):
     state = hf.ascent(CLASSIFIER).init(KEY, VARIABLES, DATA)

@@ -116,17 +116,18 @@ def check_init(classifier: Classifier, variables: Variables, data: Examples) -> 
 
 
 def _check_finite(params) -> None:
-    for path, leaf in jax.tree.leaves_with_path(params):
-        if not is_concrete(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            continue
-        with (
-            jax.ensure_compile_time_eval()
-        ):  # Parameters that a jitted init closes over.
-            is_finite = bool(jnp.isfinite(leaf).all())
+    leaves = {
+        jax.tree_util.keystr(path): leaf
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if is_concrete(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
+    # A jitted init may close over parameters.
+    with jax.ensure_compile_time_eval():
+        found = {path: jnp.isfinite(leaf).all() for path, leaf in leaves.items()}
+    for path, is_finite in jax.device_get(found).items():
         if not is_finite:
             raise ValueError(
-                f"variables['params']{jax.tree_util.keystr(path)} is not finite: the "
-                "model has diverged."
+                f"variables['params']{path} is not finite: the model has diverged."
             )
 
 

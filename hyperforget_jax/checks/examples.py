@@ -38,11 +38,10 @@ def check_is_examples(data, name: str = "data") -> None:
 
 def check_held_out(train: Examples, probe: Examples, name: str = "probe") -> None:
     """Raise ValueError unless ``probe`` has inputs alike, and no row of ``train``."""
-    wanted, shape = np.shape(train.x)[1:], np.shape(probe.x)[1:]
-    if shape != wanted:
+    if np.ndim(train.x) != np.ndim(probe.x):  # Sizes may differ: images of others.
         raise ValueError(
-            f"{name}.x must have inputs of the training data's shape {wanted}, got "
-            f"{shape}."
+            f"{name}.x must have as many axes as the training data's x, of shape "
+            f"{np.shape(train.x)}; got {np.shape(probe.x)}."
         )
     if not is_concrete(train.id, train.weight, probe.id, probe.weight):
         return

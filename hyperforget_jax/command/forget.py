@@ -164,15 +164,15 @@ def _warn(
     """Warn of a method that broke down, or that left the model as it was."""
     failed_at = found.get("failed_at", -1)
     old, new = trees.by_path(before), trees.by_path(after)
-    # A mask that leaves nothing out is zero.
     same = all(
-        np.array_equal(leaf, old.get(path, 0 * leaf)) for path, leaf in new.items()
+        np.array_equal(leaf, old[path]) if path in old else not np.any(leaf)  # A mask.
+        for path, leaf in new.items()
     )
     if failed_at >= 0:
         warn_user(
             f"{method} broke down at step {failed_at}, where the loss or the update "
-            f"was not finite: the model is {'unchanged' if same else 'as before that'}"
-            ". Lower its learning rate (--set)."
+            f"was not finite: {'the model is unchanged' if same else 'that is dropped'}"
+            ". Try other settings (--set), such as a lower learning rate."
         )
     elif same:
         warn_user(

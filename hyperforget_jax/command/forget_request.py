@@ -49,23 +49,25 @@ def make_request(
 
 def labels(given: Sequence[str]) -> tuple[int, ...]:
     """Read class labels, ``["3", "5"]`` or ``["3,5"]``."""
-    words = [word for each in given for word in each.split(",") if word]
-    if not all(word.lstrip("-").isdecimal() for word in words):
+    try:
+        return tuple(int(word) for each in given for word in each.split(","))
+    except ValueError:
         raise ValueError(
             f"--classes {' '.join(given)}: labels must be whole numbers, such as "
             "--classes 3 5."
-        )
-    return tuple(map(int, words))
+        ) from None
 
 
 def _size(given: str) -> int | float:
     """Read how many rows, ``"500"``, or which share of them, ``"0.01"``."""
     try:
-        return int(given) if given.lstrip("-").isdecimal() else float(given)
+        size = float(given)
     except ValueError:
         raise ValueError(
             f"--random {given}: must be a count, such as 500, or a share, such as 0.01."
         ) from None
+    is_count = size.is_integer() and "." not in given
+    return int(size) if is_count else size
 
 
 def _named(option: str, make: Callable[..., Any], *given: Any, **rest: Any) -> Any:

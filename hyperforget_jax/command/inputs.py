@@ -123,13 +123,11 @@ def load_data(given: str) -> Data:
                 found[split] = hf.data.examples(*(arrays[name] for name in pair))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{there}: {error}") from error
-            wanted, shape = (
-                each.x.shape[1:] for each in (found["train"], found[split])
-            )
-            if shape != wanted:
+            wanted, shape = found["train"].x.shape, found[split].x.shape
+            if len(shape) != len(wanted):
                 raise ValueError(
-                    f"{there}: inputs must have the shape {wanted} of those in x, got "
-                    f"{shape}."
+                    f"{there}: {pair[0]} must have as many axes as x, of shape "
+                    f"{wanted}; got {shape}."
                 )
     return Data(**found)
 

@@ -25,8 +25,8 @@ class Report:
     record: Annotated[
         tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="FILE.json")
     ]
-    """Record that hyperforget forget, hf.report.compare or a study wrote, or its
-    folder."""
+    """Record that hyperforget forget, hf.report.compare or a study wrote; or a folder
+    with results.json."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE.html")] = None
     """Page to write; by default FILE.html beside FILE.json."""
 
@@ -35,6 +35,8 @@ class Report:
         record = self.record
         if record.is_dir():  # What forget wrote.
             record /= "results.json"
+            if not record.exists():
+                raise FileNotFoundError(f"{self.record} holds no results.json.")
         page = record.with_suffix(".html") if self.out is None else self.out
         if page.absolute() == record.absolute():
             raise ValueError(f"--out {page} is the record: name another file.")

@@ -228,7 +228,8 @@ def optimise(
             return new, *evaluate(new)
 
         if config.stop == "never":
-            # Under vmap a branch would give every model a copy of the forget data.
+            # Under vmap a branch would give every model a copy of the forget data. Of a
+            # round that failed nothing is taken below, nor of those that follow.
             new, new_value, new_accuracy = go(state)
         else:
             new, new_value, new_accuracy = lax.cond(

@@ -49,7 +49,7 @@ def from_linen(
     Raises:
         TypeError: a class in place of a module, or something else.
     """
-    if isinstance(module, type) or not hasattr(module, "apply"):
+    if not isinstance(module, nn.Module):
         got = getattr(module, "__name__", type(module).__name__)
         raise TypeError(
             "module must be a Flax Linen module that is made, such as MyNetwork(10); "

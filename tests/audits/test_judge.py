@@ -135,7 +135,6 @@ def test_malformed_claims_are_refused():
         ((softmax(logits, -1), labels, kinds), "must not be probabilities"),
         ((logits[[0, 1, 1, 3]], labels, kinds), r"1 and 2 \(retrained\) have"),
         ((logits[[0, 1, 2, 2]], labels, kinds), r"2 and 3 \(retrained and unlearned"),
-        ((logits, (labels + 1) % 4, kinds), "models are right on 0% of them, where a"),
     ):
         with pytest.raises(ValueError, match=message):
             judge(*given)

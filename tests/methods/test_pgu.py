@@ -360,3 +360,16 @@ def test_a_descent_that_failed_says_so():
     after, info = answer(world, state, request, numbers, **FREE_LONG_ROUNDS)
     same(after.variables, state.variables)
     assert info.failed_at == 1
+
+
+def test_models_share_the_forget_data_under_vmap():
+    data, classifier, variables = world()
+    models = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), variables)
+    request = hf.forget_classes(data, [1], capacity=23)  # No other array has 23 rows.
+    copies = f"tensor<3x23x{data.x.shape[1]}xf32>"
+    for stop, is_shared in (("never", True), ("accuracy", False)):
+        unlearner = hf.pgu(classifier, hf.PGUConfig(stop=stop, batch_size=7))
+        states = jax.vmap(unlearner.init, (None, 0, None))(KEY, models, data)
+        answer = jax.vmap(unlearner.unlearn, (None, 0, None))
+        lowered = jax.jit(answer).lower(KEY, states, request)
+        assert (copies not in lowered.as_text()) == is_shared
