@@ -260,7 +260,12 @@ class Study:
             seconds = hf.checkpointing.read_manifest(path).config["seconds"]
             loaded = hf.checkpointing.load(path, kind=kind)
             if states is not None:
-                like = initial or self._prepared(method, unlearner, request)[0]
+                like = jax.eval_shape(
+                    jax.vmap(unlearner.init, (0, 0, None)),
+                    jax.random.split(key, self.seeds),
+                    self.originals,
+                    request.data,
+                )
                 states[method] = hf.checkpointing.load(state_path, like=like)
             return Answer(loaded["variables"], seconds, loaded["told"])
         prepared, init_seconds, init_compile = self._prepared(
