@@ -25,6 +25,7 @@ from tables import (
     notebooks,
     off_tuning,
     pgu,
+    residual,
     systems,
 )
 
@@ -73,6 +74,7 @@ BLOCKS = {
     "pgu-poison-cifar10": lambda: pgu.poison("cifar10_small"),
     "pgu-poison": lambda: pgu.poison("mnist"),
     "pgu-ablations": lambda: pgu.ablations("mnist"),
+    "residual-class": lambda: residual.requests("cifar10_resnet8", "class"),
     "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
     "dihyfo-trials-digits": lambda: hypernetworks.trials("digits"),
     "dihyfo-strangers-digits": lambda: hypernetworks.strangers("digits-strangers"),

@@ -202,7 +202,7 @@ RECIPES = {
     "mnist": Recipe("mnist", (32,), 2e-3, 1.0, 3_000, 128),
     # Sixteen epochs of all images, about 25 minutes of a core; models one by one, which
     # is faster than side by side. Muon was chosen on the probe, by trials of five
-    # epochs (78.1 % against 74.6 % by Nesterov momentum); no whole run was seen yet.
+    # epochs (78.1 % against 74.6 % by Nesterov momentum).
     "cifar10_resnet8": Recipe(
         "cifar10",
         (),
