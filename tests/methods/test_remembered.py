@@ -147,7 +147,9 @@ def test_few_rows_under_the_defaults_are_warned_of(method):
         getattr(hf, method)(classifier, steps=2),
     )
     state = by_default.init(KEYS[0], variables, data)
-    with pytest.warns(UserWarning, match=rf"hf\.{method}.*about 150.*here are 4"):
+    with pytest.warns(
+        UserWarning, match=rf"hf\.{method}.*about 150.*here are (at most )?4"
+    ):
         jax.eval_shape(
             lambda key, state: by_default.unlearn(key, state, few), KEYS[0], state
         )
