@@ -171,8 +171,8 @@ def _warn(
     if failed_at >= 0:
         warn_user(
             f"{method} broke down at step {failed_at}, where the loss or the update "
-            f"was not finite: {'the model is unchanged' if same else 'that is dropped'}"
-            ". Try other settings (--set), such as a lower learning rate."
+            f"was not finite{', and left the model unchanged' if same else ''}. Try "
+            "other settings (--set), such as a lower learning rate."
         )
     elif same:
         warn_user(
