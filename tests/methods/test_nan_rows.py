@@ -112,7 +112,7 @@ def same(method, network, rows, ask):
     ],
 )
 def test_what_absent_rows_hold_changes_nothing(method, network):
-    if method in ("pgu", "scrub_rewind") and network == "convolutional":
+    if method in ("pgu", "regun", "scrub_rewind") and network == "convolutional":
         network = "perceptron"  # Their probe is of vectors.
     # Their padding is clipped to the last row, which is absent.
     same(
