@@ -62,9 +62,11 @@ class PGUInfo(NamedTuple):
     """How a request went.
 
     Attributes:
-        loss: on the forget data before each round, float32, ``[rounds + 1]``; after the
-            last round taken it stays as it was.
-        forget_accuracy: likewise.
+        loss: the mean over each round's minibatches, float32, ``[rounds]``; zero of a
+            round that was not taken.
+        forget_accuracy: before each round and after the last, float32,
+            ``[rounds + 1]``; after the last round taken it stays as it was. None where
+            it does not decide when to stop (``stop="never"``).
         rounds: how many were taken, int32, ``[]``.
         drift: by layer, the mean squared change of its outputs on the retained data,
             inputs held fixed, float32, ``[]``: the data-free certificate. Of the head,
@@ -80,7 +82,7 @@ class PGUInfo(NamedTuple):
     """
 
     loss: Array
-    forget_accuracy: Array
+    forget_accuracy: Array | None
     rounds: Array
     drift: dict[str, Array]
     relative_drift: dict[str, Array]

@@ -122,15 +122,17 @@ class Optimised(NamedTuple):
 
     Attributes:
         variables: the model's.
-        loss: before each round and after the last, float32, ``[rounds + 1]``.
-        accuracy: likewise.
+        loss: the mean over each round's minibatches, float32, ``[rounds]``; zero of a
+            round that was not taken.
+        accuracy: before each round and after the last, float32, ``[rounds + 1]``; None
+            where it does not decide when to stop.
         rounds: how many were taken, int32, ``[]``.
         failed_at: the step that failed, int32, ``[]``; -1 if none.
     """
 
     variables: Variables
     loss: Array
-    accuracy: Array
+    accuracy: Array | None
     rounds: Array
     failed_at: Array
 
@@ -146,7 +148,7 @@ def optimise(
     projector: Projector,
     grams: Grams,
 ) -> Optimised:
-    """Take rounds of projected steps, and evaluate each before the next.
+    """Take rounds of projected steps, and decide before each whether to stop.
 
     Args:
         key: a typed key, consumed.
@@ -191,7 +193,11 @@ def optimise(
     trained = to_coordinates(projector, start) if coordinates else start
     initial = loop.init({"params": trained}, optimizer)
 
-    def evaluate(state: loop.LoopState) -> tuple[Array, Array]:
+    decides = config.stop == "accuracy"
+
+    def accuracy_of(state: loop.LoopState) -> Array:
+        if not decides:  # To evaluate all forget data takes as long as many steps.
+            return jnp.zeros(())
         logits = predictions.logits(
             classifier,
             model(state.variables["params"]),
@@ -199,21 +205,16 @@ def optimise(
             batch_size=config.batch_size,
         )
         right = (jnp.argmax(logits, -1) == forget.y).astype(jnp.float32)
-        return (
-            losses.weighted_mean(loss(logits, rows), forget.weight),
-            losses.weighted_mean(right, forget.weight),
-        )
+        return losses.weighted_mean(right, forget.weight)
 
     def stops(accuracy: Array) -> Array:
-        if config.stop == "accuracy":
-            return accuracy <= accuracy_wanted
-        return jnp.zeros((), bool)
+        return accuracy <= accuracy_wanted if decides else jnp.zeros((), bool)
 
     def one_round(carry, number):
-        state, going, value, accuracy, failed_at = carry
+        state, going, accuracy, failed_at = carry
 
         def go(state):
-            new, _ = loop.run_steps(
+            new, each = loop.run_steps(
                 key,
                 loss_fn,
                 state,
@@ -225,42 +226,44 @@ def optimise(
                 padded=(True,),
                 limit=None if config.round_steps else (number + 1) * taken,
             )
-            return new, *evaluate(new)
+            value = jnp.mean(each, where=jnp.arange(steps) < taken)
+            return new, value, accuracy_of(new)
 
-        if config.stop == "never":
+        if decides:
+            new, value, new_accuracy = lax.cond(
+                going, go, lambda state: (state, jnp.zeros(()), accuracy), state
+            )
+        else:
             # Under vmap a branch would give every model a copy of the forget data. Of a
             # round that failed nothing is taken below, nor of those that follow.
-            new, new_value, new_accuracy = go(state)
-        else:
-            new, new_value, new_accuracy = lax.cond(
-                going, go, lambda state: (state, value, accuracy), state
-            )
+            new, value, new_accuracy = go(state)
         failed_at = jnp.where(going, new.failed_at, failed_at)
         is_finite, stopped = new.failed_at < 0, stops(new_accuracy)
         # Of the two rounds beside the mark, the nearer one.
         nearer = True
-        if config.stop == "accuracy":
+        if decides:
             nearer = jnp.abs(new_accuracy - accuracy_wanted) <= jnp.abs(
                 accuracy - accuracy_wanted
             )
         take = going & is_finite & (~stopped | nearer)
-        state, value, accuracy = jax.tree.map(
+        state, accuracy = jax.tree.map(
             lambda new, old: jnp.where(take, new, old),
-            (new, new_value, new_accuracy),
-            (state, value, accuracy),
+            (new, new_accuracy),
+            (state, accuracy),
         )
         going = going & is_finite & ~stopped
-        return (state, going, value, accuracy, failed_at), (value, accuracy, take)
+        said = jnp.where(take, value, 0), accuracy, take
+        return (state, going, accuracy, failed_at), said
 
-    value, accuracy = evaluate(initial)
-    first = initial, ~stops(accuracy), value, accuracy, initial.failed_at
+    accuracy = accuracy_of(initial)
+    first = initial, ~stops(accuracy), accuracy, initial.failed_at
     (last, *_, failed_at), (values, accuracies, is_taken) = lax.scan(
         one_round, first, jnp.arange(config.rounds, dtype=jnp.int32)
     )
     return Optimised(
         model(last.variables["params"]),
-        jnp.concatenate([value[None], values]),
-        jnp.concatenate([accuracy[None], accuracies]),
+        values,
+        jnp.concatenate([accuracy[None], accuracies]) if decides else None,
         jnp.sum(is_taken, dtype=jnp.int32),
         failed_at,
     )
