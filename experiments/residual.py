@@ -4,9 +4,9 @@
 
 Originals and retrained models have seeds of their own and take about 25 minutes of a
 core each, one after another: a run that was stopped goes on within them. Methods are at
-their defaults, ``pgu`` with the probe as its held-out rows, and none was tuned on these
-data. They answer for all seeds in one program. What retraining takes is measured over a
-few steps and multiplied.
+their defaults, ``pgu`` with the probe as its held-out rows (and for random rows with
+the settings for these), and none was tuned on these data. They answer for all seeds in
+one program. What retraining takes is measured over a few steps and multiplied.
 """
 
 import dataclasses
@@ -145,11 +145,20 @@ def _next_class(study: Study, methods, data: hf.Examples, number: int) -> hf.Exa
 
 def _random(study: Study, methods: Mapping[str, studies.Method]) -> None:
     """Forget random rows."""
+    probe = study.splits.probe
+    own = {
+        "pgu": studies.Method(
+            lambda c, preset: hf.pgu(c, hf.PGUConfig.rows(), probe=probe),
+            {"preset": "rows"},
+        )
+    }
+    asked = {name: own.get(name, method) for name, method in methods.items()}
+    asked.pop("logit_mask", None)
     study.answer(
         "random",
         f"{SHARE:.0%} of the rows",
         hf.forget_random(jax.random.key(5), study.splits.train, SHARE),
-        {name: each for name, each in methods.items() if name != "logit_mask"},
+        asked,
         jax.random.key(6),
         longer=False,
     )
