@@ -1,5 +1,6 @@
 """Small worlds in which every test runs: forty points and tiny classifiers."""
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -13,6 +14,10 @@ from hyperforget_jax.models.networks import BatchNorm, Conv
 NUM_CLASSES = 4
 
 
+# One program in place of a dozen: every file makes them anew.
+@functools.partial(
+    jax.jit, static_argnums=(0, 1), static_argnames=("num_rows", "features")
+)
 def points(
     num_rows: int = 40, features: int = 6, seed: int = 7, first_id: int = 0
 ) -> hf.Examples:
