@@ -83,10 +83,13 @@ def main(config: Leaderboard) -> None:
             row = _row(config, cells, method, tuned)
             console.log(f"{scenario}, {method}: {row['verdict']}")
     rows = []
-    every = dataclasses.replace(config, methods=METHODS)
     for scenario in audit_scenes.SCENARIOS:
         if (config.out / scenario).exists():
-            for method, tuned in recipes_of(every, scenario).items():
+            known = [
+                name for name in METHODS if is_tuned(name, config.preset, scenario)
+            ]
+            of_known = dataclasses.replace(config, methods=tuple(known))
+            for method, tuned in recipes_of(of_known, scenario).items():
                 path = audit_cells.path_of(config.out / scenario, method, tuned)
                 if path.exists():
                     rows.append(json.loads(path.read_text()))
@@ -121,14 +124,29 @@ def recipes_of(config: Leaderboard, scenario: str) -> dict[str, Any]:
     return found
 
 
+def is_tuned(method: str, preset: str, scenario: str) -> bool:
+    """Whether a method has a recipe, or needs none."""
+    if method in UNTUNED:
+        return True
+    try:
+        _load(method, preset, scenario)
+    except ValueError:
+        return False
+    return True
+
+
 def recipe_of(method: str, preset: str, scenario: str) -> hf.recipes.Recipe:
     """Load what was chosen for a method, or for what it is to single models."""
-    tuned_on = "class" if scenario in search.OF_A_CLASS else scenario
-    alone = "fiun" if method == graph_cells.GRAPH_METHOD else method
     try:
-        return hf.recipes.load(alone, preset, tuned_on)
+        return _load(method, preset, scenario)
     except ValueError as error:
         runs.refuse(f"{error} Run search.py for it first.")
+
+
+def _load(method: str, preset: str, scenario: str) -> hf.recipes.Recipe:
+    tuned_on = "class" if scenario in search.OF_A_CLASS else scenario
+    alone = "fiun" if method == graph_cells.GRAPH_METHOD else method
+    return hf.recipes.load(alone, preset, tuned_on)
 
 
 def _row(config: Leaderboard, cells: audit_cells.Cells, method: str, settings):

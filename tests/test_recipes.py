@@ -74,6 +74,14 @@ def test_no_row_of_a_leaderboard_has_settings_of_its_own(path):
             assert row["settings"] == board.recipe_of(*about).settings
 
 
+def test_what_was_not_searched_has_no_row_and_stops_no_other():
+    assert board.is_tuned("salun", "digits", "class")
+    assert board.is_tuned("retrain", "no_such_preset", "class")
+    assert not board.is_tuned("salun", "no_such_preset", "class")
+    # As the graph's method is fiun's, and a sequence's a class's.
+    assert board.is_tuned("inheritance.fiun", "mnist", "inherited")
+
+
 def test_controls_change_the_suspect_and_nothing_else():
     (controls,) = scripts.load("controls")
     path = RESULTS / "controls-digits.json"
