@@ -13,6 +13,9 @@ import hyperforget_jax as hf
 from hyperforget_jax import audits, trees
 from tests import toys
 
+# It takes long, and others show the main of it: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 DATA = toys.points()
 RECIPE = dict(optimizer=optax.sgd(0.2), steps=12, batch_size=8, progress=False)
 CLASSIFIER = toys.perceptron()

@@ -18,6 +18,9 @@ from hyperforget_jax.diffusion import (
     trajectory,
 )
 
+# It takes long, and others show the main of it: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 MEAN, STD, COUNT = 1.5, 0.5, 4096
 LIKE = {
     "tokens": jax.ShapeDtypeStruct((2, 3), jnp.float32),

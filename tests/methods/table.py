@@ -46,9 +46,12 @@ VARIANTS = (
     "ssd_batch",
 )
 
-# What they share with others is shown by these: retrain and neggrad_plus run the same
-# loop, fiun reads the same Fisher. Their own rows are for .ci/run.
-SHOWN_BY_OTHERS = (*VARIANTS, "ascent", "finetune", "identity", "ssd")
+# What they share with others is shown by these: retrain runs the same loop, fiun reads
+# the same Fisher and follows the same rule. Their own rows are for .ci/run.
+SHOWN_BY_OTHERS = (
+    *VARIANTS,
+    *("ascent", "finetune", "graph_fiun", "identity", "neggrad_plus", "ssd"),
+)
 
 FIUN = fisher.FIUnConfig(alpha=0.2, batch_size=16)
 PUBLISHED = dataclasses.replace(fisher.FIUnConfig.published(), batch_size=16)

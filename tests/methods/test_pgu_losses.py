@@ -16,6 +16,9 @@ from hyperforget_jax.methods.pgu_optimise import (
 )
 from hyperforget_jax.subspace.store import Margins, margins_of
 
+# It takes long, and others show the main of it: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 OUT, SHRINK, TEMPERATURE = -10.0, 0.7, 0.8
 HOW = {"forget_margin": OUT, "shrink": SHRINK, "temperature": TEMPERATURE}
 ROWS, CLASS = jnp.array(False), jnp.array(True)

@@ -14,6 +14,9 @@ import hyperforget_jax as hf
 from tests import toys
 from tests.methods.table import ENSEMBLES, GRAPHS, METHODS
 
+# It takes long, and others show the main of it: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 ROWS = {**METHODS, **GRAPHS, **ENSEMBLES}
 
 READS_RETAINED = ("retrain", "finetune", "neggrad_plus")

@@ -12,6 +12,9 @@ import pytest
 import hyperforget_jax as hf
 from tests import toys
 
+# It takes long, and others show the main of it: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 ROWS = [0, 4, 8, 30]
 NEVER = 1e12
 

@@ -9,6 +9,9 @@ import pytest
 from hyperforget_jax.base import Classifier, Examples
 from hyperforget_jax.metrics import first_reached, relearn, relearning_curve
 
+# It takes long, and others show the main of it: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(7)
 
 

@@ -13,6 +13,9 @@ from flax import nnx
 import hyperforget_jax as hf
 from tests import toys
 
+# It takes long, and others show the main of it: .ci/run alone runs it.
+pytestmark = pytest.mark.slow
+
 LINES = jax.random.normal(jax.random.key(0), (4, 9, 6))
 VECTORS = jax.random.normal(jax.random.key(1), (4, 6))
 # The same float32 sums in another order.
