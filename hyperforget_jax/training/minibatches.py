@@ -1,7 +1,5 @@
 """Choose the rows of each minibatch: every member of a training set, every epoch."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -24,7 +22,6 @@ def active_epoch_length(weight: Array, batch_size: int) -> Array:
     return jnp.maximum(-(-active // batch_size), 1)
 
 
-@functools.partial(jax.jit, static_argnames=("num_batches", "batch_size"))
 def epoch_order(
     key: Array,
     weight: Array,
