@@ -4,9 +4,10 @@
 
 Originals and retrained models have seeds of their own and take about 25 minutes of a
 core each, one after another: a run that was stopped goes on within them. Methods are at
-their defaults, ``pgu`` with the probe as its held-out rows (and for random rows with
-the settings for these), and none was tuned on these data. They answer for all seeds in
-one program. What retraining takes is measured over a few steps and multiplied.
+their defaults, ``pgu`` with the probe as its held-out rows; for random rows it is
+``pgu/rows``, with its settings for these. None was tuned on these data. They answer for
+all seeds in one program. What retraining takes is measured over a few steps and
+multiplied.
 """
 
 import dataclasses
@@ -146,14 +147,12 @@ def _next_class(study: Study, methods, data: hf.Examples, number: int) -> hf.Exa
 def _random(study: Study, methods: Mapping[str, studies.Method]) -> None:
     """Forget random rows."""
     probe = study.splits.probe
-    own = {
-        "pgu": studies.Method(
-            lambda c, preset: hf.pgu(c, hf.PGUConfig.rows(), probe=probe),
-            {"preset": "rows"},
-        )
-    }
-    asked = {name: own.get(name, method) for name, method in methods.items()}
+    asked = dict(methods)
     asked.pop("logit_mask", None)
+    if asked.pop("pgu", None):
+        asked["pgu/rows"] = studies.Method(
+            lambda c: hf.pgu(c, hf.PGUConfig.rows(), probe=probe), {}
+        )
     study.answer(
         "random",
         f"{SHARE:.0%} of the rows",

@@ -74,7 +74,7 @@ def test_no_row_of_a_leaderboard_has_settings_of_its_own(path):
             assert row["settings"] == board.recipe_of(*about).settings
 
 
-def test_what_was_not_searched_has_no_row_and_stops_no_other():
+def test_it_is_known_what_was_not_searched():
     assert board.is_tuned("salun", "digits", "class")
     assert board.is_tuned("retrain", "no_such_preset", "class")
     assert not board.is_tuned("salun", "no_such_preset", "class")

@@ -34,7 +34,8 @@ def test_classes_are_forgotten_in_turn_and_rows_too(tmp_path, monkeypatch):
     rows = hf.report.read(tmp_path / "run/results.json")["rows"]
     assert sorted(models.rglob("*")) == before
     methods = ["original", "retrain", "ceiling", "fiun", "pgu"]
-    assert [row["method"] for row in rows] == 3 * methods
+    of_rows = [*methods[:-1], "pgu/rows"]
+    assert [row["method"] for row in rows] == [*methods, *methods, *of_rows]
     requests = [row["request"] for row in rows[::5]]
     assert requests == ["class 3", "class 5", "2% of the rows"]
     # What was answered before is not answered again.

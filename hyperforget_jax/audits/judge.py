@@ -31,9 +31,8 @@ class Audited:
         value: of the unlearned models against retrained ones; None if there are too few
             models.
         interval: 1.96 standard errors around it over models, by the jackknife of ten
-            groups, cut off where no value can lie. (Drawing models with replacement
-            would put one and the same model among those that are fitted and those that
-            are held out.)
+            groups. (Drawing models with replacement would put one and the same model
+            among those that are fitted and those that are held out.)
         floor: of retrained models posed as unlearned, at the same number a side; what a
             perfect method has.
         original: of the original models posed as unlearned, what doing nothing has;
@@ -210,7 +209,7 @@ def _audit(
     return Audited(
         name,
         value,
-        _interval(name, statistic, value, unlearned, reference),
+        _interval(statistic, value, unlearned, reference),
         statistic(floor, reference),
         None if original is None else statistic(original, reference),
         (1 + as_bad) / (1 + count) if tested else None,
@@ -222,15 +221,14 @@ def _too_few(name: str, needs: int, side: int) -> Audited:
     return Audited(name, None, note=f"{note}enough for {side} a side")
 
 
-def _interval(name, statistic, value, first, second) -> tuple[float, float]:
+def _interval(statistic, value, first, second) -> tuple[float, float]:
     groups = min(10, len(first))
     group = np.arange(len(first)) % groups
     kept = [group != left_out for left_out in range(groups)]
     values = np.array([statistic(first[rows], second[rows]) for rows in kept])
     squares = np.sum((values - values.mean()) ** 2) * (groups - 1) / groups
     half = 1.96 * float(np.sqrt(squares))
-    # Nothing is below zero, and no share above one.
-    return max(0.0, value - half), min(value + half, 1.0 if name in _SHARES else np.inf)
+    return value - half, value + half
 
 
 def _pool(first: np.ndarray, second: np.ndarray) -> Pool:
@@ -266,8 +264,6 @@ _AUDITS = {
     "reverse klom": (16, True, lambda a, b: float(np.quantile(klom(b, a), 0.95))),
     "1 - forgetting score": (32, False, lambda a, b: 1 - forgetting_score(a, b).score),
 }
-# The others are in nats.
-_SHARES = ("accuracy", "u-lira", "ruli", "1 - forgetting score")
 
 
 def _bound(unlearned, reference, level) -> Audited:

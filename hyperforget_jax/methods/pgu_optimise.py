@@ -197,7 +197,7 @@ def optimise(
 
     def accuracy_of(state: loop.LoopState) -> Array:
         if not decides:  # To evaluate all forget data takes as long as many steps.
-            return jnp.zeros(())
+            return jnp.zeros((), jnp.float32)
         logits = predictions.logits(
             classifier,
             model(state.variables["params"]),
@@ -231,7 +231,10 @@ def optimise(
 
         if decides:
             new, value, new_accuracy = lax.cond(
-                going, go, lambda state: (state, jnp.zeros(()), accuracy), state
+                going,
+                go,
+                lambda state: (state, jnp.zeros((), jnp.float32), accuracy),
+                state,
             )
         else:
             # Under vmap a branch would give every model a copy of the forget data. Of a

@@ -6,10 +6,8 @@ import pytest
 from hyperforget_jax.audits import example_epsilons, forgetting_score
 from tests import scripts
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shift, scale", [(0.0, 1.0), (1.0, 1.0), (0.0, 3.0), (-2.0, 0.5), (9.0, 1.0)]
 )

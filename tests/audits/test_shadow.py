@@ -13,9 +13,6 @@ import hyperforget_jax as hf
 from hyperforget_jax import audits, trees
 from tests import toys
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 DATA = toys.points()
 RECIPE = dict(optimizer=optax.sgd(0.2), steps=12, batch_size=8, progress=False)
 CLASSIFIER = toys.perceptron()
@@ -57,6 +54,7 @@ def test_halves_are_complementary_and_padding_is_in_none():
     assert len({row.tobytes() for row in included}) > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halves", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_models_depend_on_the_rows_that_they_were_trained_with_alone(halves):
     before = shadows_of(ROWS, halves=halves)
@@ -98,6 +96,7 @@ def test_each_model_forgets_its_own_half_from_its_own_data():
         chex.assert_trees_all_close(trees.take(unlearned, model), alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     shadows = shadows_of(CLASS, models=3)
     mask = hf.logit_mask(CLASSIFIER)
@@ -114,6 +113,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
         unlearned_of(other, CLASS, **changes)
 
 
+@pytest.mark.slow
 def test_a_claim_pairs_models_and_a_class_needs_no_pairs():
     shadows = shadows_of(ROWS, halves=True)
     unlearned = unlearned_of(shadows, ROWS)

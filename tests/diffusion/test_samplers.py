@@ -18,9 +18,6 @@ from hyperforget_jax.diffusion import (
     trajectory,
 )
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 MEAN, STD, COUNT = 1.5, 0.5, 4096
 LIKE = {
     "tokens": jax.ShapeDtypeStruct((2, 3), jnp.float32),
@@ -93,6 +90,7 @@ def test_samples_are_distributed_like_the_data(name, eta):
     np.testing.assert_allclose(samples.std(), STD, atol=0.028 + 0.010)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_few_steps_give_the_moments_that_theory_says(name):
     """Ten steps are so few that one eta cannot pass for another."""
@@ -252,6 +250,7 @@ def test_one_compilation_serves_every_eta():
     chex.assert_trees_all_close(traced, known, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_thousand_steps_and_their_gradient_are_finite(name, eta):

@@ -19,9 +19,6 @@ from hyperforget_jax.hypernet import scales
 from hyperforget_jax.hypernet.chunk_tokens import Group
 from tests import toys
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 MODES = {"train": {"train": True}, "eval": {"train": False}}
 X = jax.ShapeDtypeStruct((1, 8, 8, 2), jnp.float32)
 

@@ -11,9 +11,6 @@ import hyperforget_jax as hf
 from tests import toys
 from tests.methods.table import MADE_OF_PARTS, METHODS
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 KEYS = [jax.random.key(seed) for seed in range(3)]
 CHANGING = [name for name in METHODS if name != "identity"]
 

@@ -224,6 +224,26 @@ def test_rounds_are_pieces_of_one_descent():
     np.testing.assert_allclose(by_rounds, info.loss, rtol=1e-4)
 
 
+def test_a_round_s_loss_is_that_of_its_own_minibatches():
+    """An epoch is as long as the rows that count, and padding has no loss."""
+    data, _, _ = world()
+    by_epochs = {"rounds": 2, "round_steps": None, "batch_size": 4}
+    numbers = {"learning_rate": 0.1, "end_rate": 0.1}
+    (_, info), (_, padded) = (
+        answer(
+            world,
+            begun(world),
+            hf.forget_rows(data, range(8), capacity=capacity),
+            numbers,
+            **by_epochs,
+        )
+        for capacity in (8, 24)
+    )
+    assert info.loss.shape == (2,) and (info.loss > 0).all()
+    # Another compilation.
+    np.testing.assert_allclose(padded.loss, info.loss, rtol=1e-5)
+
+
 def _stays_after_the_last_round(info):
     rounds = int(info.rounds)
     curve = info.forget_accuracy

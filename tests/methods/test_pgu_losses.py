@@ -16,9 +16,6 @@ from hyperforget_jax.methods.pgu_optimise import (
 )
 from hyperforget_jax.subspace.store import Margins, margins_of
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 OUT, SHRINK, TEMPERATURE = -10.0, 0.7, 0.8
 HOW = {"forget_margin": OUT, "shrink": SHRINK, "temperature": TEMPERATURE}
 ROWS, CLASS = jnp.array(False), jnp.array(True)
@@ -73,6 +70,7 @@ def _world(seed=0):
     return seen, unseen, found
 
 
+@pytest.mark.slow
 def test_margins_are_quantiles_of_what_counts():
     rng = np.random.default_rng(1)
     seen, unseen = rng.normal(size=50), rng.normal(size=31)
@@ -99,6 +97,7 @@ def test_held_out_rows_count_by_weight_and_their_accuracy_is_kept():
     np.testing.assert_allclose(found.rows, [*_margin(logits, y)[:2], 0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_held_out_rows_that_all_weigh_nothing_are_none():
     seen, unseen, _ = _world()
     ones, nothing = jnp.ones(SEEN, jnp.int32), jnp.zeros(UNSEEN, jnp.int32)
@@ -357,6 +356,7 @@ def test_targets_and_losses_where_logits_are_infinite():
     assert np.isfinite(_slope(alone, logits, y, 0.05, 0.2)).all()
 
 
+@pytest.mark.slow
 def test_quantiles_of_infinite_margins():
     """They are above or below all others, and what lies between stays finite."""
     inf = np.inf

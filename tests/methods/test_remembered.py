@@ -14,9 +14,6 @@ import hyperforget_jax as hf
 from tests import toys
 from tests.methods.table import ENSEMBLES, GRAPHS, METHODS
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 ROWS = {**METHODS, **GRAPHS, **ENSEMBLES}
 
 READS_RETAINED = ("retrain", "finetune", "neggrad_plus")
@@ -161,6 +158,7 @@ def test_few_rows_under_the_defaults_are_warned_of(method):
         jax.eval_shape(lambda key, s: fewer.unlearn(key, s, few), KEYS[0], state)
 
 
+@pytest.mark.slow
 def test_methods_that_drive_labels_out_say_what_becomes_of_rows():
     data, classifier = toys.points(400), toys.perceptron()
     variables = classifier.init(jax.random.key(0), data.x)

@@ -53,6 +53,7 @@ def test_nothing_of_the_old_model_is_left():
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_over_learning_rates_is_a_vmap():
     data, classifier = toys.points(), toys.softmax_regression()
     request = hf.forget_classes(data, [2])
@@ -70,6 +71,7 @@ def test_a_sweep_over_learning_rates_is_a_vmap():
     )
 
 
+@pytest.mark.slow
 def test_no_key_is_used_twice():
     data, classifier = toys.points(), toys.softmax_regression()
     unlearner, fit = recipe(classifier)

@@ -12,9 +12,6 @@ import pytest
 import hyperforget_jax as hf
 from tests import toys
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 ROWS = [0, 4, 8, 30]
 NEVER = 1e12
 
@@ -60,6 +57,7 @@ def test_is_the_dampening_of_one_fisher_by_the_other():
     chex.assert_trees_all_close(state.variables["params"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_fisher_kept_is_that_of_the_retained_data_if_nothing_was_dampened():
     """``n F_D = n_f F_f + n_r F_r`` while the weights stay."""
     data, _, variables = world()
@@ -83,6 +81,7 @@ def test_the_fisher_kept_is_that_of_the_retained_data_if_nothing_was_dampened():
     chex.assert_trees_all_close(after.fisher, expected, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_sequential_requests_keep_the_account():
     data, classifier, variables = world()
     unlearner = hf.ssd(classifier, alpha=NEVER, batch_size=8)
@@ -105,6 +104,7 @@ def test_sequential_requests_keep_the_account():
     )
 
 
+@pytest.mark.slow
 def test_the_fisher_kept_is_never_negative():
     """A share taken at other weights may exceed what was there at first."""
     data, _, _ = world()
@@ -122,6 +122,7 @@ def test_the_fisher_kept_is_never_negative():
         chex.assert_tree_all_finite(state)
 
 
+@pytest.mark.slow
 def test_batch_gradient_counts_minibatches():
     data, _, variables = world()
     request = hf.forget_rows(data, range(8))
@@ -151,6 +152,7 @@ def test_batch_gradient_counts_rows_whatever_they_weigh():
         assert after.fisher.total_weight == 4.25
 
 
+@pytest.mark.slow
 def test_a_request_smaller_than_a_minibatch_is_a_share_of_one():
     data, _, variables = world()
     solve = functools.partial(answer, alpha=2.0, estimator="batch_gradient")
@@ -167,6 +169,7 @@ def test_a_request_smaller_than_a_minibatch_is_a_share_of_one():
     chex.assert_trees_all_close(after.variables["params"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_alpha_and_strength_is_a_vmap():
     data, _, _ = world()
     request = hf.forget_rows(data, ROWS)
@@ -200,6 +203,7 @@ def test_unknown_estimators_are_refused():
         unlearner.init(jax.random.key(0), variables, data)
 
 
+@pytest.mark.slow
 def test_the_default_threshold_follows_from_the_request():
     """Fewer rows select fewer parameters, where one fixed threshold selects more."""
     data, classifier = toys.points(400), toys.perceptron()

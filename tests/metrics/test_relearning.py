@@ -9,9 +9,6 @@ import pytest
 from hyperforget_jax.base import Classifier, Examples
 from hyperforget_jax.metrics import first_reached, relearn, relearning_curve
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(7)
 
 
@@ -66,6 +63,7 @@ def one_hot_problem(num_rows):
     return classifier, variables, forget
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "batch_size, steps", [(1, 10), (3, 4), (5, 2), (10, 1), (64, 1)]
 )
@@ -103,6 +101,7 @@ def test_weightless_rows_are_neither_learned_from_nor_counted():
     assert [int(result.steps) for result in results] == [4, 4]
 
 
+@pytest.mark.slow
 def test_padding_and_place_in_the_table_change_nothing(
     linear, make_variables, make_examples
 ):
@@ -171,6 +170,7 @@ def test_the_attacker_drops_an_output_mask(linear, make_variables, make_examples
     assert int(got.steps) == int(expected.steps)
 
 
+@pytest.mark.slow
 def test_only_parameters_are_tuned():
     def apply(variables, x):
         return x @ variables["params"] + variables["batch_stats"]
@@ -190,6 +190,7 @@ def test_only_parameters_are_tuned():
     assert bool(got.censored)
 
 
+@pytest.mark.slow
 def test_a_population_equals_a_loop(linear, make_variables, make_examples):
     forget = make_examples(0, 40)
 
@@ -214,6 +215,7 @@ def test_a_population_equals_a_loop(linear, make_variables, make_examples):
     assert len(set(together.steps.tolist())) > 1
 
 
+@pytest.mark.slow
 def test_a_curve_tells_the_steps_to_every_target(linear, make_variables, make_examples):
     forget = make_examples(0, 40)
     options = {"key": KEY, "batch_size": 8, "cap": 20, "optimizer": optax.sgd(0.1)}

@@ -28,6 +28,7 @@ def loss_and_gradient(classifier, variables, x, y):
     return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["MLP", pytest.param("ResNet8", marks=pytest.mark.slow)]
 )

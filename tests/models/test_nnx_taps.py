@@ -13,9 +13,6 @@ from flax import nnx
 import hyperforget_jax as hf
 from tests import toys
 
-# It takes long, and others show the main of it: .ci/run alone runs it.
-pytestmark = pytest.mark.slow
-
 LINES = jax.random.normal(jax.random.key(0), (4, 9, 6))
 VECTORS = jax.random.normal(jax.random.key(1), (4, 6))
 # The same float32 sums in another order.
@@ -86,6 +83,7 @@ def test_fishers_by_taps_are_those_of_whole_gradients():
     chex.assert_trees_all_close(by_taps, by_gradients, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_taps_are_pure_and_vmap_over_models():
     call = nnx.Conv.__call__
     classifier, variables = world(Nnx, lines=True)
@@ -135,6 +133,7 @@ class Wrapped(nnx.Module):
         return self.head(nnx.relu(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["jit", "remat", "checkpoint", "vmap over rows"])
 def test_transformations_that_change_no_number_change_no_tap(how):
     plain, variables = world(functools.partial(Wrapped, how="plain"))
@@ -192,6 +191,7 @@ def unusual(layer):
     return create
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("create", "left"),
     [
