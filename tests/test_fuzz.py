@@ -462,6 +462,7 @@ def test_every_function_is_tried():
     assert public <= set(CALLS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in NEVER_RIGHT])
 def test_right_calls_are_right(name):
     """Or else every argument of it would be refused for the fault of another."""

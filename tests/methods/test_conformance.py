@@ -33,20 +33,32 @@ CAPACITY = 10
 # How often the jitted methods below were traced.
 TRACES = collections.Counter()
 
-pytestmark = pytest.mark.parametrize(
-    "method, network",
-    [
-        # Networks that repeat what another one shows are for CI, as variants are.
-        pytest.param(
-            method,
-            network,
-            marks=[pytest.mark.slow] if network == "batchnorm" else [],
-        )
-        for method in ROWS
-        for network in CLASSIFIERS
-        if network == "perceptron" or method not in SHOWN_BY_OTHERS
-    ],
-)
+
+def table(methods=tuple(ROWS), networks=tuple(CLASSIFIERS)):
+    """The rows that a test is asked of."""
+    return pytest.mark.parametrize(
+        "method, network",
+        [
+            # Networks that repeat what another one shows are for CI, as variants are.
+            pytest.param(
+                method,
+                network,
+                marks=[pytest.mark.slow] if network == "batchnorm" else [],
+            )
+            for method in methods
+            for network in networks
+            if network == "perceptron" or method not in SHOWN_BY_OTHERS
+        ],
+    )
+
+
+every_row = table()
+# Whatever the network, the same is padded and brought.
+on_one_network = table(networks=("perceptron",))
+# What the parts do, whatever is made of them.
+of_parts = table([name for name in ROWS if name not in MADE_OF_PARTS])
+# What a graph tells is of each of its models.
+of_one_model = table([name for name in ROWS if name not in GRAPHS])
 
 
 @functools.cache
@@ -92,6 +104,7 @@ def _trained(network):
     )
 
 
+@every_row
 def test_types(method, network):
     data, classifier, unlearner, unlearn, state = prepared(method, network)
     assert isinstance(unlearner, hf.Unlearner)
@@ -104,6 +117,7 @@ def test_types(method, network):
     assert logits.shape == (40, toys.NUM_CLASSES)
 
 
+@every_row
 def test_normalisation_statistics_stay(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     after, _ = unlearn(jax.random.key(2), state, hf.forget_classes(data, [1]))
@@ -116,6 +130,7 @@ def test_normalisation_statistics_stay(method, network):
         assert (mean != before["BatchNorm_0"]["mean"]).any()
 
 
+@of_parts
 def test_jit_equals_eager(method, network):
     data, _, unlearner, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [2])
@@ -125,12 +140,14 @@ def test_jit_equals_eager(method, network):
     )
 
 
+@every_row
 def test_init_may_be_jitted(method, network):
     data, _, _, _, state = prepared(method, network)
     init = jitted_init(method, network)
     CLOSE(init(jax.random.key(1), _trained(network), data), state)
 
 
+@every_row
 def test_one_trace_serves_different_requests(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     state, _ = unlearn(jax.random.key(0), state, hf.forget_classes(data, [0]))
@@ -141,6 +158,7 @@ def test_one_trace_serves_different_requests(method, network):
     assert TRACES[method, network] == before > 0
 
 
+@every_row
 def test_vmap_over_requests_equals_a_loop(method, network):
     data, _, unlearner, unlearn, state = prepared(method, network)
     keys = jax.random.split(jax.random.key(4), toys.NUM_CLASSES)
@@ -156,6 +174,7 @@ def test_vmap_over_requests_equals_a_loop(method, network):
         CLOSE(jax.tree.map(lambda leaf, at=label: leaf[at], together), alone)
 
 
+@every_row
 def test_scan_over_sequential_requests_equals_a_loop(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     rows = [[0, 1, 2], [7, 30], [12]]
@@ -170,6 +189,7 @@ def test_scan_over_sequential_requests_equals_a_loop(method, network):
         left = request.retain
 
 
+@every_row
 def test_second_request_never_brings_the_first_ones_rows_back(method, network):
     data, _, unlearner, _, state = prepared(method, network)
     if "forget" in unlearner.access.unlearn:
@@ -185,6 +205,7 @@ def test_second_request_never_brings_the_first_ones_rows_back(method, network):
     chex.assert_trees_all_equal(answer(data), answer(scribbled))
 
 
+@every_row
 def test_padding_rows_are_inert(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     request = hf.forget_rows(data, [3, 4, 5], capacity=CAPACITY)
@@ -198,9 +219,8 @@ def test_padding_rows_are_inert(method, network):
         )
 
 
+@on_one_network
 def test_padding_decides_nothing(method, network):
-    if network == "batchnorm":
-        return  # Whatever the network, the same is padded.
     data, _, _, unlearn, state = prepared(method, network)
     answers = [
         unlearn(jax.random.key(8), state, hf.forget_classes(data, [1], capacity=size))
@@ -211,9 +231,8 @@ def test_padding_decides_nothing(method, network):
     chex.assert_trees_all_close(*variables, atol=5e-6)
 
 
+@on_one_network
 def test_requests_that_bring_only_their_own_examples(method, network):
-    if network == "batchnorm":
-        return  # Whatever the network, the same is brought.
     data, _, unlearner, unlearn, state = prepared(method, network)
     mine = data.take(jnp.flatnonzero(data.y == 1))
     request = hf.forget_examples(mine, num_classes=4, classes=[1])
@@ -227,9 +246,8 @@ def test_requests_that_bring_only_their_own_examples(method, network):
         chex.assert_trees_all_close(answer.variables, whole.variables, atol=5e-6)
 
 
+@of_one_model
 def test_info_tells_how_much_the_model_was_changed(method, network):
-    if method in GRAPHS:
-        return  # Theirs is of each model.
     data, _, _, unlearn, state = prepared(method, network)
     after, info = unlearn(jax.random.key(2), state, hf.forget_classes(data, [1]))
     before = jax.tree.leaves(state.variables["params"])
@@ -245,6 +263,7 @@ def test_info_tells_how_much_the_model_was_changed(method, network):
     )
 
 
+@every_row
 def test_weightless_rows_are_inert(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     gone = jnp.array([0, 17])
@@ -257,6 +276,7 @@ def test_weightless_rows_are_inert(method, network):
     chex.assert_trees_all_equal(*answers)
 
 
+@every_row
 def test_states_round_trip_through_a_checkpoint(method, network, tmp_path):
     data, _, _, unlearn, state = prepared(method, network)
     kind = f"state/{method}"
@@ -270,6 +290,7 @@ def test_states_round_trip_through_a_checkpoint(method, network, tmp_path):
     )
 
 
+@of_parts
 def test_eight_devices_equal_one(method, network):
     data, _, unlearner, unlearn, state = prepared(method, network)
     mesh = hf.sharding.make_mesh(examples=8)
@@ -283,9 +304,8 @@ def test_eight_devices_equal_one(method, network):
     CLOSE(jax.jit(unlearner.unlearn)(jax.random.key(2), state, sharded), alone)
 
 
+@of_parts
 def test_models_of_a_population_are_answered_by_vmap(method, network):
-    if method in MADE_OF_PARTS:
-        return  # Beside requests, above.
     data, _, _, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [0])
     keys = jax.random.split(jax.random.key(3), 2)
@@ -298,6 +318,7 @@ def test_models_of_a_population_are_answered_by_vmap(method, network):
         )
 
 
+@every_row
 def test_classes_must_match_the_logits(method, network):
     data, _, _, unlearn, state = prepared(method, network)
     request = hf.forget_classes(data, [1], num_classes=7)
@@ -305,6 +326,7 @@ def test_classes_must_match_the_logits(method, network):
         unlearn(jax.random.key(0), state, request)
 
 
+@every_row
 def test_requests_without_data_work_or_are_refused(method, network):
     _, _, unlearner, unlearn, state = prepared(method, network)
     request = hf.forget_labels([1], num_classes=toys.NUM_CLASSES)
@@ -316,6 +338,7 @@ def test_requests_without_data_work_or_are_refused(method, network):
         chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
+@every_row
 def test_what_is_not_read_does_not_matter_by_a_bit(method, network):
     """The access record, held to its word phase by phase."""
     data, classifier, unlearner, unlearn, state = prepared(method, network)
@@ -347,6 +370,7 @@ def test_what_is_not_read_does_not_matter_by_a_bit(method, network):
         chex.assert_trees_all_equal(info, expected[1])
 
 
+@every_row
 def test_what_is_said_to_be_read_is_read(method, network):
     """No record claims more than the truth: each declared reading changes a bit."""
     data, classifier, unlearner, unlearn, state = prepared(method, network)

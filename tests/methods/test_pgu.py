@@ -109,7 +109,16 @@ RATES = {"normalised": 1.0, "sgd": 0.4, "adam": 0.06, "coordinates": 0.08}
 
 @pytest.mark.parametrize(
     "optimizer, biases",
-    [*((name, True) for name in OPTIMIZERS), ("adam", False)],
+    [
+        # One program each: two of them, and the rest by .ci/run.
+        ("normalised", True),
+        ("adam", False),
+        *(
+            pytest.param(name, True, marks=pytest.mark.slow)
+            for name in OPTIMIZERS
+            if name != "normalised"
+        ),
+    ],
 )
 def test_protected_answers_stay(optimizer, biases):
     """And so do normalisation, always, and biases that are frozen."""

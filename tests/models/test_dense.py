@@ -109,6 +109,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_answer_as_for_the_same_model_of_flax(method):
     data, variables = world()

@@ -29,9 +29,7 @@ def loss_and_gradient(classifier, variables, x, y):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["MLP", pytest.param("ResNet8", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["MLP", "ResNet8"])
 def test_it_computes_in_bfloat16_and_keeps_float32(name):
     whole = NETWORKS[name]
     half = hf.models.in_bfloat16(whole)

@@ -501,6 +501,7 @@ def test_losses_beyond_the_axis_are_in_the_outer_bars():
     assert beyond == figures.losses(within, within, **options)
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_late_and_left_as_it_was():
     program = (
         "import sys, hyperforget_jax.report\n"

@@ -335,6 +335,7 @@ def test_counts_and_date_are_kept(document):
     assert "num_forgotten" not in document["rows"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem
 )

@@ -1,5 +1,7 @@
 """Changes that the data do not notice: projectors, optimisers, coordinates."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ from tests import toys
 _ROUNDING = 2e-5
 
 
+@functools.cache
 def _setting():
     """More inputs than rows in every layer: the data leave directions free."""
     data = toys.points(num_rows=8, features=12)

@@ -122,7 +122,7 @@ def test_the_digest_is_the_same_in_another_process():
         ({"optimizer": injected(1e-1)}, "init"),
     ],
 )
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_another_program_does_not_make_the_missing_chunk(tmp_path, change, name, lost):
     begun = {"optimizer": injected(1e-2)} if "optimizer" in change else {}
     train(tmp_path, **begun)
