@@ -56,6 +56,16 @@ class Residual:
     """Where models and results go."""
 
 
+def key_of_class(label: int) -> jax.Array:
+    """What a request for a class is answered by."""
+    return jax.random.fold_in(jax.random.key(1), label)
+
+
+def retrained_key(key: jax.Array) -> jax.Array:
+    """What the retrained models of a request are trained from."""
+    return jax.random.fold_in(key, zlib.crc32(b"retrain"))
+
+
 class Study(studies.Study):
     """A study whose retrained models are trained one by one, and gone on with."""
 
@@ -64,9 +74,8 @@ class Study(studies.Study):
         self.states: dict[str, Any] = {}  # Of every method, after a class.
 
     def retrain(self, folder, request, key) -> studies.Answer:
-        key = jax.random.fold_in(key, zlib.crc32(b"retrain"))
         models = self.recipe.train(
-            key, request.retain, self.seeds, folder / "retrained"
+            retrained_key(key), request.retain, self.seeds, folder / "retrained"
         ).variables
         seconds = {"init": 0.0, "unlearn": self._seconds(request), "compile": 0.0}
         return studies.Answer(models, seconds, {})
@@ -136,7 +145,7 @@ def _next_class(study: Study, methods, data: hf.Examples, number: int) -> hf.Exa
         f"class {label}",
         request,
         methods,
-        jax.random.fold_in(jax.random.key(1), label),
+        key_of_class(label),
         states=study.states,
         evaluated=hf.forget_classes(some, LABELS[: number + 1]),
         longer=False,

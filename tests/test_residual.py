@@ -12,7 +12,9 @@ from tests import scripts
 pytestmark = pytest.mark.slow
 
 
-def test_classes_are_forgotten_in_turn_and_rows_too(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A run that was asked for a class, how it is gone on with, and its folder."""
     recipes, residual = scripts.load("recipes", "residual")
     small = dataclasses.replace(
         recipes.RECIPES["cifar10_resnet8"],
@@ -20,18 +22,47 @@ def test_classes_are_forgotten_in_turn_and_rows_too(tmp_path, monkeypatch):
         **dict(dataset="digits", network=None, hidden=(32,), crop_and_flip=None),
         **dict(steps=300, judged=600),
     )
-    monkeypatch.setitem(recipes.RECIPES, "cifar10_resnet8", small)
-    monkeypatch.setattr(residual, "LABELS", (3, 5))
+    out = tmp_path_factory.mktemp("runs") / "residual"
     methods = ("--seeds", "2", "--methods", "fiun", "pgu")
-    options = (*methods, "--out", str(tmp_path / "run"))
-    run = scripts.run("residual", *options, "--scenarios", "class")
+    options = (*methods, "--out", str(out))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes.RECIPES, "cifar10_resnet8", small)
+        patch.setattr(residual, "LABELS", (3, 5))
+        run = scripts.run("residual", *options, "--scenarios", "class")
+        assert run.returncode == 0, run.stderr
+        yield out, options
+
+
+def test_a_root_and_its_descendants_forget_together(asked, tmp_path):
+    originals, out = str(asked[0]), str(tmp_path / "descendants")
+    options = ("--originals", originals, "--descendants", "3", "--out", out)
+    run = scripts.run("residual_descendants", *options)
     assert run.returncode == 0, run.stderr
-    first = hf.report.read(tmp_path / "run/results.json")["rows"]
-    models = tmp_path / "run/class-3/retrained"
+    found = hf.report.read(tmp_path / "descendants/results.json", references=False)
+    rows = {row["method"]: row for row in found["rows"]}
+    assert list(rows) == ["original", "retrain", "inheritance.fiun"]
+
+    def values(method, name):
+        return np.array(rows[method]["metrics"][name]["values"])
+
+    assert (values("original", "forget_accuracy_test") > 0.8).all()
+    assert (values("retrain", "forget_accuracy_test_worst") == 0).all()
+    fiun = rows["inheritance.fiun"]
+    assert (values("inheritance.fiun", "forget_accuracy_test_worst") < 0.1).all()
+    retained = values("inheritance.fiun", "retain_accuracy_test_worst")
+    assert (retained > values("retrain", "retain_accuracy_test_worst") - 0.1).all()
+    again, taken = rows["retrain"]["seconds"]["unlearn"], fiun["seconds"]["unlearn"]
+    np.testing.assert_allclose(fiun["metrics"]["ratio"]["mean"], again / taken)
+
+
+def test_classes_are_forgotten_in_turn_and_rows_too(asked):
+    out, options = asked
+    first = hf.report.read(out / "results.json")["rows"]
+    models = out / "class-3/retrained"
     before = sorted(models.rglob("*"))
     run = scripts.run("residual", *options, "--resume")
     assert run.returncode == 0, run.stderr
-    rows = hf.report.read(tmp_path / "run/results.json")["rows"]
+    rows = hf.report.read(out / "results.json")["rows"]
     assert sorted(models.rglob("*")) == before
     methods = ["original", "retrain", "ceiling", "fiun", "pgu"]
     of_rows = [*methods[:-1], "pgu/rows"]
