@@ -45,3 +45,28 @@ def requests(preset: str, scenario: str) -> str:
         ("init, s", seconds("init")),
         ("request, s", seconds("unlearn")),
     )
+
+
+def descendants(preset: str) -> str:
+    """Show what a root and its descendants answer, and what all took together."""
+    record = f"residual-descendants-{preset}"
+    taken = {row["method"]: row["seconds"] for row in rows_of(record)}
+
+    def seconds(part: str) -> Cell:
+        def cell(of: pd.DataFrame) -> str:
+            own = taken[of["method"].iloc[0]]
+            return "–" if own is None or not own[part] else f"{own[part]:,.3g}"
+
+        return cell
+
+    return grouped(
+        frame(record),
+        "method",
+        METHOD,
+        ("forget accuracy, test", spread("forget_accuracy_test", 3)),
+        ("of the worst model", spread("forget_accuracy_test_worst", 3)),
+        ("retain accuracy, test", spread("retain_accuracy_test", 3)),
+        ("of the worst", spread("retain_accuracy_test_worst", 3)),
+        ("init, s", seconds("init")),
+        ("request, s", seconds("unlearn")),
+    )

@@ -22,6 +22,7 @@ from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.pgu_config import PGUConfig
 from hyperforget_jax.methods.pgu_optimise import (
+    margin_loss,
     optimise,
     published_loss,
     target_log_probs,
@@ -205,7 +206,7 @@ def pgu(
         checks.check_request(classifier, variables, request)
         check_included(included, request.forget)
         left, forget, refused = remove(included, request.forget)
-        if held_out is None and config.objective == "targets":
+        if held_out is None and config.objective in ("targets", "margins"):
             warn_of_driven_out("hf.pgu", request.classes, forget, included.weight)
 
         # Where parameters may move.
@@ -227,6 +228,8 @@ def pgu(
             margins.rows[find(included.id, forget.id)[0]],
             margins,
             is_class,
+            forget.weight,
+            spreads=config.objective == "margins",
             forget_margin=config.forget_margin,
             shrink=config.shrink,
             temperature=config.temperature,
@@ -235,6 +238,8 @@ def pgu(
         def loss(logits: Array, rows: Array) -> Array:
             if config.objective == "targets":
                 return target_loss(logits, targets[rows])
+            if config.objective == "margins":
+                return margin_loss(logits, forget.y[rows], targets[rows])
             return published_loss(
                 logits,
                 forget.y[rows],

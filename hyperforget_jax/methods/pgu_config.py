@@ -12,7 +12,7 @@ __all__ = ["PGUConfig"]
 
 _CHOICES = {
     "rank": (*RANK_RULES, "soft", "none"),
-    "objective": ("targets", "published", "elsewhere"),
+    "objective": ("targets", "margins", "published", "elsewhere"),
     "optimizer": ("normalised", "sgd", "adam", "coordinates"),
     "stop": ("never", "accuracy"),
 }
@@ -50,8 +50,11 @@ class PGUConfig:
         free_columns: whether, for a class request, the forgotten classes' columns of
             the head are left unprotected: their logits on retained data are to vanish
             anyhow.
-        objective: ``"targets"``; ``"published"``; or ``"elsewhere"``, the published
-            loss for wrong labels, whose entropy is that of the other labels.
+        objective: ``"targets"``, the divergence from them; ``"margins"``, which looks
+            at the label's margin by itself, and so gets nearer to the confidence of
+            retrained models, with steps an eighth as large; ``"published"``; or
+            ``"elsewhere"``, the published loss for wrong labels, whose entropy is that
+            of the other labels.
         optimizer: ``"normalised"``, gradient descent with steps in units of a layer's
             outputs (:func:`hyperforget_jax.subspace.projection.scale_by_gram`),
             ``"sgd"`` or ``"adam"``, each projected last; or ``"coordinates"``, Adam on

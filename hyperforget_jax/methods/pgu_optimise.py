@@ -20,11 +20,18 @@ from hyperforget_jax.subspace.projection import (
     scale_by_gram,
     to_coordinates,
 )
-from hyperforget_jax.subspace.store import Margins
+from hyperforget_jax.subspace.store import Margins, has_held_out
 from hyperforget_jax.training import loop
 from hyperforget_jax.training.minibatches import active_epoch_length, epoch_length
 
-__all__ = ["Optimised", "optimise", "published_loss", "target_log_probs", "target_loss"]
+__all__ = [
+    "Optimised",
+    "margin_loss",
+    "optimise",
+    "published_loss",
+    "target_log_probs",
+    "target_loss",
+]
 
 # A logit without probability beside any other.
 _NOTHING = -1e30
@@ -36,7 +43,9 @@ def target_log_probs(
     known: Array,
     margins: Margins,
     is_class: Array,
+    weight: Array,
     *,
+    spreads: bool,
     forget_margin: Any,
     shrink: Any,
     temperature: Any,
@@ -46,7 +55,8 @@ def target_log_probs(
     Forgotten rows should be predicted as held-out rows are: a row whose margin has some
     rank among all training examples' is given the margin of that rank among held-out
     ones, or its own if that is smaller. So hard examples stay hard. A forgotten class's
-    label is driven out. What is left goes to the other labels as the model has them.
+    label is driven out. So are single rows' where no held-out example says what becomes
+    of them. What is left goes to the other labels as the model has them.
 
     Args:
         logits: the model's, ``[F, C]``.
@@ -55,6 +65,11 @@ def target_log_probs(
             requests have moved those of today.
         margins: of training and of held-out examples.
         is_class: whether a class is to be forgotten, bool, ``[]``.
+        weight: of the examples, ``[F]``.
+        spreads: whether single rows that are driven out keep their margins' distances
+            from each other, with ``forget_margin`` for their mean: models without a
+            row find it as hard as others like it, and without a class they have no
+            opinion of its rows.
         forget_margin: of a label that is driven out.
         shrink: of the other margins, towards undecided: a target should not be sure.
         temperature: of the other labels.
@@ -65,7 +80,11 @@ def target_log_probs(
     logits = logits.astype(jnp.float32)
     margin = losses.margin(logits, y)
     wanted = shrink * jnp.interp(known, margins.seen, margins.unseen)
-    wanted = jnp.where(is_class, forget_margin, jnp.maximum(wanted, forget_margin))
+    wanted = jnp.maximum(wanted, forget_margin)
+    if spreads:
+        apart = known - losses.weighted_mean(known, weight)
+        wanted = jnp.where(has_held_out(margins), wanted, forget_margin + apart)
+    wanted = jnp.where(is_class, forget_margin, wanted)
     wanted = jnp.minimum(margin, wanted)
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     # Where the model has none at all, to all alike.
@@ -86,6 +105,36 @@ def target_loss(logits: Array, targets: Array) -> Array:
     terms = jnp.exp(targets) * (targets - log_probs)
     # Of nothing, nothing: the limit of p log p.
     return jnp.sum(jnp.where(jnp.isneginf(targets), 0, terms), axis=-1)
+
+
+def margin_loss(logits: Array, y: Array, targets: Array) -> Array:
+    """Compute how far margins, and what is left to the other labels, are from targets.
+
+    Of the margin it is Huber's loss: half the square within a nat, and linear beyond.
+    The divergence is next to blind there once ``p_y`` is small: whether it is one in a
+    thousand or in a million is worth a thousandth of a nat. Of the other labels it is
+    the divergence among them.
+
+    Args:
+        logits: ``[N, C]``.
+        y: labels, ``[N]``.
+        targets: log-probabilities, ``[N, C]``.
+
+    Returns:
+        Nats, ``[N]``; zero where the targets are met.
+    """
+    # Finite, though no probability, so that gradients are.
+    logits, targets = (
+        jnp.maximum(each.astype(jnp.float32), _NOTHING) for each in (logits, targets)
+    )
+    gap = losses.margin(logits, y) - losses.margin(targets, y)
+    is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
+    found, wanted = (
+        jax.nn.log_softmax(jnp.where(is_y, _NOTHING, each), axis=-1)
+        for each in (logits, targets)
+    )
+    divergence = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1)
+    return optax.losses.huber_loss(gap) + divergence
 
 
 def published_loss(

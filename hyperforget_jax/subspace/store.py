@@ -78,6 +78,11 @@ def margins_of(
     return Margins(rows, _quantiles(seen, weight), unseen, accuracy)
 
 
+def has_held_out(margins: Margins) -> Array:
+    """Tell whether there were held-out examples, bool, ``[]``."""
+    return margins.unseen[-1] > _NEVER
+
+
 def _quantiles(values: Array, weight: Array) -> Array:
     """``[1025]``, of the rows that count."""
     count = jnp.sum(weight > 0)

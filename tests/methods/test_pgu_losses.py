@@ -10,6 +10,7 @@ import scipy.special
 
 import hyperforget_jax as hf
 from hyperforget_jax.methods.pgu_optimise import (
+    margin_loss,
     published_loss,
     target_log_probs,
     target_loss,
@@ -33,10 +34,12 @@ def _margin(logits, y):
     return logits[is_y] - others
 
 
-def targets_of(logits, y, margins, is_class, **how):
-    """For rows whose margins are still those that were kept."""
-    known = hf.losses.margin(logits, y)
-    return target_log_probs(logits, y, known, margins, is_class, **how)
+def targets_of(logits, y, margins, is_class, *, known=None, weight=None, **how):
+    """For rows whose margins are still those that were kept, unless they are given."""
+    known = hf.losses.margin(logits, y) if known is None else known
+    weight = jnp.ones_like(y) if weight is None else weight
+    how = {"spreads": False, **how}
+    return target_log_probs(logits, y, known, margins, is_class, weight, **how)
 
 
 def _of(margins):
@@ -112,9 +115,9 @@ def test_ranks_are_those_of_old():
     _, _, margins = _world()
     logits, y = _logits(6, rows=40, scale=6.0)
     known = hf.losses.margin(logits, y)
-    wanted = _margin(target_log_probs(logits, y, known, margins, ROWS, **HOW), y)
+    wanted = _margin(targets_of(logits, y, margins, ROWS, known=known, **HOW), y)
     lower = logits.at[jnp.arange(40), y].add(-1.0)
-    moved = _margin(target_log_probs(lower, y, known, margins, ROWS, **HOW), y)
+    moved = _margin(targets_of(lower, y, margins, ROWS, known=known, **HOW), y)
     np.testing.assert_allclose(
         moved, np.minimum(wanted, _margin(lower, y)), rtol=1e-4, atol=1e-4
     )
@@ -205,7 +208,11 @@ def test_extreme_logits_have_finite_targets_and_losses(held_out, is_class):
     targets = targets_of(logits, y, margins, is_class, **HOW)
     assert jnp.isfinite(targets).all()
     np.testing.assert_allclose(jnp.exp(targets).sum(axis=1), 1, atol=1e-6)
-    for loss, how in ((target_loss, (targets,)), (published_loss, (y, 0.05, 0.2))):
+    for loss, how in (
+        (target_loss, (targets,)),
+        (margin_loss, (y, targets)),
+        (published_loss, (y, 0.05, 0.2)),
+    ):
         assert jnp.isfinite(loss(logits, *how)).all()
         assert jnp.isfinite(_slope(loss, logits, *how)).all()
 
@@ -238,6 +245,52 @@ def test_divergence_and_its_gradient_vanish_at_the_target():
         np.testing.assert_allclose(slope, 0, atol=1e-6)
         away = target_loss(logits, targets)
         assert (away > -1e-6).all() and away.max() > 0.1
+
+
+def test_rows_that_are_driven_out_keep_their_distances():
+    seen, _, held_out = _world()
+    margins = margins_of(*_of(seen), jnp.ones(SEEN, jnp.int32))
+    logits, y = _logits(3, rows=9)
+    weight = jnp.array([1, 1, 0, 1, 2, 1, 1, 1, 1])
+    margin, how = _margin(logits, y), {"weight": weight, **HOW, "spreads": True}
+    wanted = _margin(targets_of(logits, y, margins, ROWS, **how), y)
+    expected = OUT + margin - np.average(margin, weights=weight)
+    np.testing.assert_allclose(wanted, np.minimum(margin, expected), rtol=1e-5)
+    assert np.average(wanted, weights=weight) == pytest.approx(OUT, rel=1e-5)
+    # Where a class goes, or held-out examples say what becomes of rows, it is nothing.
+    for given, is_class in ((margins, CLASS), (held_out, ROWS), (held_out, CLASS)):
+        np.testing.assert_array_equal(
+            targets_of(logits, y, given, is_class, **how),
+            targets_of(logits, y, given, is_class, **how | {"spreads": False}),
+        )
+
+
+def test_the_loss_of_margins_equals_scipy():
+    logits, y = _logits(6, scale=1.5)
+    other, _ = _logits(7, scale=1.5)
+    gap = _margin(logits, y) - _margin(other, y)
+    assert np.abs(gap).min() < 1 < np.abs(gap).max()
+    is_y = np.arange(5)[None, :] == np.asarray(y)[:, None]
+    p, q = (
+        scipy.special.softmax(np.where(is_y, -np.inf, np.asarray(each, float)), axis=1)
+        for each in (other, logits)
+    )
+    expected = scipy.special.huber(1, gap) + scipy.special.rel_entr(p, q).sum(axis=1)
+    targets = jax.nn.log_softmax(other)
+    np.testing.assert_allclose(margin_loss(logits, y, targets), expected, rtol=2e-5)
+    for found in (
+        margin_loss(targets, y, targets),
+        _slope(margin_loss, targets, y, targets),
+    ):
+        np.testing.assert_allclose(found, 0, atol=2e-6)
+
+
+def test_margins_count_where_the_divergence_is_blind():
+    """From one in four hundred to one in twenty thousand is a long way yet."""
+    logits, y = jnp.array([[-6.0, 0.0]]), jnp.array([0])
+    targets = jax.nn.log_softmax(jnp.array([[-10.0, 0.0]]))
+    assert abs(_slope(target_loss, logits, targets)[0, 0]) < 3e-3
+    assert _slope(margin_loss, logits, y, targets)[0, 0] == pytest.approx(1)
 
 
 def _published(logits, y, offset, entropy):
@@ -345,6 +398,7 @@ def test_targets_and_losses_where_logits_are_infinite():
         lambda logits: published_loss(logits, y, 0.05, 0.2),
         lambda logits: published_loss(logits, y, 0.05, 0.2, others=True)[1:],
         lambda logits: target_loss(logits[1:], found[1:]),
+        lambda logits: margin_loss(logits[1:2], y[1:2], found[1:2]),
     ):
         np.testing.assert_allclose(loss(logits), loss(finite), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(
