@@ -59,7 +59,7 @@ class Cells:
         self,
         method: str,
         make: Callable[[], hf.Unlearner],
-        settings: Mapping[str, float] | None = None,
+        settings: Mapping[str, float | str] | None = None,
     ) -> dict[str, Any]:
         """Return a cell's row, made now or in a run before by the same settings."""
         path = path_of(self.out, method, settings)
@@ -258,7 +258,7 @@ class Cells:
         }
 
 
-def path_of(out: Path, method: str, settings: Mapping[str, float] | None) -> Path:
+def path_of(out: Path, method: str, settings: Mapping[str, float | str] | None) -> Path:
     """Name the file of a cell's row: other settings have another."""
     if not settings:
         return out / method / "row.json"

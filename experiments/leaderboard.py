@@ -7,7 +7,8 @@ Every method answers with the settings that ``search.py`` chose for the data set
 kind of request, for as many shadow models as the standard tier of the audits has, each
 of a training seed of its own. Retraining from other seeds, the logit mask and the
 original models stand beside them. A run that was stopped goes on cell by cell; another
-method, or other settings, add their cells alone. Cells are known by their settings:
+method, or other settings, add their cells alone, to a folder (``--resume``) or to a
+record (``--record``). Cells are known by their settings:
 after a change of a method's code delete its folders.
 """
 
@@ -28,7 +29,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
-from hyperforget_jax import inheritance
+from hyperforget_jax import atomic_write, inheritance
 
 METHODS = ("retrain", *spaces.SPACES, "dihyfo", graph_cells.GRAPH_METHOD)
 UNTUNED = ("retrain", "dihyfo")
@@ -48,6 +49,8 @@ class Leaderboard:
     """Models a side."""
     timed: bool = True
     """Whether requests are timed: do nothing else on the machine then."""
+    record: Path | None = None
+    """A record to go on from: what it has of other methods is not made again."""
     resume: bool = False
     """Go on with a run that was stopped, or with other methods and scenarios."""
     out: Path = Path("runs/leaderboard")
@@ -73,6 +76,8 @@ def main(config: Leaderboard) -> None:
         "examples": audit_cells.MOST,
     }
     runs.open_folder(config.out, settings, config.resume)
+    if config.record is not None:
+        _go_on_from(config.record, config.out, settings, wanted)
     for scenario, methods in wanted.items():
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
@@ -102,6 +107,18 @@ def main(config: Leaderboard) -> None:
         repository=Path(__file__).parent,
     )
     hf.report.write_audit(config.out / "results.json", document)
+
+
+def _go_on_from(path: Path, out: Path, settings, wanted) -> None:
+    """Lay out the rows of a record, but for those that are asked for."""
+    document = hf.report.read_audit(path)
+    runs.check_settings(path, document["config"], settings)
+    for row in document["rows"]:
+        scenario, method = row["scenario"], row["method"]
+        if method not in wanted.get(scenario, ()):
+            cell = audit_cells.path_of(out / scenario, method, row["settings"])
+            with atomic_write.replace_file(cell) as file:
+                json.dump(row, file)
 
 
 def answers(method: str, scenario: str, preset: str) -> bool:

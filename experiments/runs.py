@@ -55,6 +55,13 @@ def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
         json.dump(record, file, indent=2)
 
 
+def check_settings(path: Path, stored: Mapping[str, Any], record: Mapping) -> None:
+    """Refuse to go on from a record that was made otherwise."""
+    for name, value in json.loads(json.dumps(record)).items():
+        if stored.get(name) != value:
+            refuse(f"{path} was made with {name}={stored.get(name)}, not {value}.")
+
+
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
     """Say how to go on with a run when somebody stops it."""

@@ -45,7 +45,7 @@ OF_A_CLASS = ("sequence", "inherited")
 SCENARIOS = tuple(name for name in audit_scenes.SCENARIOS if name not in OF_A_CLASS)
 # The tables' class is 3, and their seeds are 7 and 11.
 LABEL, SEED = 8, 1_000
-STATIC = ("steps", "max_epochs")
+STATIC = ("steps", "max_epochs", "objective")
 # Nothing counts as farther apart: nats of confidence, and of divergence.
 FARTHEST, WORST = 10.0, float(np.log(2))
 
@@ -64,6 +64,8 @@ class Search:
     """Settings to try, for every method in every scenario."""
     seeds: int = 5
     """Models that answer, and retrained ones beside them."""
+    record: Path | None = None
+    """A record to go on from: what it has of other methods is not searched again."""
     resume: bool = False
     """Go on with a run that was stopped, or with other methods and scenarios."""
     out: Path = Path("runs/search")
@@ -90,6 +92,8 @@ def main(config: Search) -> None:
     if not asked:
         runs.refuse("None of these methods answers such requests.")
     runs.open_folder(config.out, record, config.resume)
+    if config.record is not None:
+        _go_on_from(config.record, config.out, record, asked)
     trials: Trials | None = None
     for scenario, method in asked:
         path = config.out / scenario / f"{method}.json"
@@ -114,6 +118,19 @@ def main(config: Search) -> None:
     with atomic_write.replace_file(config.out / "recipes.json") as file:
         json.dump(chosen(rows), file, indent=2)
     console.print(f"Recipes: {config.out / 'recipes.json'}")
+
+
+def _go_on_from(path: Path, out: Path, settings, asked) -> None:
+    """Lay out the trials of a record, but for those that are asked for."""
+    document = hf.report.read(path, references=False)
+    runs.check_settings(path, document["config"], settings)
+    cells: dict[tuple[str, str], list[Any]] = {}
+    for row in document["rows"]:
+        cells.setdefault((row["scenario"], row["method"]), []).append(row)
+    for (scenario, method), rows in cells.items():
+        if (scenario, method) not in asked:
+            with atomic_write.replace_file(out / scenario / f"{method}.json") as file:
+                json.dump(rows, file)
 
 
 def answers(method: str, scenario: str) -> bool:

@@ -5,7 +5,7 @@ are few, since each is a program of its own.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,11 +42,20 @@ class Steps(NamedTuple):
         return int(rng.choice([self.few, self.many]))
 
 
+class Choice(NamedTuple):
+    """One of a few names, each of which is compiled."""
+
+    names: tuple[str, ...]
+
+    def draw(self, rng: np.random.Generator) -> str:
+        return str(rng.choice(self.names))
+
+
 def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-Space = Mapping[str, Log | Uniform | Steps]
+Space = Mapping[str, Log | Uniform | Steps | Choice]
 
 _RATE = Log(1e-4, 3e-2)
 _TRAINED = {"learning_rate": _RATE, "steps": Steps(100, 300)}
@@ -70,6 +79,7 @@ SPACES: Mapping[str, Space] = {
         "learning_rate": Log(0.3, 30),
         "end_rate": Log(0.1, 6),
         "forget_margin": Uniform(-15, -2),
+        "objective": Choice(("targets", "margins")),
         "shrink": Uniform(0.3, 1),
         "temperature": Uniform(0.4, 2),
     },
@@ -134,7 +144,7 @@ def given(method: str, scenario: str, probe: hf.Examples) -> dict[str, hf.Exampl
     return {"probe": probe} if is_read else {}
 
 
-def draws(method: str, scenario: str, trials: int) -> list[dict[str, float | int]]:
+def draws(method: str, scenario: str, trials: int) -> list[dict[str, Any]]:
     """Draw the settings to try, the same in every run; the first are the defaults."""
     space = SPACES[method]
     rng = np.random.default_rng([*method.encode(), 0, *scenario.encode()])

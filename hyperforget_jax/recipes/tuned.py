@@ -24,14 +24,14 @@ class Recipe:
         method: its name.
         dataset: what it was tuned on.
         scenario: the kind of request.
-        settings: numbers by name; ``learning_rate`` is that of the method's optimiser.
-            None are the method's own defaults.
+        settings: numbers, and choices, by name; ``learning_rate`` is that of the
+            method's optimiser. None are the method's own defaults.
     """
 
     method: str
     dataset: str
     scenario: str
-    settings: Mapping[str, float | int]
+    settings: Mapping[str, float | int | str]
 
     def unlearner(self, classifier: Classifier, **given: Any) -> Unlearner:
         """Make the method, such as ``hf.rivals.salun(classifier, ...)``.

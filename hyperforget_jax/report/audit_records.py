@@ -99,7 +99,7 @@ class _Row(msgspec.Struct):  # One method on one request.
     roc: list[_Roc]
     histograms: list[_Histogram]
     seconds: _Seconds | None
-    settings: dict[str, float] = {}
+    settings: dict[str, float | str] = {}
     stored_bytes: Count | None = None
 
 
@@ -117,7 +117,7 @@ def audit_row(
     dataset: str,
     model: str,
     access: Reads | None = None,
-    settings: Mapping[str, float] | None = None,
+    settings: Mapping[str, float | str] | None = None,
     seconds: Mapping[str, float] | None = None,
     stored_bytes: int | None = None,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
