@@ -75,9 +75,10 @@ def main(config: Leaderboard) -> None:
         "recipe": recipe.record(),
         "examples": audit_cells.MOST,
     }
+    before = runs.rows_to_go_on_from(config.record, settings, hf.report.read_audit)
     runs.open_folder(config.out, settings, config.resume)
-    if config.record is not None:
-        _go_on_from(config.record, config.out, settings, wanted)
+    for row in before:
+        _lay_out(row, config.out, wanted)
     for scenario, methods in wanted.items():
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
@@ -109,16 +110,13 @@ def main(config: Leaderboard) -> None:
     hf.report.write_audit(config.out / "results.json", document)
 
 
-def _go_on_from(path: Path, out: Path, settings, wanted) -> None:
-    """Lay out the rows of a record, but for those that are asked for."""
-    document = hf.report.read_audit(path)
-    runs.check_settings(path, document["config"], settings)
-    for row in document["rows"]:
-        scenario, method = row["scenario"], row["method"]
-        if method not in wanted.get(scenario, ()):
-            cell = audit_cells.path_of(out / scenario, method, row["settings"])
-            with atomic_write.replace_file(cell) as file:
-                json.dump(row, file)
+def _lay_out(row, out: Path, wanted) -> None:
+    """Write a record's row where a run looks for its own, but if it is asked for."""
+    scenario, method = row["scenario"], row["method"]
+    if method not in wanted.get(scenario, ()):
+        cell = audit_cells.path_of(out / scenario, method, row["settings"])
+        with atomic_write.replace_file(cell) as file:
+            json.dump(row, file)
 
 
 def answers(method: str, scenario: str, preset: str) -> bool:

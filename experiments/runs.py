@@ -55,11 +55,21 @@ def open_folder(out: Path, record: Mapping[str, Any], resume: bool) -> None:
         json.dump(record, file, indent=2)
 
 
-def check_settings(path: Path, stored: Mapping[str, Any], record: Mapping) -> None:
-    """Refuse to go on from a record that was made otherwise."""
-    for name, value in json.loads(json.dumps(record)).items():
+def rows_to_go_on_from(
+    path: Path | None, settings: Mapping[str, Any], read: Callable[..., Any]
+) -> list[dict[str, Any]]:
+    """Read the rows of a record, none without one; refuse one of other settings."""
+    if path is None:
+        return []
+    try:
+        document = read(path)
+    except (OSError, ValueError) as error:
+        refuse(f"--record cannot be read: {error}")
+    stored = document["config"]
+    for name, value in json.loads(json.dumps(settings)).items():
         if stored.get(name) != value:
             refuse(f"{path} was made with {name}={stored.get(name)}, not {value}.")
+    return document["rows"]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ an answer is wrong. The best trial becomes the recipe, ``hf.recipes.load``.
 """
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -91,9 +92,10 @@ def main(config: Search) -> None:
     ]
     if not asked:
         runs.refuse("None of these methods answers such requests.")
+    read = functools.partial(hf.report.read, references=False)
+    before = runs.rows_to_go_on_from(config.record, record, read)
     runs.open_folder(config.out, record, config.resume)
-    if config.record is not None:
-        _go_on_from(config.record, config.out, record, asked)
+    _lay_out(before, config.out, asked)
     trials: Trials | None = None
     for scenario, method in asked:
         path = config.out / scenario / f"{method}.json"
@@ -120,12 +122,10 @@ def main(config: Search) -> None:
     console.print(f"Recipes: {config.out / 'recipes.json'}")
 
 
-def _go_on_from(path: Path, out: Path, settings, asked) -> None:
-    """Lay out the trials of a record, but for those that are asked for."""
-    document = hf.report.read(path, references=False)
-    runs.check_settings(path, document["config"], settings)
+def _lay_out(before, out: Path, asked) -> None:
+    """Write a record's trials where a run looks for its own, but those asked for."""
     cells: dict[tuple[str, str], list[Any]] = {}
-    for row in document["rows"]:
+    for row in before:
         cells.setdefault((row["scenario"], row["method"]), []).append(row)
     for (scenario, method), rows in cells.items():
         if (scenario, method) not in asked:

@@ -149,6 +149,18 @@ def test_a_search_and_a_leaderboard_go_on_cell_by_cell(tmp_path):
     assert counts == {"eu_k": 2, "damp": 1, "salun": 2}
     chosen = json.loads((tmp_path / "search" / "recipes.json").read_text())
     assert set(chosen["recipes"]["class"]) == set(counts)
+    # From the record alone, where there is no folder.
+    record = ("--record", str(tmp_path / "search" / "results.json"))
+    out = ("--out", str(tmp_path / "another"))
+    refused = scripts.run("search", *out, *record, "--methods", "salun")
+    assert refused.returncode == 2 and "was made with trials=2" in refused.stderr
+    assert not (tmp_path / "another").exists()
+    run = scripts.run("search", *options, *out, *record, "--methods", "salun")
+    assert run.returncode == 0, run.stderr
+    again = hf.report.read(tmp_path / "another/results.json", references=False)
+    names = [name for name in document["rows"][0] if name != "seconds"]
+    for row, other in zip(again["rows"], document["rows"], strict=True):
+        assert all(row[name] == other[name] for name in names)
 
     out = ("--out", str(tmp_path / "board"), "--models", "5", "--scenarios", "class")
     first = scripts.run("leaderboard", *out, "--methods", "damp")
@@ -163,3 +175,17 @@ def test_a_search_and_a_leaderboard_go_on_cell_by_cell(tmp_path):
     assert set(rows) == {"damp", "logit_mask"}
     assert all(row["seconds"]["unlearn"] > 0 for row in rows.values())
     assert all(row["stored_bytes"] > 0 for row in rows.values())
+    record = ("--record", str(tmp_path / "board" / "results.json"))
+    options = ("--models", "5", "--scenarios", "class", "--methods", "logit_mask")
+    out = ("--out", str(tmp_path / "another board"))
+    run = scripts.run("leaderboard", *out, *options, *record)
+    assert run.returncode == 0, run.stderr
+    again = hf.report.read_audit(tmp_path / "another board/results.json")
+    found = {row["method"]: row for row in again["rows"]}
+    assert found["damp"] == rows["damp"]
+    assert found["logit_mask"]["audits"] == rows["logit_mask"]["audits"]
+    options = ("--models", "6", *options[2:])
+    out = ("--out", str(tmp_path / "third"))
+    refused = scripts.run("leaderboard", *out, *options, *record)
+    assert refused.returncode == 2 and "was made with models=5" in refused.stderr
+    assert not (tmp_path / "third").exists()
