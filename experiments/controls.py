@@ -24,6 +24,9 @@ import runs
 # What was thought to help, by scenario and method.
 SUSPECTS = {
     ("class", "fiun"): ("redistribution",),
+    ("class", "pgu"): ("objective",),
+    ("subclass", "pgu"): ("objective",),
+    ("labels", "pgu"): ("objective",),
     ("random", "pgu"): ("learning_rate", "end_rate"),
 }
 
