@@ -23,11 +23,21 @@ def batch_rows(num_rows: int, batch_size: int) -> Array:
     return jnp.arange(count * size).reshape(count, size)
 
 
-def compensated_sum(term: Callable[[Any], Any], steps: Any) -> Any:
+def compensated_sum(
+    term: Callable[[Any], Any],
+    steps: Any,
+    counts: Callable[[Any], Array] | None = None,
+) -> Any:
     """Sum the terms, trees of float32 arrays, of all steps, leaves ``[S, ...]``.
 
     Compensated (Kahan), so that tens of thousands of small terms do not drift, and
     differences of large sums keep their digits.
+
+    Args:
+        term: of one step.
+        steps: stacked.
+        counts: which steps to take, bool, ``[]``: the terms of others are not computed,
+            but under ``vmap`` over what decides it. None for all.
     """
 
     def add(carry, step):
@@ -35,7 +45,12 @@ def compensated_sum(term: Callable[[Any], Any], steps: Any) -> Any:
         added = jax.tree.map(jnp.subtract, term(step), lost)
         grown = jax.tree.map(jnp.add, total, added)
         lost = jax.tree.map(lambda g, t, a: (g - t) - a, grown, total, added)
-        return (grown, lost), None
+        return grown, lost
+
+    def add_if_it_counts(carry, step):
+        if counts is None:
+            return add(carry, step), None
+        return lax.cond(counts(step), add, lambda carry, _: carry, carry, step), None
 
     first = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), steps
@@ -43,14 +58,14 @@ def compensated_sum(term: Callable[[Any], Any], steps: Any) -> Any:
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, first)
     )
-    return lax.scan(add, (zeros, zeros), steps)[0][0]
+    return lax.scan(add_if_it_counts, (zeros, zeros), steps)[0][0]
 
 
 def sum_over(term: Callable[[Examples], Any], data: Examples, batch_size: int) -> Any:
     """Sum the terms, trees of float32 arrays, of all minibatches of some examples.
 
     Rows of weight zero come as copies of one that counts, and a minibatch of nothing
-    else adds nothing: what they hold would reach gradients if it is not finite. A loss
+    else is left out: what they hold would reach gradients if it is not finite. A loss
     may be chosen by weight, but backward through a model zero times NaN is NaN.
 
     Args:
@@ -64,9 +79,9 @@ def sum_over(term: Callable[[Examples], Any], data: Examples, batch_size: int) -
         counts = batch.weight > 0
         wide = counts.reshape(-1, *[1] * (batch.x.ndim - 1))
         x = jnp.where(wide, batch.x, batch.x[jnp.argmax(counts)][None])
-        there = jnp.any(counts)
-        return jax.tree.map(
-            lambda leaf: jnp.where(there, leaf, 0), term(batch._replace(x=x))
-        )
+        return term(batch._replace(x=x))
 
-    return compensated_sum(of_batch, batch_rows(data.y.shape[0], batch_size))
+    def counts(rows):
+        return jnp.any(data.take(rows).weight > 0)
+
+    return compensated_sum(of_batch, batch_rows(data.y.shape[0], batch_size), counts)

@@ -1,5 +1,6 @@
 """Sums in batches, against sums in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings
@@ -43,3 +44,19 @@ def test_what_absent_rows_hold_is_not_summed_nor_seen():
 
     found = sum_over(term, data, 4)["sum"]
     assert found == np.sum((weight * x)[weight > 0])
+
+
+def test_minibatches_of_absent_rows_alone_are_not_computed():
+    """Padding costs nothing: of three minibatches of four the last two are nothing."""
+    ids, computed = jnp.arange(12), []
+    data = Examples(ids + 1.0, ids, (ids < 3).astype(jnp.int32), ids)
+
+    def term(batch):
+        jax.debug.callback(computed.append, batch.weight)
+        return jnp.sum(batch.weight * batch.x)
+
+    found = jax.jit(lambda data: sum_over(term, data, 4))(data)
+    jax.effects_barrier()
+    assert found == 6
+    (only,) = computed
+    np.testing.assert_array_equal(only, [1, 1, 1, 0])

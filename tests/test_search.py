@@ -87,6 +87,9 @@ def test_draws_are_the_same_in_every_run_and_the_defaults_are_among_them():
     assert first[1:] != spaces.draws("salun", "random", 16)[1:]
     share = spaces.SPACES["salun"]["share"]
     assert all(share.low <= point["share"] <= share.high for point in first[1:])
+    choice = spaces.SPACES["pgu"]["objective"]
+    drawn = [point["objective"] for point in spaces.draws("pgu", "class", 16)[1:]]
+    assert set(drawn) == set(choice.names)
     assert spaces.draws("damp", "class", 16) == [{}]
     assert {} not in spaces.draws("eu_k", "class", 16)
 
