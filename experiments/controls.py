@@ -57,7 +57,7 @@ def main(config: Controls) -> None:
     rows = []
     for (scenario, method), suspects in SUSPECTS.items():
         best = hf.recipes.load(method, config.preset, scenario).settings
-        alone = {name: best[name] for name in suspects}
+        alone = {name: best[name] for name in suspects if name in best}
         variants = {
             "the defaults": {},
             "the defaults with it": alone,

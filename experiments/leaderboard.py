@@ -75,10 +75,15 @@ def main(config: Leaderboard) -> None:
         "recipe": recipe.record(),
         "examples": audit_cells.MOST,
     }
-    before = runs.rows_to_go_on_from(config.record, settings, hf.report.read_audit)
+    rows = runs.rows_to_go_on_from(config.record, settings, hf.report.read_audit)
+    before = [
+        row for row in rows if row["method"] not in wanted.get(row["scenario"], ())
+    ]
+    for row in before:
+        _check_settings(row, config.preset)
     runs.open_folder(config.out, settings, config.resume)
     for row in before:
-        _lay_out(row, config.out, wanted)
+        _lay_out(row, config.out)
     for scenario, methods in wanted.items():
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
@@ -110,11 +115,23 @@ def main(config: Leaderboard) -> None:
     hf.report.write_audit(config.out / "results.json", document)
 
 
-def _lay_out(row, out: Path, wanted) -> None:
-    """Write a record's row where a run looks for its own, but if it is asked for."""
+def _check_settings(row, preset: str) -> None:
+    """Refuse a record's row whose method has other settings by now."""
     scenario, method = row["scenario"], row["method"]
-    if method not in wanted.get(scenario, ()):
-        cell = audit_cells.path_of(out / scenario, method, row["settings"])
+    tuned: Any = {}
+    if method not in UNTUNED:
+        tuned = recipe_of(method, preset, scenario).settings
+    if row.get("settings") != tuned:
+        runs.refuse(
+            f"The record's {method} of {scenario} has settings of another search: ask "
+            "for it, too."
+        )
+
+
+def _lay_out(row, out: Path) -> None:
+    """Write a record's row where a run looks for its own, if there is none."""
+    cell = audit_cells.path_of(out / row["scenario"], row["method"], row["settings"])
+    if not cell.exists():
         with atomic_write.replace_file(cell) as file:
             json.dump(row, file)
 

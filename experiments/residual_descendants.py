@@ -11,6 +11,7 @@ multiplied. Models are judged on the test split.
 """
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -65,8 +66,10 @@ def main(config: Descendants) -> None:
         "learning_rate": RATE,
         "recipe": recipe.record(),
     }
+    label = residual.LABELS[0]
+    _check_originals(config, record["recipe"], label)
     runs.open_folder(config.out, record, config.resume)
-    splits, label = recipe.load(), residual.LABELS[0]
+    splits = recipe.load()
     asked = hf.forget_classes(splits.train, (label,))
     shards = _shards(splits.train, config.descendants)
     edges = [inheritance.Edge(ROOT, name) for name in shards if name != ROOT]
@@ -128,6 +131,21 @@ def main(config: Descendants) -> None:
     shown = ("forget_accuracy_test", "retain_accuracy_test")
     console.print(runs.summary(rows, ("method",), dict.fromkeys(shown)))
     console.print(f"a request took {again / seconds['unlearn']:.0f} times less")
+
+
+def _check_originals(config: Descendants, recipe, label: int) -> None:
+    """Refuse a folder without the models: to train them is for residual.py."""
+    path = config.originals / "config.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    wanted = {"preset": config.preset, "seeds": config.seeds, "recipe": recipe}
+    wanted = json.loads(json.dumps(wanted))
+    there = (config.originals / f"class-{label}/retrained").exists()
+    if not there or any(stored.get(name) != value for name, value in wanted.items()):
+        runs.refuse(
+            f"--originals {config.originals} holds no run of {config.seeds} seeds that "
+            f"was asked for a class: run residual.py --seeds {config.seeds} "
+            "--scenarios class first."
+        )
 
 
 def _shards(data: hf.Examples, descendants: int) -> dict[str, np.ndarray]:

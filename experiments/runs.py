@@ -65,10 +65,13 @@ def rows_to_go_on_from(
         document = read(path)
     except (OSError, ValueError) as error:
         refuse(f"--record cannot be read: {error}")
-    stored = document["config"]
-    for name, value in json.loads(json.dumps(settings)).items():
-        if stored.get(name) != value:
-            refuse(f"{path} was made with {name}={stored.get(name)}, not {value}.")
+    stored, wanted = document["config"], json.loads(json.dumps(settings))
+    for name in wanted | stored:
+        if stored.get(name) != wanted.get(name):
+            refuse(
+                f"{path} was made with {name}={stored.get(name)}, not "
+                f"{wanted.get(name)}."
+            )
     return document["rows"]
 
 

@@ -128,8 +128,9 @@ def _lay_out(before, out: Path, asked) -> None:
     for row in before:
         cells.setdefault((row["scenario"], row["method"]), []).append(row)
     for (scenario, method), rows in cells.items():
-        if (scenario, method) not in asked:
-            with atomic_write.replace_file(out / scenario / f"{method}.json") as file:
+        path = out / scenario / f"{method}.json"
+        if (scenario, method) not in asked and not path.exists():
+            with atomic_write.replace_file(path) as file:
                 json.dump(rows, file)
 
 

@@ -32,34 +32,24 @@ class Uniform(NamedTuple):
         return _rounded(rng.uniform(self.low, self.high))
 
 
-class Steps(NamedTuple):
-    """One of two numbers, each of which is compiled."""
-
-    few: int
-    many: int
-
-    def draw(self, rng: np.random.Generator) -> int:
-        return int(rng.choice([self.few, self.many]))
-
-
 class Choice(NamedTuple):
-    """One of a few names, each of which is compiled."""
+    """One of a few, each of which is compiled."""
 
-    names: tuple[str, ...]
+    values: tuple[Any, ...]
 
-    def draw(self, rng: np.random.Generator) -> str:
-        return str(rng.choice(self.names))
+    def draw(self, rng: np.random.Generator) -> Any:
+        return rng.choice(self.values).item()
 
 
 def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-Space = Mapping[str, Log | Uniform | Steps | Choice]
+Space = Mapping[str, Log | Uniform | Choice]
 
 _RATE = Log(1e-4, 3e-2)
-_TRAINED = {"learning_rate": _RATE, "steps": Steps(100, 300)}
-_DRIVEN = {"learning_rate": Log(1e-5, 1e-2), "steps": Steps(20, 80)}
+_TRAINED = {"learning_rate": _RATE, "steps": Choice((100, 300))}
+_DRIVEN = {"learning_rate": Log(1e-5, 1e-2), "steps": Choice((20, 80))}
 
 SPACES: Mapping[str, Space] = {
     "logit_mask": {},
@@ -102,7 +92,7 @@ SPACES: Mapping[str, Space] = {
     "kfade": {
         "step_size": Log(0.1, 3),
         "damping": Log(1e-3, 30),
-        "steps": Steps(1, 3),
+        "steps": Choice((1, 3)),
     },
     "l1_sparse": {**_TRAINED, "penalty": Log(1e-6, 1e-2)},
     "lfssd": {"alpha": Log(0.3, 30), "strength": Log(0.03, 1)},
@@ -112,14 +102,14 @@ SPACES: Mapping[str, Space] = {
     "rewind": {
         "step_size": Log(1e-3, 0.3),
         "noise": Log(1e-5, 0.1),
-        "steps": Steps(50, 200),
+        "steps": Choice((50, 200)),
     },
     "salun": {**_TRAINED, "share": Uniform(0.1, 1)},
     "scrub": {
         "learning_rate": Log(5e-5, 1e-2),
         "alpha": Log(0.1, 3),
         "gamma": Log(0.1, 3),
-        "max_epochs": Steps(2, 4),
+        "max_epochs": Choice((2, 4)),
     },
     "svd_forgetting": {
         "alpha_retain": Log(1, 1e4),

@@ -142,7 +142,7 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
             shown.add_row(
                 row["method"],
                 f"{place}{' (chosen)' if chosen else ''}",
-                ", ".join(f"{name}={value:g}" for name, value in factors.items()),
+                ", ".join(f"{name}={value}" for name, value in factors.items()),
                 *(f"{row['metrics'][name]['mean']:.4f}" for name in names),
             )
     return shown

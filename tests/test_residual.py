@@ -35,6 +35,11 @@ def asked(tmp_path_factory):
 
 def test_a_root_and_its_descendants_forget_together(asked, tmp_path):
     originals, out = str(asked[0]), str(tmp_path / "descendants")
+    for wrong in (("--originals", str(tmp_path)), ("--seeds", "3")):
+        options = ("--originals", originals, "--out", out, *wrong)
+        run = scripts.run("residual_descendants", *options)
+        assert run.returncode == 2 and "holds no run of" in run.stderr
+    assert not (tmp_path / "descendants").exists()
     options = ("--originals", originals, "--descendants", "3", "--out", out)
     run = scripts.run("residual_descendants", *options)
     assert run.returncode == 0, run.stderr

@@ -89,7 +89,7 @@ def test_draws_are_the_same_in_every_run_and_the_defaults_are_among_them():
     assert all(share.low <= point["share"] <= share.high for point in first[1:])
     choice = spaces.SPACES["pgu"]["objective"]
     drawn = [point["objective"] for point in spaces.draws("pgu", "class", 16)[1:]]
-    assert set(drawn) == set(choice.names)
+    assert set(drawn) == set(choice.values)
     assert spaces.draws("damp", "class", 16) == [{}]
     assert {} not in spaces.draws("eu_k", "class", 16)
 
@@ -187,6 +187,11 @@ def test_a_search_and_a_leaderboard_go_on_cell_by_cell(tmp_path):
     found = {row["method"]: row for row in again["rows"]}
     assert found["damp"] == rows["damp"]
     assert found["logit_mask"]["audits"] == rows["logit_mask"]["audits"]
+    # What a folder has already is newer than the record.
+    cell = tmp_path / "another board" / "class" / "damp" / "row.json"
+    before = cell.stat().st_mtime_ns
+    run = scripts.run("leaderboard", *out, *options, *record, "--resume")
+    assert run.returncode == 0 and cell.stat().st_mtime_ns == before
     options = ("--models", "6", *options[2:])
     out = ("--out", str(tmp_path / "third"))
     refused = scripts.run("leaderboard", *out, *options, *record)

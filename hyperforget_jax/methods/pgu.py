@@ -229,7 +229,7 @@ def pgu(
             margins,
             is_class,
             forget.weight,
-            spreads=config.objective == "margins",
+            keep_spread=config.objective == "margins",
             forget_margin=config.forget_margin,
             shrink=config.shrink,
             temperature=config.temperature,
@@ -284,10 +284,12 @@ def pgu(
         store = Store(grams, left, margins._replace(rows=rows))
         return PGUState(after.variables, store), info
 
-    held = probe is not None  # Then rows and classes are different requests.
+    held = probe is not None
+    # Whether requests for rows and for classes differ.
+    differ = held or config.free_columns or config.objective == "margins"
     access = Access(
         init={"retain", "forget", "probe"} if held else {"retain", "forget"},
-        unlearn={"forget", "classes"} if held or config.free_columns else {"forget"},
+        unlearn={"forget", "classes"} if differ else {"forget"},
         remains="the Gram matrices, less the forgotten share; ids and quantiles of "
         "margins; normalisation statistics",
     )

@@ -36,7 +36,9 @@ class PGUConfig:
         end_rate: at the last step, approached exponentially.
         forget_margin: in the targets, the margin ``log p_y - log(1 - p_y)`` of a label
             that is driven out. A label that was never learnt has some probability left:
-            to drive it further shows.
+            to drive it further shows. Under ``"margins"`` it is that of a class's rows
+            each, and of single rows their mean: they keep their distances from each
+            other, so some labels may stay likely.
         shrink: in the targets, what is left of the margin that a held-out example of
             the same rank has: a target should not be sure.
         temperature: of the labels other than ``y``, in the targets.
@@ -52,9 +54,9 @@ class PGUConfig:
             anyhow.
         objective: ``"targets"``, the divergence from them; ``"margins"``, which looks
             at the label's margin by itself, and so gets nearer to the confidence of
-            retrained models, with steps an eighth as large; ``"published"``; or
-            ``"elsewhere"``, the published loss for wrong labels, whose entropy is that
-            of the other labels.
+            retrained models: try a ``learning_rate`` of about 1, or a searched recipe;
+            ``"published"``; or ``"elsewhere"``, the published loss for wrong labels,
+            whose entropy is that of the other labels.
         optimizer: ``"normalised"``, gradient descent with steps in units of a layer's
             outputs (:func:`hyperforget_jax.subspace.projection.scale_by_gram`),
             ``"sgd"`` or ``"adam"``, each projected last; or ``"coordinates"``, Adam on

@@ -35,6 +35,8 @@ __all__ = [
 
 # A logit without probability beside any other.
 _NOTHING = -1e30
+# A margin beyond is one of logits that are masked or infinite, and tells nothing.
+_FAR = 1e3
 
 
 def target_log_probs(
@@ -45,7 +47,7 @@ def target_log_probs(
     is_class: Array,
     weight: Array,
     *,
-    spreads: bool,
+    keep_spread: bool,
     forget_margin: Any,
     shrink: Any,
     temperature: Any,
@@ -66,10 +68,10 @@ def target_log_probs(
         margins: of training and of held-out examples.
         is_class: whether a class is to be forgotten, bool, ``[]``.
         weight: of the examples, ``[F]``.
-        spreads: whether single rows that are driven out keep their margins' distances
-            from each other, with ``forget_margin`` for their mean: models without a
-            row find it as hard as others like it, and without a class they have no
-            opinion of its rows.
+        keep_spread: whether single rows that are driven out keep their margins'
+            distances from each other, with ``forget_margin`` for their mean: models
+            without a row find it as hard as others like it, and without a class they
+            have no opinion of its rows.
         forget_margin: of a label that is driven out.
         shrink: of the other margins, towards undecided: a target should not be sure.
         temperature: of the other labels.
@@ -81,8 +83,10 @@ def target_log_probs(
     margin = losses.margin(logits, y)
     wanted = shrink * jnp.interp(known, margins.seen, margins.unseen)
     wanted = jnp.maximum(wanted, forget_margin)
-    if spreads:
-        apart = known - losses.weighted_mean(known, weight)
+    if keep_spread:
+        tells = jnp.abs(known) < _FAR
+        known = jnp.where(tells, known, 0)
+        apart = jnp.where(tells, known - losses.weighted_mean(known, weight * tells), 0)
         wanted = jnp.where(has_held_out(margins), wanted, forget_margin + apart)
     wanted = jnp.where(is_class, forget_margin, wanted)
     wanted = jnp.minimum(margin, wanted)
@@ -121,16 +125,19 @@ def margin_loss(logits: Array, y: Array, targets: Array) -> Array:
         targets: log-probabilities, ``[N, C]``.
 
     Returns:
-        Nats, ``[N]``; zero where the targets are met.
+        Nats, ``[N]``; zero where the targets are met. A label that is masked, or that
+        has no other beside it, has no part of the margin's.
     """
     # Finite, though no probability, so that gradients are.
     logits, targets = (
         jnp.maximum(each.astype(jnp.float32), _NOTHING) for each in (logits, targets)
     )
-    gap = losses.margin(logits, y) - losses.margin(targets, y)
+    own, aim = losses.margin(logits, y), losses.margin(targets, y)
+    tells = (jnp.abs(own) < _FAR) & (jnp.abs(aim) < _FAR)
+    gap = jnp.where(tells, own - aim, 0)
     is_y = jnp.arange(logits.shape[-1])[None, :] == y[:, None]
     found, wanted = (
-        jax.nn.log_softmax(jnp.where(is_y, _NOTHING, each), axis=-1)
+        jax.nn.log_softmax(jnp.where(is_y, 2 * _NOTHING, each), axis=-1)
         for each in (logits, targets)
     )
     divergence = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1)

@@ -41,6 +41,7 @@ VARIANTS = (
     "fiun_head_reassign",
     "graph_head_reassign",
     "graph_published",
+    "pgu_margins",
     "pgu_published",
     "scrub_rewind",
     "ssd_batch",
@@ -173,6 +174,16 @@ METHODS = {
     # Steps small enough that rounding does not decide where forty rows end up.
     "pgu": lambda c, probe=PROBE: hf.pgu(
         c, hf.PGUConfig(learning_rate=1.0, rounds=2, round_steps=2), probe=probe
+    ),
+    "pgu_margins": lambda c: hf.pgu(
+        c,
+        hf.PGUConfig(
+            learning_rate=0.5,
+            objective="margins",
+            free_columns=False,
+            rounds=2,
+            round_steps=2,
+        ),
     ),
     "pgu_published": lambda c: hf.pgu(
         c, dataclasses.replace(hf.PGUConfig.published(), rounds=3, batch_size=16)

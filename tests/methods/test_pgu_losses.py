@@ -38,7 +38,7 @@ def targets_of(logits, y, margins, is_class, *, known=None, weight=None, **how):
     """For rows whose margins are still those that were kept, unless they are given."""
     known = hf.losses.margin(logits, y) if known is None else known
     weight = jnp.ones_like(y) if weight is None else weight
-    how = {"spreads": False, **how}
+    how = {"keep_spread": False, **how}
     return target_log_probs(logits, y, known, margins, is_class, weight, **how)
 
 
@@ -252,16 +252,25 @@ def test_rows_that_are_driven_out_keep_their_distances():
     margins = margins_of(*_of(seen), jnp.ones(SEEN, jnp.int32))
     logits, y = _logits(3, rows=9)
     weight = jnp.array([1, 1, 0, 1, 2, 1, 1, 1, 1])
-    margin, how = _margin(logits, y), {"weight": weight, **HOW, "spreads": True}
+    margin, how = _margin(logits, y), {"weight": weight, **HOW, "keep_spread": True}
     wanted = _margin(targets_of(logits, y, margins, ROWS, **how), y)
     expected = OUT + margin - np.average(margin, weights=weight)
     np.testing.assert_allclose(wanted, np.minimum(margin, expected), rtol=1e-5)
     assert np.average(wanted, weights=weight) == pytest.approx(OUT, rel=1e-5)
+    # A masked label, or an impossible one, is no reason to spare the others.
+    for far in (-1e4, -jnp.inf, jnp.inf):
+        known = jnp.asarray(margin, jnp.float32).at[0].set(far)
+        given = targets_of(logits, y, margins, ROWS, known=known, **how)
+        expected = OUT + margin - np.average(margin[1:], weights=weight[1:])
+        expected[0] = OUT
+        np.testing.assert_allclose(
+            _margin(given, y), np.minimum(margin, expected), rtol=1e-5
+        )
     # Where a class goes, or held-out examples say what becomes of rows, it is nothing.
     for given, is_class in ((margins, CLASS), (held_out, ROWS), (held_out, CLASS)):
         np.testing.assert_array_equal(
             targets_of(logits, y, given, is_class, **how),
-            targets_of(logits, y, given, is_class, **how | {"spreads": False}),
+            targets_of(logits, y, given, is_class, **how | {"keep_spread": False}),
         )
 
 
@@ -398,12 +407,15 @@ def test_targets_and_losses_where_logits_are_infinite():
         lambda logits: published_loss(logits, y, 0.05, 0.2),
         lambda logits: published_loss(logits, y, 0.05, 0.2, others=True)[1:],
         lambda logits: target_loss(logits[1:], found[1:]),
-        lambda logits: margin_loss(logits[1:2], y[1:2], found[1:2]),
+        # Which others there are, of the first row, is not known to finite logits.
+        lambda logits: margin_loss(logits[1:], y[1:], found[1:]),
     ):
         np.testing.assert_allclose(loss(logits), loss(finite), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(
             _slope(loss, logits), _slope(loss, finite), atol=1e-6
         )
+    assert np.isfinite(margin_loss(logits, y, found)).all()
+    assert np.isfinite(_slope(margin_loss, logits, y, found)).all()
     # Where there are no others, neither is their entropy: the offset is left.
     alone = functools.partial(published_loss, others=True)
     np.testing.assert_allclose(alone(logits, y, 0.05, 0.2)[0], -np.log(0.05), rtol=1e-6)
