@@ -180,7 +180,6 @@ METHODS = {
         hf.PGUConfig(
             learning_rate=0.5,
             objective="margins",
-            free_columns=False,
             rounds=2,
             round_steps=2,
         ),
