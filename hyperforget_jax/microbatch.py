@@ -40,25 +40,25 @@ def compensated_sum(
             but under ``vmap`` over what decides it. None for all.
     """
 
-    def add(carry, step):
-        total, lost = carry
-        added = jax.tree.map(jnp.subtract, term(step), lost)
-        grown = jax.tree.map(jnp.add, total, added)
-        lost = jax.tree.map(lambda g, t, a: (g - t) - a, grown, total, added)
-        return grown, lost
-
-    def add_if_it_counts(carry, step):
-        if counts is None:
-            return add(carry, step), None
-        return lax.cond(counts(step), add, lambda carry, _: carry, carry, step), None
-
     first = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), steps
     )
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(term, first)
     )
-    return lax.scan(add_if_it_counts, (zeros, zeros), steps)[0][0]
+
+    def add(carry, step):
+        total, lost = carry
+        if counts is None:
+            found = term(step)
+        else:
+            found = lax.cond(counts(step), term, lambda _: zeros, step)
+        added = jax.tree.map(jnp.subtract, found, lost)
+        grown = jax.tree.map(jnp.add, total, added)
+        lost = jax.tree.map(lambda g, t, a: (g - t) - a, grown, total, added)
+        return (grown, lost), None
+
+    return lax.scan(add, (zeros, zeros), steps)[0][0]
 
 
 def sum_over(term: Callable[[Examples], Any], data: Examples, batch_size: int) -> Any:

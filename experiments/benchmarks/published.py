@@ -12,7 +12,7 @@ import numpy as np
 import timing
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_optimise import published_loss
+from hyperforget_jax.methods.pgu_losses import published_loss
 
 # Projected steps.
 STEPS = 100

@@ -21,13 +21,8 @@ from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
 from hyperforget_jax.methods.defaults import warn_of_driven_out
 from hyperforget_jax.methods.pgu_config import PGUConfig
-from hyperforget_jax.methods.pgu_optimise import (
-    margin_loss,
-    optimise,
-    published_loss,
-    target_log_probs,
-    target_loss,
-)
+from hyperforget_jax.methods.pgu_losses import loss_of, target_log_probs
+from hyperforget_jax.methods.pgu_optimise import optimise
 from hyperforget_jax.models import predictions, warn_of_untapped
 from hyperforget_jax.models.head import find_logits_layer
 from hyperforget_jax.sharding import check_mesh
@@ -235,26 +230,13 @@ def pgu(
             temperature=config.temperature,
         )
 
-        def loss(logits: Array, rows: Array) -> Array:
-            if config.objective == "targets":
-                return target_loss(logits, targets[rows])
-            if config.objective == "margins":
-                return margin_loss(logits, forget.y[rows], targets[rows])
-            return published_loss(
-                logits,
-                forget.y[rows],
-                config.offset,
-                config.entropy,
-                others=config.objective == "elsewhere",
-            )
-
         after = optimise(
             key,
             classifier,
             config,
             variables,
             forget,
-            loss,
+            loss_of(config, forget.y, targets),
             jnp.where(is_class, 0, margins.accuracy),
             projector,
             gone,

@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 
 import hyperforget_jax as hf
-from hyperforget_jax.methods.pgu_optimise import (
+from hyperforget_jax.methods.pgu_losses import (
     margin_loss,
     published_loss,
     target_log_probs,
