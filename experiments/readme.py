@@ -75,6 +75,7 @@ BLOCKS = {
     "pgu-poison": lambda: pgu.poison("mnist"),
     "pgu-ablations": lambda: pgu.ablations("mnist"),
     "residual-class": lambda: residual.requests("cifar10_resnet8", "class"),
+    "residual-descendants": lambda: residual.descendants("cifar10_resnet8"),
     "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
     "dihyfo-trials-digits": lambda: hypernetworks.trials("digits"),
     "dihyfo-strangers-digits": lambda: hypernetworks.strangers("digits-strangers"),
