@@ -24,14 +24,6 @@ def requests(preset: str, scenario: str) -> str:
         for row in rows_of(record)
         if row["scenario"] == scenario
     }
-
-    def seconds(part: str) -> Cell:
-        def cell(of: pd.DataFrame) -> str:
-            method = of["method"].iloc[0]
-            return "–" if method == "original" else f"{taken[method][part]:,.3g}"
-
-        return cell
-
     return grouped(
         found.query("method != 'ceiling'"),
         "method",
@@ -42,8 +34,8 @@ def requests(preset: str, scenario: str) -> str:
         ("less retraining's, points", spread("gap", 1)),
         ("JS to retrained, nats", spread("js_to_oracle", 4)),
         ("relearning steps", relearning()),
-        ("init, s", seconds("init")),
-        ("request, s", seconds("unlearn")),
+        ("init, s", _seconds(taken, "init")),
+        ("request, s", _seconds(taken, "unlearn")),
     )
 
 
@@ -51,14 +43,6 @@ def descendants(preset: str) -> str:
     """Show what a root and its descendants answer, and what all took together."""
     record = f"residual-descendants-{preset}"
     taken = {row["method"]: row["seconds"] for row in rows_of(record)}
-
-    def seconds(part: str) -> Cell:
-        def cell(of: pd.DataFrame) -> str:
-            own = taken[of["method"].iloc[0]]
-            return "–" if own is None or not own[part] else f"{own[part]:,.3g}"
-
-        return cell
-
     return grouped(
         frame(record),
         "method",
@@ -67,6 +51,16 @@ def descendants(preset: str) -> str:
         ("of the worst model", spread("forget_accuracy_test_worst", 3)),
         ("retain accuracy, test", spread("retain_accuracy_test", 3)),
         ("of the worst", spread("retain_accuracy_test_worst", 3)),
-        ("init, s", seconds("init")),
-        ("request, s", seconds("unlearn")),
+        ("init, s", _seconds(taken, "init")),
+        ("request, s", _seconds(taken, "unlearn")),
     )
+
+
+def _seconds(taken, part: str) -> Cell:
+    """Show what a phase took a method, if anything."""
+
+    def cell(of: pd.DataFrame) -> str:
+        own = taken[of["method"].iloc[0]]
+        return f"{own[part]:,.3g}" if own and own[part] else "–"
+
+    return cell
