@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from tests import trace
+from tests import sources, trace
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "hyperforget_jax"
 FILES = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
@@ -41,9 +41,8 @@ def test_the_trace_sees_files_and_depth():
 
 @pytest.mark.parametrize("file", sorted(FILES))
 def test_a_file_is_short_or_says_why_it_is_not(file):
-    text = FILES[file].read_text(encoding="utf-8")
-    if len(text.splitlines()) > 300:
-        said = ast.get_docstring(ast.parse(text)) or ""
+    if len(FILES[file].read_text(encoding="utf-8").splitlines()) > 300:
+        said = ast.get_docstring(sources.parse(FILES[file])) or ""
         assert "longer than others" in " ".join(said.split()), (
             "split it, or say why it is longer"
         )
@@ -71,7 +70,7 @@ def is_imperative(word):
 
 @pytest.mark.parametrize("file", sorted(FILES))
 def test_docstrings_of_functions_are_in_the_imperative(file):
-    body = ast.parse(FILES[file].read_text(encoding="utf-8")).body
+    body = sources.parse(FILES[file]).body
     wrong = [pair for pair in first_words(body) if not is_imperative(pair[1])]
     assert not wrong
 

@@ -10,6 +10,7 @@ import tomllib
 import pytest
 
 import hyperforget_jax as hf
+from tests import sources
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "hyperforget_jax"
@@ -42,7 +43,7 @@ PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "she
 def trees(folder):
     """Every file's path, from the root on, and its syntax tree."""
     return {
-        path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8"))
+        path.relative_to(ROOT): sources.parse(path)
         for path in sorted(folder.rglob("*.py"))
     }
 
