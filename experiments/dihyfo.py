@@ -51,6 +51,8 @@ class DiHyFo:
     variants: tuple[str, ...] = tuple(VARIANTS)[:4]
     """Hypernetworks: dihyfo_2, dihyfo_1, dihyfo_2/free, dihyfo_1/free or
     dihyfo_2/free-attention."""
+    protect: tuple[float, ...] = ()
+    """More rows of dihyfo_2, by hf.dihyfo(protect=), of classes and samples."""
     methods: tuple[str, ...] = ("logit_mask", "finetune", "neggrad_plus")
     """The baselines."""
     classes: tuple[int, ...] = tuple(range(10))
@@ -123,15 +125,17 @@ def _classes(config, study, artifacts) -> list[dict[str, Any]]:
         methods[name] = _method(trained, VARIANTS[name].steps)
         if name == "dihyfo_2":
             methods[f"{name}/20 steps"] = _method(trained, 20)
+            for factor in config.protect:
+                methods[f"{name}/protect {factor:g}"] = _method(trained, 1, factor)
     for label in config.classes:
         study.forget_classes((label,), methods, longer=label == 3)
     return study.rows
 
 
-def _method(trained: Trained, steps: int) -> studies.Method:
+def _method(trained: Trained, steps: int, protect: float = 0) -> studies.Method:
+    hyper = {"steps": steps} | ({"protect": protect} if protect else {})
     return studies.Method(
-        lambda classifier, steps: hf.dihyfo(classifier, *trained, steps=steps),
-        {"steps": steps},
+        lambda classifier, **hyper: hf.dihyfo(classifier, *trained, **hyper), hyper
     )
 
 
@@ -150,14 +154,17 @@ def _samples(config, study, artifacts) -> list[dict[str, Any]]:
         reference = ends, metrics.nearest_other(ends), units
         for number in range(config.networks):
             trained = artifacts.trained(name, VARIANTS[name], number)
-            for steps in (1, 20):
+            ways = [{"steps": 1}, {"steps": 20}]
+            if name == "dihyfo_2":
+                ways += [{"steps": 1, "protect": factor} for factor in config.protect]
+            for way in ways:
                 rows += _sample_rows(
                     config,
                     study,
                     trained,
                     "samples",
                     name,
-                    {"network": number, "steps": steps},
+                    {"network": number, **way},
                     config.samples,
                     31,
                     reference,
@@ -178,7 +185,13 @@ def _sample_rows(
     def metrics_of(label, number):
         key = jax.random.fold_in(jax.random.key(seed), number)
         source = trees.take(originals, number)
-        sampled = metrics.sample(*trained, sampler, count, key, source, CLASSES[label])
+        classes, protect = CLASSES[label], factors.get("protect")
+        if protect:
+            sampled = metrics.unlearn(
+                study, trained, {"protect": protect}, count, key, source, classes
+            )
+        else:
+            sampled = metrics.sample(*trained, sampler, count, key, source, classes)
         found = metrics.sample_metrics(study, sampled, label)
         if reference is not None:
             return found | metrics.novelty(sampled, *reference)

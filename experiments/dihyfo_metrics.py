@@ -33,6 +33,33 @@ def sample(network, params, sampler, count, key, source, classes):
     )(jax.random.split(key, count))
 
 
+def unlearn(study, trained: Trained, hyper, count, key, source, classes):
+    """Sample as ``hf.dihyfo`` with more settings does, ``[count, ...]``."""
+    return _unlearned(
+        study.classifier,
+        trained.network,
+        count,
+        tuple(hyper.items()),
+        trained.params,
+        key,
+        {"params": source},
+        study.splits.train,
+        classes,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _unlearned(
+    classifier, network, count, hyper, params, key, variables, train, classes
+):
+    unlearner = hf.dihyfo(classifier, network, params, **dict(hyper))
+    state = unlearner.init(key, variables, train)
+    request = hf.forget_labels([0], num_classes=10)._replace(classes=classes)
+    return jax.vmap(
+        lambda key: unlearner.unlearn(key, state, request)[0].variables["params"]
+    )(jax.random.split(key, count))
+
+
 def timed(trained: Trained, sampler, count: int, source) -> dict[str, float]:
     """Measure the mean seconds a sample, and those of the compilation."""
     arguments = (*trained, sampler, count, jax.random.key(30), source, CLASSES[0])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks, hypernet, losses, trees
+from hyperforget_jax import checks, hypernet, losses, subspace, trees
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -19,6 +19,7 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.models.head import find_logits_layer
 from hyperforget_jax.user_warnings import warn_user
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
@@ -35,12 +36,15 @@ class DiHyFoState(NamedTuple):
         hypernet_params: the hypernetwork's parameters.
         forgotten: the classes forgotten so far, bool, ``[C]``.
         probe: held-out rows to choose and to report by, or None.
+        grams: what every layer is given, by class, of the training data in the model
+            that ``init`` got; None where nothing is protected.
     """
 
     variables: Variables
     hypernet_params: hypernet.HypernetParams
     forgotten: Array
     probe: Examples | None
+    grams: subspace.Grams | None
 
 
 class DiHyFoInfo(NamedTuple):
@@ -83,6 +87,7 @@ def dihyfo(
     eta: float = 0.0,
     scale: float = 1.0,
     sets: str = "sum",
+    protect: float = 0.0,
     best_of: int = 1,
     probe: Examples | None = None,
 ) -> Unlearner:
@@ -118,6 +123,11 @@ def dihyfo(
         sets: how several classes are forgotten by one request: ``"sum"``,
             ``"sequence"`` or ``"direct"``, as for ``hypernet.Sampler``. The generate
             mode is always direct.
+        protect: how much more a mean retained row counts than a forgotten one where the
+            sampled change is kept from what retained data use, in the edit mode: see
+            ``subspace.protect``. ``init`` measures what that takes, the Gram matrices
+            of every class. At 0, the change stays as sampled, and ``init`` reads no
+            data.
         best_of: samples, of which the one with the smallest mean loss over the
             retained classes of the probe is kept.
         probe: rows held out of training, ``[M]``, for ``best_of`` and for ``info``.
@@ -129,7 +139,7 @@ def dihyfo(
         whose classes are all forgotten, in the edit mode.
     """
     checks.check_sizes(steps=steps, best_of=best_of)
-    checks.check_factor(eta=eta, scale=scale)
+    checks.check_factor(eta=eta, scale=scale, protect=protect)
     if checks.is_concrete(eta) and eta > 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}.")
     checks.check_one_of("sets", sets, hypernet.SETS)
@@ -144,6 +154,14 @@ def dihyfo(
             raise ValueError(f"probe.x must be [M, *{shape}], got {probe.x.shape}.")
     wanted = _checked_prompt(prompt, num_classes)
     sampler = hypernet.Sampler(steps, eta, scale, sets)
+    off = checks.is_concrete(protect) and protect == 0
+    protects = hypernetwork.edits and not off
+    if protects and classifier.taps is None:
+        raise ValueError(
+            f"protect={protect} needs to see what layers are given, and the classifier "
+            f"({classifier.description}) has no taps: build it with hf.from_linen or "
+            "hf.from_nnx, or give protect=0."
+        )
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
         checks.check_key(key)  # Nothing is drawn before the request.
@@ -153,7 +171,11 @@ def dihyfo(
             checks.check_held_out(data, probe)
         if checks.is_concrete(variables["params"], params):
             _check_norm(hypernetwork, params, variables["params"])
-        return DiHyFoState(variables, params, jnp.zeros(num_classes, bool), probe)
+        grams = None
+        if protects:
+            grams = subspace.measure_by_class(classifier, variables, data, num_classes)
+        gone = jnp.zeros(num_classes, bool)
+        return DiHyFoState(variables, params, gone, probe, grams)
 
     def unlearn(key: Array, state: DiHyFoState, request: ForgetRequest):
         key = as_threefry(key)
@@ -174,6 +196,10 @@ def dihyfo(
                 sampler,
             )
         )(jax.random.split(key, best_of))
+        if protects:
+            samples = jax.vmap(
+                lambda own: _protected(state, own, classes & ~forgotten, ~gone)
+            )(samples)
         chosen, achieved, lost, kept = _choose(classifier, state, samples, gone)
         variables = {**state.variables, "params": trees.take(samples, chosen)}
         profile = hypernet.profile(state.hypernet_params.profiles, gone)
@@ -189,11 +215,25 @@ def dihyfo(
         )
         return state._replace(variables=variables, forgotten=gone), info
 
+    def _protected(state, sample, forgotten, retained):
+        source = state.variables["params"]
+        x = jnp.zeros((1, *hypernetwork.input_shape))
+        moved = subspace.protect(
+            state.grams,
+            optax.tree.sub(sample, source),
+            forgotten,
+            retained,
+            protect,
+            find_logits_layer(classifier, state.variables, x),
+        )
+        return optax.tree.cast_like(optax.tree.add(source, moved), source)
+
     access = Access(
         before={"retain", "forget", "classes", "probe"},
+        init={"retain", "forget", "classes"} if protects else frozenset(),
         unlearn={"classes"} if probe is None else {"classes", "probe"},
         remains="a hypernetwork that was trained on models that knew everything; "
-        "rows of the probe, if one is given",
+        "Gram matrices of every class; rows of the probe, if one is given",
     )
     return Unlearner(init, unlearn, access)
 

@@ -7,6 +7,7 @@ from hyperforget_jax.subspace.projection import (
     project_gradients,
     soft_null_space,
 )
+from hyperforget_jax.subspace.protection import measure_by_class, protect
 from hyperforget_jax.subspace.spectrum import Spectrum, decompose, keep
 from hyperforget_jax.subspace.store import Store, load_store, save_store
 
@@ -19,8 +20,10 @@ __all__ = [
     "keep",
     "load_store",
     "measure",
+    "measure_by_class",
     "null_space",
     "project_gradients",
+    "protect",
     "save_store",
     "soft_null_space",
     "subtract",

@@ -116,7 +116,8 @@ def measure(
             other rows.
         variables: its variables.
         data: examples, ``[N]``; their weights are ``w``. Of rows of weight zero
-            nothing is in the sums, whatever their values.
+            nothing is in the sums, whatever their values, and minibatches of nothing
+            else are left out.
         augment: ``(x, id, epoch) -> x``, such as :func:`hf.data.crop_and_flip` makes:
             what it does to a row does not depend on the other rows either.
         epochs: how often the data are gone through, augmented in another way each
@@ -165,9 +166,13 @@ def measure(
                 values[path] = sum(more, start=first)
             return Grams(values, jnp.sum(weight))
 
+        def counts(step):
+            return jnp.any(data.take(step[1]).weight > 0)
+
         rows = batch_rows(data.y.shape[0], batch_size)
         number = jnp.repeat(jnp.arange(epochs), rows.shape[0])
-        return compensated_sum(of_batch, (number, jnp.tile(rows, (epochs, 1))))
+        steps = number, jnp.tile(rows, (epochs, 1))
+        return compensated_sum(of_batch, steps, counts)
 
     if mesh is None:
         grams = measure_all(variables, data)

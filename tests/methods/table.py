@@ -37,6 +37,7 @@ PROBE = toys.points(seed=8, first_id=100)
 # They read and move what the method does that they are variants of.
 VARIANTS = (
     "ascent_plain",
+    "dihyfo_protected",
     "fiun_published",
     "fiun_head_reassign",
     "graph_head_reassign",
@@ -188,6 +189,7 @@ METHODS = {
         c, dataclasses.replace(hf.PGUConfig.published(), rounds=3, batch_size=16)
     ),
     "dihyfo": lambda c: hf.dihyfo(c, *_hypernetwork(c)),
+    "dihyfo_protected": lambda c: hf.dihyfo(c, *_hypernetwork(c), protect=3.0),
     **RIVALS,
     "scrub_rewind": lambda c: hf.rivals.scrub(
         c, epochs=3, max_epochs=1, batch_size=16, probe=PROBE

@@ -104,6 +104,37 @@ def test_losses_that_are_asked_for_are_asked_for_of_sets_too(sets):
     assert (answers[0] != answers[1]).any()
 
 
+def test_a_protected_change_is_seen_less_by_retained_rows():
+    train = worlds.train()
+    moved, left = [], []
+    for protect in (0.0, 3.0):
+        classifier, unlearner, unlearn, state = prepared(protect=protect)
+        assert (state.grams is None) == (protect == 0)
+        assert bool(unlearner.access.init) == (protect > 0)
+        after, _ = unlearn(jax.random.key(1), state, ask(2))
+        before, logits = (
+            np.asarray(classifier.apply(own.variables, train.x))
+            for own in (state, after)
+        )
+        others = np.array([0, 1, 3])
+        change = (logits - before)[:, others]
+        moved.append(np.square(change[train.y != 2]).mean())
+        left.append(np.mean(logits[train.y == 2].argmax(1) == 2))
+    assert moved[1] < 0.3 * moved[0]
+    assert left[1] <= left[0] + 0.1
+
+
+def test_a_protected_second_request_leaves_what_was_forgotten_out():
+    _, _, unlearn, state = prepared(protect=3.0)
+    first, _ = unlearn(jax.random.key(1), state, ask(2))
+    both, _ = unlearn(jax.random.key(2), first, ask(2, 0))
+    alone, _ = unlearn(jax.random.key(2), first, ask(0))
+    chex.assert_trees_all_close(both.variables, alone.variables, atol=1e-6)
+    again, info = unlearn(jax.random.key(2), first, ask(2))
+    assert info.refused
+    chex.assert_trees_all_equal(again.variables, first.variables)
+
+
 def test_what_is_forgotten_is_not_forgotten_twice():
     _, _, unlearn, state = prepared()
     after, _ = unlearn(jax.random.key(1), state, ask(2))
@@ -258,6 +289,8 @@ def test_malformed_arguments_are_named():
         ({"best_of": "2"}, "best_of must be a whole number"),
         ({"scale": -1.0}, "scale must be finite and not negative"),
         ({"scale": np.nan}, "scale must be finite and not negative"),
+        ({"protect": -1.0}, "protect must be finite and not negative"),
+        ({"protect": "yes"}, "protect must be a number"),
         ({"scale": "2"}, "scale must be a number"),
         ({"scale": None}, "scale must be a number"),
         ({"scale": [1.0, 2.0]}, "scale must be a number"),
@@ -285,6 +318,10 @@ def test_malformed_arguments_are_named():
         hf.dihyfo(toys.softmax_regression(), network, params)
     with pytest.raises(TypeError, match="hypernetwork must be .* hypernet.build"):
         hf.dihyfo(classifier, classifier, params)
+    blind = classifier._replace(taps=None, tapped=None)
+    with pytest.raises(ValueError, match="protect=2.0 needs to see.*protect=0"):
+        hf.dihyfo(blind, network, params, protect=2.0)
+    hf.dihyfo(blind, network, params)
     with pytest.raises(TypeError, match="params must be .*fit_hypernetwork"):
         hf.dihyfo(classifier, network, network)
 
