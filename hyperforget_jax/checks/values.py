@@ -32,12 +32,17 @@ def is_concrete(*trees) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
+def _on_host(value: Any) -> Any:
+    """Return a value, an array as NumPy's: comparing JAX's under a trace is traced."""
+    return np.asarray(value) if isinstance(value, jax.Array) else value
+
+
 def check_positive(**values) -> None:
     """Raise unless every named value is a positive number; tracers pass."""
     for name, value in values.items():
         if isinstance(value, str):
             raise TypeError(f"{name} must be a number, got {name}={value!r}.")
-        if is_concrete(value) and not value > 0:
+        if is_concrete(value) and not _on_host(value) > 0:
             raise ValueError(f"{name} must be positive, got {name}={value}.")
 
 
@@ -87,7 +92,7 @@ def check_factor(**values) -> None:
             is_number = isinstance(value, numbers.Real)
         if not is_number:
             raise TypeError(f"{name} must be a number, got {value!r}.")
-        if not 0 <= value < np.inf:
+        if not 0 <= _on_host(value) < np.inf:
             raise ValueError(
                 f"{name} must be finite and not negative, got {name}={value}."
             )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from hyperforget_jax import checks, hypernet, losses, subspace, trees
@@ -140,7 +141,7 @@ def dihyfo(
     """
     checks.check_sizes(steps=steps, best_of=best_of)
     checks.check_factor(eta=eta, scale=scale, protect=protect)
-    if checks.is_concrete(eta) and eta > 1:
+    if checks.is_concrete(eta) and float(eta) > 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}.")
     checks.check_one_of("sets", sets, hypernet.SETS)
     _check_fitting(classifier, hypernetwork, params)
@@ -154,7 +155,7 @@ def dihyfo(
             raise ValueError(f"probe.x must be [M, *{shape}], got {probe.x.shape}.")
     wanted = _checked_prompt(prompt, num_classes)
     sampler = hypernet.Sampler(steps, eta, scale, sets)
-    off = checks.is_concrete(protect) and protect == 0
+    off = checks.is_concrete(protect) and float(protect) == 0
     protects = hypernetwork.edits and not off
     if protects and classifier.taps is None:
         raise ValueError(
@@ -290,18 +291,20 @@ def _checked_prompt(prompt, num_classes: int) -> Array | None:
             f"prompt must have a loss for each of {num_classes} classes, got shape "
             f"{wanted.shape}."
         )
-    fine = jnp.isfinite(wanted) & (wanted >= 0)
-    if checks.is_concrete(wanted) and not fine.all():
-        raise ValueError(
-            f"prompt must hold losses, finite and not negative; got {wanted}."
-        )
+    if checks.is_concrete(wanted):
+        losses_wanted = np.asarray(wanted)
+        if not (np.isfinite(losses_wanted) & (losses_wanted >= 0)).all():
+            raise ValueError(
+                f"prompt must hold losses, finite and not negative; got {wanted}."
+            )
     return wanted
 
 
 def _check_classes(classifier, state, request, num_classes: int) -> None:
     checks.check_request(classifier, state.variables, request)
     checks.check_is_request(request, num_classes)
-    if checks.is_concrete(request.classes) and not request.classes.any():
+    classes = request.classes
+    if checks.is_concrete(classes) and not np.asarray(classes).any():
         raise ValueError(
             "request names no class: a hypernetwork forgets whole classes, not single "
             "rows (hf.pgu does)."
@@ -318,10 +321,12 @@ def _norm_ratio(hypernetwork, hypernet_params, params) -> Array | None:
 
 def _check_norm(hypernetwork, hypernet_params, params) -> None:
     """Raise for parameters that are not finite, and warn of those unlike the zoo's."""
-    if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-        raise ValueError("variables['params'] must be finite, and are not.")
-    ratio = _norm_ratio(hypernetwork, hypernet_params, params)
-    if ratio is None or 1 / _MOST_NORM_RATIO < ratio < _MOST_NORM_RATIO:
+    # A function that is being traced may close over a model that is known.
+    with jax.ensure_compile_time_eval():
+        if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+            raise ValueError("variables['params'] must be finite, and are not.")
+        ratio = _norm_ratio(hypernetwork, hypernet_params, params)
+    if ratio is None or 1 / _MOST_NORM_RATIO < float(ratio) < _MOST_NORM_RATIO:
         return
     warn_user(
         "The norm of the model's parameters is "

@@ -40,7 +40,7 @@ def neggrad_plus(
     Raises:
         ValueError: ``beta`` outside (0, 1).
     """
-    if checks.is_concrete(beta) and not 0 < beta < 1:
+    if checks.is_concrete(beta) and not 0 < float(beta) < 1:
         raise ValueError(f"beta must lie in (0, 1), got {beta=}.")
 
     def loss(variables, retain, forget):

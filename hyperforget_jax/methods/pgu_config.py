@@ -147,5 +147,5 @@ class PGUConfig:
             value = getattr(self, name)
             if checks.is_concrete(value) and not np.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value}.")
-        if checks.is_concrete(self.offset) and self.offset < 0:
+        if checks.is_concrete(self.offset) and float(self.offset) < 0:
             raise ValueError(f"offset must be non-negative, got {self.offset}.")

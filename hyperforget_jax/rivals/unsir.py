@@ -94,7 +94,10 @@ def unsir(
         return jnp.mean(jnp.stack(means))
 
     def forget_fn(key, variables, request):
-        if checks.is_concrete(request.classes) and not np.any(request.classes):
+        if (
+            checks.is_concrete(request.classes)
+            and not np.asarray(request.classes).any()
+        ):
             raise ValueError(
                 "request must be for classes, which hf.rivals.unsir makes noise for, "
                 "and is for single rows: use hf.forget_classes, or another method."

@@ -133,6 +133,7 @@ def check_rank_rule(rule: str, threshold: Any) -> None:
     checks.check_one_of("rank", rule, RANK_RULES)
     if not checks.is_concrete(threshold):
         return
+    threshold = float(threshold)
     if rule in ("nuclear", "energy") and not 0 <= threshold <= 1:
         raise ValueError(
             f"threshold is a share in [0, 1] for rank={rule!r}, got {threshold}."

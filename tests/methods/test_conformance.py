@@ -104,6 +104,22 @@ def _trained(network):
     )
 
 
+@pytest.mark.slow
+@on_one_network
+def test_a_jitted_function_may_close_over_what_is_known(method, network):
+    data, _, unlearner, _, state = prepared(method, network)
+    variables = _trained(network)
+    request = hf.forget_classes(data, [1])
+
+    def answer(key):
+        own = unlearner.init(key, variables, data)
+        return [unlearner.unlearn(key, each, request)[0] for each in (own, state)]
+
+    # Checks of values see them, and stay out of the trace.
+    own, other = jax.eval_shape(answer, jax.random.key(2))
+    chex.assert_trees_all_equal_shapes_and_dtypes(own, other, state)
+
+
 @every_row
 def test_types(method, network):
     data, classifier, unlearner, unlearn, state = prepared(method, network)
