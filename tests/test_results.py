@@ -69,6 +69,7 @@ LEFT_OUT = {
     "search-mnist": "three quarters of an hour; as search-digits",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
     "residual-cifar10_resnet8": "two hours; test_residual.py makes a small one",
+    "residual-rows-cifar10_resnet8": "as residual-cifar10_resnet8",
     "residual-descendants-cifar10_resnet8": "its roots take two hours; as above",
     "endurance": "a quarter of an hour; test_endurance.py kills two kinds of job",
     "off-tuning-mnist_cnn": "a quarter of an hour in all; test_defaults.py reads it",

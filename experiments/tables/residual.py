@@ -14,16 +14,12 @@ from tables.writing import (
 )
 
 
-def requests(preset: str, scenario: str) -> str:
-    """Show what was left after requests of a kind, and what they took a model."""
+def requests(preset: str) -> str:
+    """Show what was left of a class, and what requests took a model."""
     record = f"residual-{preset}"
-    found = frame(record).query(f"scenario == {scenario!r}").copy()
+    found = frame(record)
     found["gap"] = less_retrained(found, "retain_accuracy_test")
-    taken = {
-        row["method"]: row["seconds"]
-        for row in rows_of(record)
-        if row["scenario"] == scenario
-    }
+    taken = {row["method"]: row["seconds"] for row in rows_of(record)}
     return grouped(
         found.query("method != 'ceiling'"),
         "method",
@@ -34,6 +30,29 @@ def requests(preset: str, scenario: str) -> str:
         ("less retraining's, points", spread("gap", 1)),
         ("JS to retrained, nats", spread("js_to_oracle", 4)),
         ("relearning steps", relearning()),
+        ("init, s", _seconds(taken, "init")),
+        ("request, s", _seconds(taken, "unlearn")),
+    )
+
+
+def rows(preset: str) -> str:
+    """Show single rows forgotten, as distances from retrained models."""
+    record = f"residual-rows-{preset}"
+    found = frame(record)
+    for name in ("forget_accuracy_train", "retain_accuracy_test"):
+        found[name] = less_retrained(found, name)
+    taken = {row["method"]: row["seconds"] for row in rows_of(record)}
+    return grouped(
+        found,
+        "method",
+        METHOD,
+        (
+            "accuracy on forgotten rows, less retraining's, points",
+            spread("forget_accuracy_train", 1),
+        ),
+        ("test accuracy, likewise", spread("retain_accuracy_test", 1)),
+        ("MIA AUC", spread("mia_auc", 3)),
+        ("JS to retrained, forgotten rows, nats", spread("js_to_oracle", 4)),
         ("init, s", _seconds(taken, "init")),
         ("request, s", _seconds(taken, "unlearn")),
     )
