@@ -115,7 +115,6 @@ def test_samples_of_many_keys_are_the_samples_of_each(impl):
             jnp.zeros(4),
             diffusion.schedule("cosine"),
             steps=2,
-            eta=1.0,
         )
 
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""From noise to data: DDIM, ancestral DDPM and all that lies between."""
+"""From noise to data by DDIM."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,43 +37,29 @@ class Trajectory(NamedTuple):
 def step(
     x0: Any,
     x_t: Any,
-    noise: Any,
     now: tuple[Array, Array],
     then: tuple[Array, Array],
-    eta: Any = 0.0,
 ) -> Any:
     r"""Step from a time ``t`` to an earlier ``s``, given the estimate of the data.
 
     .. math::
 
-        x_s = \alpha_s x_0 + \sqrt{\sigma_s^2 - \tau^2} \hat\epsilon + \tau z, \quad
-        \tau = \eta \frac{\sigma_s}{\sigma_t} \sqrt{1 - \alpha_t^2 / \alpha_s^2}
+        x_s = \alpha_s x_0 + \sigma_s (x_t - \alpha_t x_0) / \sigma_t
 
-    with the noise :math:`\hat\epsilon = (x_t - \alpha_t x_0) / \sigma_t` (Song et al.,
-    Denoising diffusion implicit models, arXiv 2010.02502, 2021).
+    (Song et al., Denoising diffusion implicit models, arXiv 2010.02502, 2021).
 
     Args:
         x0: the estimate, a pytree of float arrays.
         x_t: the noisy data, of the structure and shapes of ``x0``.
-        noise: ``z``, standard normal, likewise; None where ``eta`` is zero.
         now: (alpha, sigma) at ``t``, sigma positive.
-        then: (alpha, sigma) at ``s``, alpha positive.
-        eta: 0 for DDIM; 1 draws from the posterior of DDPM.
+        then: (alpha, sigma) at ``s``.
 
     Returns:
         x_s, of the structure, shapes and dtypes of ``x0``.
     """
     (alpha_t, sigma_t), (alpha_s, sigma_s) = now, then
-    # Of the noise at s, this share of the variance is new where eta is one:
-    # 1 - alpha_t^2 sigma_s^2 / (alpha_s^2 sigma_t^2). Written so, tau^2 = eta^2
-    # sigma_s^2 new, and nothing cancels where either of the two is nearly one.
-    ratio = (alpha_t * sigma_s) / (alpha_s * sigma_t)
-    new = jnp.maximum(1 - ratio**2, 0)
-    kept = sigma_s / sigma_t * jnp.sqrt(1 - eta**2 * new)
-    terms = {"x0": (alpha_s - kept * alpha_t, x0), "x_t": (kept, x_t)}
-    if noise is not None:
-        terms["noise"] = (eta * sigma_s * jnp.sqrt(new), noise)
-    return mix(**terms)
+    kept = sigma_s / sigma_t
+    return mix(x0=(alpha_s - kept * alpha_t, x0), x_t=(kept, x_t))
 
 
 def sample(
@@ -83,7 +69,6 @@ def sample(
     schedule: Schedule,
     *,
     steps: int,
-    eta: Any = 0.0,
 ) -> Any:
     """Draw one sample of the data.
 
@@ -99,18 +84,15 @@ def sample(
             ``jax.ShapeDtypeStruct``; values are not used.
         schedule: as by ``schedule(name)``; alpha and sigma positive inside (0, 1).
         steps: how often ``denoise`` is called, a positive integer, static.
-        eta: in [0, 1]: 0 for DDIM, where noise is drawn for the start only (Song et
-            al., arXiv 2010.02502, 2021), 1 for ancestral DDPM with the variance of
-            the posterior (Ho et al., arXiv 2006.11239, 2020).
 
     Returns:
         The sample, of the structure, shapes and dtypes of ``like``.
 
     Raises:
-        TypeError, ValueError: steps or eta out of range, or estimates that are not of
+        TypeError, ValueError: steps out of range, or estimates that are not of
             the structure and shapes of ``like``.
     """
-    return _sample(key, denoise, like, schedule, steps, eta, keep=False)[0]
+    return _sample(key, denoise, like, schedule, steps, keep=False)[0]
 
 
 def trajectory(
@@ -120,24 +102,19 @@ def trajectory(
     schedule: Schedule,
     *,
     steps: int,
-    eta: Any = 0.0,
 ) -> Trajectory:
     """Draw one sample as :func:`sample` does, with the same arguments; keep all steps.
 
     Returns:
         The trajectory; the last entries of its ``x0`` are the sample.
     """
-    return _sample(key, denoise, like, schedule, steps, eta, keep=True)[1]
+    return _sample(key, denoise, like, schedule, steps, keep=True)[1]
 
 
-def _sample(key, denoise, like, schedule, steps, eta, *, keep) -> tuple[Any, Any]:
+def _sample(key, denoise, like, schedule, steps, *, keep) -> tuple[Any, Any]:
     key = as_threefry(key)
     checks.check_sizes(steps=steps)
-    if checks.is_concrete(eta) and not 0 <= eta <= 1:
-        raise ValueError(f"eta must be in [0, 1], got eta={eta}.")
-    # Without noise there is none to draw; a tracer may be anything.
-    is_noisy = not (checks.is_concrete(eta) and eta == 0)
-    key_start, key_steps = jax.random.split(key)
+    key_start, _ = jax.random.split(key)
     times = jnp.asarray(1 - np.arange(steps) / steps, jnp.float32)
     now = jax.vmap(schedule)(times)
     # The last step ends in the estimate itself, whatever the schedule rounds to.
@@ -145,19 +122,13 @@ def _sample(key, denoise, like, schedule, steps, eta, *, keep) -> tuple[Any, Any
         jnp.append(levels[1:], jnp.asarray(end, levels.dtype))
         for levels, end in zip(now, (1, 0), strict=True)
     )
-    keys = jax.random.split(key_steps, steps) if is_noisy else None
 
     def body(x, inputs):
-        t, now, then, key = inputs
+        t, now, then = inputs
         x0 = denoise(x, t)
         check_alike(x, "like", x0, "what denoise returns")
         x0 = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), x0, x)
-        noise = _normal(key, x) if is_noisy else None
-        kept = Trajectory(t, x, x0) if keep else None
-        return step(x0, x, noise, now, then, eta), kept
+        return step(x0, x, now, then), Trajectory(t, x, x0) if keep else None
 
-    return lax.scan(body, _normal(key_start, like), (times, now, then, keys))
-
-
-def _normal(key: Array, like: Any) -> Any:
-    return optax.tree.random_like(key, like, sampler=jax.random.normal)
+    start = optax.tree.random_like(key_start, like, sampler=jax.random.normal)
+    return lax.scan(body, start, (times, now, then))

@@ -23,7 +23,6 @@ class Sampler(NamedTuple):
 
     Attributes:
         steps: calls of the denoiser, static.
-        eta: 0 for DDIM, 1 for ancestral sampling (DDPM).
         scale: factor on a sampled change.
         sets: how several classes are forgotten at once, static: ``"sum"``, the changes
             for each of them added up; ``"sequence"``, one after the other;
@@ -31,7 +30,6 @@ class Sampler(NamedTuple):
     """
 
     steps: int = 1
-    eta: Any = 0.0
     scale: Any = 1.0
     sets: str = "sum"
 
@@ -66,7 +64,6 @@ def sample_params(
         ),
         hypernetwork.schedule,
         steps=sampler.steps,
-        eta=sampler.eta,
     )
     if hypernetwork.edits:
         x0 = optax.tree.scale(sampler.scale, x0)

@@ -85,7 +85,6 @@ def dihyfo(
     *,
     prompt: str | Sequence[float] | Array = "profile",
     steps: int = 1,
-    eta: float = 0.0,
     scale: float = 1.0,
     sets: str = "sum",
     protect: float = 0.0,
@@ -119,7 +118,6 @@ def dihyfo(
             that forgot the same classes; or the loss wanted on every class, nats,
             ``[C]``.
         steps: calls of the denoiser a sample, static.
-        eta: 0 for DDIM, 1 for ancestral sampling, or between.
         scale: factor on the change, in the edit mode; finite and not negative.
         sets: how several classes are forgotten by one request: ``"sum"``,
             ``"sequence"`` or ``"direct"``, as for ``hypernet.Sampler``. The generate
@@ -140,9 +138,7 @@ def dihyfo(
         whose classes are all forgotten, in the edit mode.
     """
     checks.check_sizes(steps=steps, best_of=best_of)
-    checks.check_factor(eta=eta, scale=scale, protect=protect)
-    if checks.is_concrete(eta) and float(eta) > 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}.")
+    checks.check_factor(scale=scale, protect=protect)
     checks.check_one_of("sets", sets, hypernet.SETS)
     _check_fitting(classifier, hypernetwork, params)
     num_classes = hypernetwork.num_classes
@@ -154,7 +150,7 @@ def dihyfo(
         if probe.x.shape[1:] != shape:
             raise ValueError(f"probe.x must be [M, *{shape}], got {probe.x.shape}.")
     wanted = _checked_prompt(prompt, num_classes)
-    sampler = hypernet.Sampler(steps, eta, scale, sets)
+    sampler = hypernet.Sampler(steps, scale, sets)
     off = checks.is_concrete(protect) and float(protect) == 0
     protects = hypernetwork.edits and not off
     if protects and classifier.taps is None:
