@@ -15,7 +15,6 @@ __all__ = [
     "ChunkTokenizer",
     "Group",
     "TreeSpec",
-    "check_tokens",
     "chunk_tokens",
     "in_common_dtype",
     "tree_spec",
@@ -38,17 +37,7 @@ class TreeSpec(NamedTuple):
     structure: Any
 
     def leaves(self, params: Any) -> list[Array]:
-        """Return the leaves; raise ValueError if they are not those of this spec."""
-        given = tree_spec(params)
-        if (given.names, given.shapes) != (self.names, self.shapes):
-            expected, got = (
-                dict(zip(spec.names, spec.shapes, strict=True))
-                for spec in (self, given)
-            )
-            raise ValueError(
-                f"params must have the leaves {expected}, as the tokenizer was made "
-                f"for; got {got}."
-            )
+        """Return the leaves, each an array."""
         return [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
     def restore(self, leaves: Mapping[int, Array]) -> Any:
@@ -130,7 +119,6 @@ class ChunkTokenizer:
 
     def detokenize(self, tokens: tuple[Array, ...]) -> Any:
         """Read params from tokens, in their own shapes and dtypes."""
-        check_tokens(tokens, self.groups)
         leaves, first = {}, 0
         for number, total in enumerate(self._sizes):
             chunks = tokens[first : first + -(-total // self.size)]
@@ -153,11 +141,8 @@ def chunk_tokens(params: Any, size: int = 1000) -> ChunkTokenizer:
         size: numbers in a chunk.
 
     Raises:
-        ValueError: a size that is no positive integer, or a leaf that is not floating
-            point.
+        ValueError: a leaf that is not floating point.
     """
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a positive integer, got {size!r}.")
     return ChunkTokenizer(tree_spec(params), size)
 
 
@@ -165,11 +150,3 @@ def in_common_dtype(leaves: list[Array]) -> list[Array]:
     """Convert leaves to their common dtype, at least float32."""
     dtype = jnp.result_type(jnp.float32, *[leaf.dtype for leaf in leaves])
     return [leaf.astype(dtype) for leaf in leaves]
-
-
-def check_tokens(tokens: tuple[Array, ...], groups: tuple[Group, ...]) -> None:
-    """Raise ValueError unless tokens are shaped like the groups."""
-    got = [tuple(group.shape) for group in tokens]
-    expected = [(group.count, group.width) for group in groups]
-    if got != expected:
-        raise ValueError(f"tokens must have the shapes {expected}, got {got}.")

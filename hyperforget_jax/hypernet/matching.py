@@ -109,16 +109,10 @@ def permute_all(tokenizer: Tokenizer, params: Any, permutations: Any) -> Any:
         permutations: as :func:`match` gives them.
 
     Raises:
-        ValueError: a tokenizer of chunks, or leaves with other axes.
+        ValueError: a tokenizer of chunks.
     """
     units = _units(tokenizer)
-    shape, got = units.spec.shapes[0], jax.tree.leaves(params)[0].shape
-    axes = len(got) - len(shape)
-    if axes not in (1, 2):
-        raise ValueError(
-            "params must be stacked [P, ...] or [P, K, ...]; a leaf of shape "
-            f"{shape} has shape {got}."
-        )
+    axes = jax.tree.leaves(params)[0].ndim - len(units.spec.shapes[0])
     return _permuted(units, axes, params, tuple(map(jnp.asarray, permutations)))
 
 
