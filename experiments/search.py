@@ -296,7 +296,7 @@ def confidence_distance(logits, references, examples) -> jax.Array:
     """
 
     def ordered(logits):
-        found = jax.vmap(hf.metrics.confidence, (0, None))(logits, examples.y)
+        found = jax.vmap(hf.losses.margin, (0, None))(logits, examples.y)
         return jnp.sort(found, axis=0)
 
     gap = jnp.abs(ordered(logits) - ordered(references))

@@ -266,7 +266,7 @@ def _measured(classifier, models, retrained, forgotten, asked, probe):
         found = search.distances(classifier, models, retrained, judged)
         for name, examples in judged.items():
             logits = hf.models.population_logits(classifier, models, examples.x)
-            confidence = jax.vmap(hf.metrics.confidence, (0, None))(logits, examples.y)
+            confidence = jax.vmap(hf.losses.margin, (0, None))(logits, examples.y)
             found[f"confidence_{name}"] = jnp.average(
                 confidence.mean(0), weights=examples.weight
             )

@@ -17,7 +17,7 @@ from hyperforget_jax.metrics.distances import (
     output_distance,
     pairwise_distances,
 )
-from hyperforget_jax.metrics.membership import auc, confidence
+from hyperforget_jax.metrics.membership import auc
 from hyperforget_jax.metrics.relearning import (
     Relearning,
     first_reached,
@@ -50,7 +50,6 @@ __all__ = [
     "attack_success",
     "auc",
     "class_scores",
-    "confidence",
     "evaluation_data",
     "first_reached",
     "jensen_shannon",

@@ -1,27 +1,11 @@
-"""Scores of membership inference, and how well they tell members from others."""
+"""How well scores of membership inference tell members from others."""
 
 import jax.numpy as jnp
 
 from hyperforget_jax import losses
 from hyperforget_jax.base import Array
 
-__all__ = ["auc", "confidence"]
-
-
-def confidence(logits: Array, y: Array) -> Array:
-    """Compute the logit-scaled confidence ``log p_y - log(1 - p_y)``, ``[N]``.
-
-    Stable where ``p_y`` rounds to zero or to one. Cross-entropy is ``softplus`` of its
-    negative, so that a threshold on either is the same attack.
-
-    Source: Carlini et al., Membership inference attacks from first principles,
-    arXiv 2112.03570, 2022.
-
-    Args:
-        logits: floats, ``[N, C]`` with at least two classes.
-        y: labels, ``[N]``.
-    """
-    return losses.margin(logits, y)
+__all__ = ["auc"]
 
 
 def auc(
@@ -39,7 +23,7 @@ def auc(
     Source: Yeom et al., Privacy risk in machine learning, arXiv 1709.01604, 2018.
 
     Args:
-        members: finite scores, such as confidences or negated losses, ``[M]``.
+        members: finite scores, such as margins or negated losses, ``[M]``.
         non_members: finite scores, ``[K]``.
         member_weight: ``[M]``; where it is zero, scores may be anything.
         non_member_weight: ``[K]``; likewise.

@@ -120,13 +120,6 @@ def test_auc_equals_sklearn_with_masks_and_ties(levels):
         assert got == pytest.approx(expected, rel=1e-6)
 
 
-def test_confidence_is_exact_where_probabilities_round():
-    logits = jnp.array([[0.0, 200.0, 0.0], [0.0, 0.0, 1.0]])
-    found = metrics.confidence(logits, jnp.array([1, 2]))
-    expected = [200 - np.log(2), 1 - np.log(2)]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
 def test_pairwise_distances_are_means_of_each_pair():
     models = RANDOM.normal(size=(3, 20, 4)).astype(np.float32)
     weight = jnp.asarray(RANDOM.integers(0, 3, 20))
