@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from hyperforget_jax import checks, hypernet, losses, subspace, trees
@@ -20,13 +19,17 @@ from hyperforget_jax.base import (
 )
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.methods.change import Change, change
+from hyperforget_jax.methods.dihyfo_checks import (
+    check_classes,
+    check_fitting,
+    check_norm,
+    checked_prompt,
+    checked_protect,
+    norm_ratio,
+)
 from hyperforget_jax.models.head import find_logits_layer
-from hyperforget_jax.user_warnings import warn_user
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
-
-# In the study, models unlike the zoo lie half the largest norm above it or more.
-_MOST_NORM_RATIO = 1.1
 
 
 class DiHyFoState(NamedTuple):
@@ -140,7 +143,7 @@ def dihyfo(
     checks.check_sizes(steps=steps, best_of=best_of)
     checks.check_factor(scale=scale, protect=protect)
     checks.check_one_of("sets", sets, hypernet.SETS)
-    _check_fitting(classifier, hypernetwork, params)
+    check_fitting(classifier, hypernetwork, params)
     num_classes = hypernetwork.num_classes
     if best_of > 1 and probe is None:
         raise ValueError(f"best_of={best_of} needs a probe to choose by.")
@@ -149,16 +152,9 @@ def dihyfo(
         shape = hypernetwork.input_shape
         if probe.x.shape[1:] != shape:
             raise ValueError(f"probe.x must be [M, *{shape}], got {probe.x.shape}.")
-    wanted = _checked_prompt(prompt, num_classes)
+    wanted = checked_prompt(prompt, num_classes)
     sampler = hypernet.Sampler(steps, scale, sets)
-    off = checks.is_concrete(protect) and float(protect) == 0
-    protects = hypernetwork.edits and not off
-    if protects and classifier.taps is None:
-        raise ValueError(
-            f"protect={protect} needs to see what layers are given, and the classifier "
-            f"({classifier.description}) has no taps: build it with hf.from_linen or "
-            "hf.from_nnx, or give protect=0."
-        )
+    protects = hypernetwork.edits and checked_protect(protect, classifier)
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
         checks.check_key(key)  # Nothing is drawn before the request.
@@ -167,7 +163,7 @@ def dihyfo(
         if probe is not None:
             checks.check_held_out(data, probe)
         if checks.is_concrete(variables["params"], params):
-            _check_norm(hypernetwork, params, variables["params"])
+            check_norm(hypernetwork, params, variables["params"])
         grams = None
         if protects:
             grams = subspace.measure_by_class(classifier, variables, data, num_classes)
@@ -177,7 +173,7 @@ def dihyfo(
     def unlearn(key: Array, state: DiHyFoState, request: ForgetRequest):
         key = as_threefry(key)
         checks.check_is(DiHyFoState, "what init gave", state=state)
-        _check_classes(classifier, state, request, num_classes)
+        check_classes(classifier, state.variables, request, num_classes)
         classes, forgotten = request.classes, state.forgotten
         gone = classes | forgotten
         source = state.variables["params"]
@@ -206,7 +202,7 @@ def dihyfo(
             lost,
             kept,
             chosen,
-            _norm_ratio(hypernetwork, state.hypernet_params, source),
+            norm_ratio(hypernetwork, state.hypernet_params, source),
             ~jnp.any(classes & ~forgotten if hypernetwork.edits else classes),
             change(classifier, state.variables, variables),
         )
@@ -259,76 +255,3 @@ def _choose(
         jnp.where(finite, mean(scores.accuracy, half), jnp.nan) for half in (lost, kept)
     )
     return chosen, scores.loss[chosen], forgotten, retained
-
-
-def _check_fitting(classifier, hypernetwork, params) -> None:
-    checks.check_is_classifier(classifier)
-    what = "what hypernet.build or load_hypernetwork gives"
-    checks.check_is(hypernet.Hypernetwork, what, hypernetwork=hypernetwork)
-    what = "what hypernet.fit_hypernetwork or load_hypernetwork gives"
-    checks.check_is(hypernet.HypernetParams, what, params=params)
-    if hypernetwork.classifier != classifier.description:
-        raise ValueError(
-            f"hypernetwork was trained for {hypernetwork.classifier!r}, not for "
-            f"{classifier.description!r}."
-        )
-
-
-def _checked_prompt(prompt, num_classes: int) -> Array | None:
-    if isinstance(prompt, str) and prompt == "profile":
-        return None
-    try:
-        wanted = jnp.asarray(prompt, jnp.float32)
-    except (TypeError, ValueError) as error:
-        message = f"prompt must be 'profile' or losses, got {prompt!r}."
-        raise ValueError(message) from error
-    if wanted.shape != (num_classes,):
-        raise ValueError(
-            f"prompt must have a loss for each of {num_classes} classes, got shape "
-            f"{wanted.shape}."
-        )
-    if checks.is_concrete(wanted):
-        losses_wanted = np.asarray(wanted)
-        if not (np.isfinite(losses_wanted) & (losses_wanted >= 0)).all():
-            raise ValueError(
-                f"prompt must hold losses, finite and not negative; got {wanted}."
-            )
-    return wanted
-
-
-def _check_classes(classifier, state, request, num_classes: int) -> None:
-    checks.check_request(classifier, state.variables, request)
-    checks.check_is_request(request, num_classes)
-    classes = request.classes
-    if checks.is_concrete(classes) and not np.asarray(classes).any():
-        raise ValueError(
-            "request names no class: a hypernetwork forgets whole classes, not single "
-            "rows (hf.pgu does)."
-        )
-
-
-def _norm_ratio(hypernetwork, hypernet_params, params) -> Array | None:
-    if not hypernetwork.edits:
-        return None
-    norm = optax.tree.norm(optax.tree.cast(params, jnp.float32))
-    nearest = jnp.clip(norm, *hypernet_params.profiles.norms)
-    return jnp.where(norm == nearest, 1, norm / nearest)
-
-
-def _check_norm(hypernetwork, hypernet_params, params) -> None:
-    """Raise for parameters that are not finite, and warn of those unlike the zoo's."""
-    # A function that is being traced may close over a model that is known.
-    with jax.ensure_compile_time_eval():
-        if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-            raise ValueError("variables['params'] must be finite, and are not.")
-        ratio = _norm_ratio(hypernetwork, hypernet_params, params)
-    if ratio is None or 1 / _MOST_NORM_RATIO < float(ratio) < _MOST_NORM_RATIO:
-        return
-    warn_user(
-        "The norm of the model's parameters is "
-        f"{ratio:.2f} times the {'largest' if ratio > 1 else 'smallest'} among the "
-        "starts of the zoo: a model that was trained otherwise may forget in part, or "
-        "not as the zoo's models do. Give hf.dihyfo a probe and look at "
-        "info.forgotten_accuracy and info.retained_accuracy; another scale may help, "
-        "or a zoo with starts of such models.",
-    )
