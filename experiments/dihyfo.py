@@ -358,6 +358,11 @@ def _out_of_distribution(config, study, artifacts) -> list[dict[str, Any]]:
             trained = artifacts.trained(name, ZOOS[name], number)
             for kind, variables in kinds.items():
                 found = metrics.scaled(study, trained, jax.random.key(37), variables)
+                factors = {"network": number, "dose": "by margins", "models": kind}
+                own = metrics.by_the_method(
+                    study, trained, jax.random.key(37), variables
+                )
+                rows.append(row_of(study, "strangers", name, "classes", own, factors))
                 choices = {"by the probe": found.by_probe()}
                 for row, scale in enumerate(SCALES):
                     choices[str(scale)] = np.full_like(choices["by the probe"], row)
@@ -405,7 +410,7 @@ def row_of(study, scenario, method, request, found, factors, seconds=None):
     everything = {"retain", "forget", "classes", "probe"}
     # The best of many samples is chosen by the probe, and so may be the scale.
     by_probe = any(name.startswith("best_") for name in found[0])
-    by_probe |= factors.get("dose") == "by the probe"
+    by_probe |= factors.get("dose") in ("by the probe", "by margins")
     chosen = {"probe"} if by_probe else set()
     access = hf.Access(before=everything, unlearn={"classes"} | chosen)
     if method == "original":

@@ -206,6 +206,62 @@ def _unlearn_all(classifier, network, params, key, variables, train, classes, sc
     return jax.vmap(unlearn)(jax.random.split(key, members), variables)
 
 
+def by_the_method(study, trained: Trained, key, variables) -> list[dict[str, float]]:
+    """Forget every class in every model as ``hf.dihyfo`` does with a probe: averages.
+
+    Accuracies are of models that were changed; where a request was refused the model
+    still has the class, and says so.
+    """
+    found = []
+    for label, classes in enumerate(CLASSES):
+        unlearned, refused, scale = _unlearn_by_probe(
+            study.classifier,
+            trained.network,
+            trained.params,
+            key,
+            variables,
+            study.splits.train,
+            study.splits.probe,
+            classes,
+        )
+        test = hypernet.score_all(study.classifier, unlearned, study.splits.test)
+        rest = test.accuracy[:, ~classes].mean(1)
+        found.append((test.accuracy[:, label], rest, refused, scale))
+    forget, retain, refused, scale = (
+        np.stack([np.asarray(each) for each in column])
+        for column in zip(*found, strict=True)
+    )
+    own = hypernet.score_all(study.classifier, variables, study.splits.test).accuracy
+    before = np.mean([own[:, ~classes].mean(1) for classes in CLASSES], axis=0)
+    answered = np.where(refused, np.nan, 1)
+    return [
+        {
+            "forget_accuracy_test": np.nanmean((forget * answered)[:, seed]),
+            "forget_accuracy_worst_class": np.nanmax((forget * answered)[:, seed]),
+            "retain_accuracy_test": np.nanmean((retain * answered)[:, seed]),
+            "retain_accuracy_before": before[seed],
+            "refused": refused[:, seed].mean(),
+            "scale": np.nanmean((scale * answered)[:, seed]),
+        }
+        for seed in range(refused.shape[1])
+    ]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _unlearn_by_probe(
+    classifier, network, params, key, variables, train, probe, classes
+):
+    unlearner = hf.dihyfo(classifier, network, params, probe=probe)
+    request = hf.forget_labels([0], num_classes=10)._replace(classes=classes)
+
+    def unlearn(key, own):
+        state, info = unlearner.unlearn(key, unlearner.init(key, own, train), request)
+        return state.variables, info.refused, info.scale
+
+    members = jax.tree.leaves(variables)[0].shape[0]
+    return jax.vmap(unlearn)(jax.random.split(key, members), variables)
+
+
 def sweep(study, trained: Trained, sampler, key, source, lowest, label: int):
     """Ask for losses on a class from ``lowest`` to the largest of the zoo.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hyperforget_jax import checks, hypernet, losses, subspace, trees
+from hyperforget_jax import checks, hypernet, subspace, trees
 from hyperforget_jax.base import (
     Access,
     Array,
@@ -27,9 +27,13 @@ from hyperforget_jax.methods.dihyfo_checks import (
     checked_protect,
     norm_ratio,
 )
+from hyperforget_jax.methods.dihyfo_choice import choose
 from hyperforget_jax.models.head import find_logits_layer
 
 __all__ = ["DiHyFoInfo", "DiHyFoState", "dihyfo"]
+
+# Factors on ``scale``, tried in turn.
+_RAISED = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 
 
 class DiHyFoState(NamedTuple):
@@ -59,15 +63,22 @@ class DiHyFoInfo(NamedTuple):
             classes are forgotten one by one, each was asked for with its own profile.
         achieved: the loss of the chosen sample on every class of the probe, ``[C]``,
             zero for classes that the probe lacks; None without a probe.
-        forgotten_accuracy: of every sample, the mean over the forgotten classes of the
-            probe, ``[n]``, NaN if it is not finite; None without a probe.
+        forgotten_accuracy: of every sample, ``best_of`` at each scale that was tried,
+            the mean over the forgotten classes of the probe, ``[n]``, NaN if it is not
+            finite; None without a probe.
         retained_accuracy: likewise, over the retained classes.
+        left: likewise, the share of a forgotten class, of the worst one, that another
+            row of it would still be recognised with, as the margins of the probe's tell
+            (their logits are taken to be normal).
         chosen: which sample was kept, int32, ``[]``.
+        scale: of the change that was kept, or of the one that forgets most where all
+            were refused.
         norm_ratio: the norm of all parameters of the model at hand over the nearest of
             those of the zoo's starts, ``[]``: 1 between them. None in the generate
             mode, which does not read the model.
-        refused: whether the model stayed as it was, because the request named no class
-            or, in the edit mode, only classes of ``state.forgotten``.
+        refused: whether the model stayed as it was, because the request named no class,
+            or in the edit mode only classes of ``state.forgotten``, or because too much
+            was left at every scale.
         change: how much the model was changed.
     """
 
@@ -75,7 +86,9 @@ class DiHyFoInfo(NamedTuple):
     achieved: Array | None
     forgotten_accuracy: Array | None
     retained_accuracy: Array | None
+    left: Array | None
     chosen: Array
+    scale: Array
     norm_ratio: Array | None
     refused: Array
     change: Change
@@ -93,6 +106,7 @@ def dihyfo(
     protect: float = 0.0,
     best_of: int = 1,
     probe: Examples | None = None,
+    most_left: float = 1e-3,
 ) -> Unlearner:
     """Sample, from the classes to forget alone, a model that has forgotten them.
 
@@ -108,9 +122,8 @@ def dihyfo(
     trained otherwise, with larger weights say, may forget in part: ``init`` warns where
     the norm of its parameters is more than a tenth outside those of the zoo's starts,
     but not under ``jit`` or ``vmap``; ``info.norm_ratio`` tells always. Give a
-    ``probe``, and where ``info.forgotten_accuracy`` shows that something is left, ask
-    an unlearner of a larger ``scale``, from the state before the request: what is in
-    ``state.forgotten`` is not forgotten again. Or make a zoo with such starts.
+    ``probe``, and the change is scaled up until enough is forgotten. Or make a zoo with
+    such starts.
 
     Args:
         classifier: the model.
@@ -132,7 +145,14 @@ def dihyfo(
             data.
         best_of: samples, of which the one with the smallest mean loss over the
             retained classes of the probe is kept.
-        probe: rows held out of training, ``[M]``, for ``best_of`` and for ``info``.
+        probe: rows held out of training, ``[M]``, for ``best_of``, ``most_left`` and
+            ``info``.
+        most_left: with a ``probe``, the largest share of a forgotten class that may
+            still be recognised, as its margins on the probe tell (see ``info.left``).
+            Where more is left, the change is scaled up, by up to three times
+            ``scale``, as far as that takes; and where that is not enough, the request
+            is refused. 1 keeps what ``scale`` gives. In the generate mode there is
+            nothing to scale: what is not enough is refused.
 
     Returns:
         An unlearner for class requests, with or without data. One that names no class,
@@ -141,7 +161,7 @@ def dihyfo(
         whose classes are all forgotten, in the edit mode.
     """
     checks.check_sizes(steps=steps, best_of=best_of)
-    checks.check_factor(scale=scale, protect=protect)
+    checks.check_factor(scale=scale, protect=protect, most_left=most_left)
     checks.check_one_of("sets", sets, hypernet.SETS)
     check_fitting(classifier, hypernetwork, params)
     num_classes = hypernetwork.num_classes
@@ -153,7 +173,8 @@ def dihyfo(
         if probe.x.shape[1:] != shape:
             raise ValueError(f"probe.x must be [M, *{shape}], got {probe.x.shape}.")
     wanted = checked_prompt(prompt, num_classes)
-    sampler = hypernet.Sampler(steps, scale, sets)
+    known = checks.is_concrete(most_left) and float(most_left) >= 1
+    raised = (1.0,) if probe is None or known or not hypernetwork.edits else _RAISED
     protects = hypernetwork.edits and checked_protect(protect, classifier)
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
@@ -177,38 +198,59 @@ def dihyfo(
         classes, forgotten = request.classes, state.forgotten
         gone = classes | forgotten
         source = state.variables["params"]
-        samples = jax.vmap(
-            lambda key: hypernet.forget_set(
-                key,
-                hypernetwork,
-                state.hypernet_params,
-                source,
-                classes,
-                forgotten,
-                wanted,
-                sampler,
-            )
-        )(jax.random.split(key, best_of))
-        if protects:
-            samples = jax.vmap(
-                lambda own: _protected(state, own, classes & ~forgotten, ~gone)
-            )(samples)
-        chosen, achieved, lost, kept = _choose(classifier, state, samples, gone)
-        variables = {**state.variables, "params": trees.take(samples, chosen)}
+        given = (
+            hypernetwork,
+            state.hypernet_params,
+            source,
+            classes,
+            forgotten,
+            wanted,
+        )
+
+        def sample(factor, key):
+            sampler = hypernet.Sampler(steps, scale * factor, sets)
+            own = hypernet.forget_set(key, *given, sampler)
+            if protects:
+                own = protected(state, own, classes & ~forgotten, ~gone)
+            return own
+
+        factors = jnp.repeat(jnp.asarray(raised), best_of)
+        keys = jax.random.split(key, best_of)
+        keys = jnp.tile(keys, len(raised))
+        samples = jax.vmap(sample)(factors, keys)
+        asks = jnp.any(classes & ~forgotten if hypernetwork.edits else classes)
+        others = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (factors.size, *leaf.shape)),
+            {**state.variables, "params": None},
+        )
+        chosen = choose(
+            classifier,
+            {**others, "params": samples},
+            state.probe,
+            gone,
+            best_of,
+            most_left,
+        )
+        kept = trees.take(samples, chosen.number)
+        kept = optax.tree.where(chosen.enough, kept, source)
+        variables = {**state.variables, "params": kept}
         profile = hypernet.profile(state.hypernet_params.profiles, gone)
         info = DiHyFoInfo(
             profile if wanted is None else wanted,
-            achieved,
-            lost,
-            kept,
-            chosen,
+            chosen.achieved,
+            chosen.forgotten_accuracy,
+            chosen.retained_accuracy,
+            chosen.left,
+            chosen.number,
+            scale * factors[chosen.number],
             norm_ratio(hypernetwork, state.hypernet_params, source),
-            ~jnp.any(classes & ~forgotten if hypernetwork.edits else classes),
+            ~(asks & chosen.enough),
             change(classifier, state.variables, variables),
         )
-        return state._replace(variables=variables, forgotten=gone), info
+        forgotten = jnp.where(chosen.enough, gone, forgotten)
+        return state._replace(variables=variables, forgotten=forgotten), info
 
-    def _protected(state, sample, forgotten, retained):
+    def protected(state, sample, forgotten, retained):
         source = state.variables["params"]
         x = jnp.zeros((1, *hypernetwork.input_shape))
         moved = subspace.protect(
@@ -229,29 +271,3 @@ def dihyfo(
         "Gram matrices of every class; rows of the probe, if one is given",
     )
     return Unlearner(init, unlearn, access)
-
-
-def _choose(
-    classifier, state: DiHyFoState, samples, gone
-) -> tuple[Array, Array | None, Array | None, Array | None]:
-    """Choose a sample; return its number, its loss, and all accuracies by half."""
-    if state.probe is None:
-        return jnp.zeros((), jnp.int32), None, None, None
-    count = jax.tree.leaves(samples)[0].shape[0]
-    others = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)),
-        {**state.variables, "params": None},
-    )
-    scores = hypernet.population_scores(
-        classifier, {**others, "params": samples}, state.probe
-    )
-    kept, lost = (half[None] & (scores.weight > 0) for half in (~gone, gone))
-    mean = jax.vmap(losses.weighted_mean)
-    loss = mean(scores.loss, kept)
-    # A sample that is not finite is not the best, and has not forgotten.
-    finite = jnp.isfinite(loss)
-    chosen = jnp.argmin(jnp.where(finite, loss, jnp.inf)).astype(jnp.int32)
-    forgotten, retained = (
-        jnp.where(finite, mean(scores.accuracy, half), jnp.nan) for half in (lost, kept)
-    )
-    return chosen, scores.loss[chosen], forgotten, retained

@@ -157,13 +157,38 @@ def test_a_sample_that_is_not_finite_has_forgotten_nothing(monkeypatch):
         return jax.tree.map(lambda leaf: factor * leaf, params)
 
     monkeypatch.setattr(hypernet, "forget_set", sometimes)
-    unlearner = hf.dihyfo(classifier, network, params, probe=worlds.probe(), best_of=3)
+    options = dict(probe=worlds.probe(), best_of=3, most_left=1.0)
+    unlearner = hf.dihyfo(classifier, network, params, **options)
     _, _, _, state = prepared(probe=worlds.probe())
     after, info = unlearner.unlearn(jax.random.key(1), state, ask(2))
     for found in (info.forgotten_accuracy, info.retained_accuracy):
         np.testing.assert_array_equal(np.isnan(found), [False, True, False])
     assert info.chosen != 1
     chex.assert_tree_all_finite(after.variables)
+
+
+def test_the_change_is_scaled_up_until_enough_is_forgotten():
+    options = dict(probe=worlds.probe(), scale=6.0)
+    _, _, unlearn, state = prepared(**options, most_left=0.4)
+    after, info = unlearn(jax.random.key(1), state, ask(2))
+    assert info.left.shape == (7,) and not info.refused
+    assert info.left[0] > 0.4 >= info.left[info.chosen]
+    assert (np.asarray(info.left[: info.chosen]) > 0.4).all()
+    # The least scale that is enough, as if it had been asked for.
+    plain = dict(probe=worlds.probe(), scale=float(info.scale), most_left=1.0)
+    _, _, ask_once, fresh = prepared(**plain)
+    once, told = ask_once(jax.random.key(1), fresh, ask(2))
+    assert told.left.shape == (1,) and told.scale == info.scale
+    chex.assert_trees_all_close(after.variables, once.variables, atol=1e-6)
+
+
+def test_a_request_after_which_too_much_is_left_is_refused():
+    options = dict(probe=worlds.probe(), scale=0.01, best_of=2)
+    _, _, unlearn, state = prepared(**options)
+    after, info = unlearn(jax.random.key(1), state, ask(2))
+    assert info.refused and (info.left > 1e-3).all()
+    chex.assert_trees_all_equal(after, state)
+    assert info.change.moved == 0 and info.chosen == info.left.argmin()
 
 
 @pytest.mark.parametrize("sets", ["sequence", "direct"])
@@ -180,7 +205,7 @@ def test_sets_may_be_forgotten_in_other_ways(sets):
 def test_the_best_sample_is_that_with_the_least_loss_on_retained_probe_rows():
     probe = worlds.probe()
     classifier, unlearner, unlearn, state = prepared(
-        "generate", steps=3, best_of=5, probe=probe
+        "generate", steps=3, best_of=5, probe=probe, most_left=1.0
     )
     assert unlearner.access.unlearn == {"classes", "probe"}
     key = jax.random.key(4)
@@ -289,6 +314,7 @@ def test_malformed_arguments_are_named():
         ({"best_of": "2"}, "best_of must be a whole number"),
         ({"scale": -1.0}, "scale must be finite and not negative"),
         ({"scale": np.nan}, "scale must be finite and not negative"),
+        ({"most_left": -0.1}, "most_left must be finite and not negative"),
         ({"protect": -1.0}, "protect must be finite and not negative"),
         ({"protect": "yes"}, "protect must be a number"),
         ({"scale": "2"}, "scale must be a number"),
