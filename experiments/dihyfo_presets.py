@@ -208,10 +208,6 @@ class Variant:
     zoo: str = "whole"
     steps: int = 1
 
-    def network(self, preset: Preset) -> hypernet.HypernetConfig:
-        """Return the architecture."""
-        return dataclasses.replace(preset.network, **self.architecture)
-
 
 DIHYFO_1, GENERATE = {"prompt": "dihyfo_1"}, {"mode": "generate"}
 # Each chunk has an encoder of its own, so that the order of hidden units matters; to a

@@ -161,20 +161,19 @@ def as_config(config: FIUnConfig | str) -> FIUnConfig:
 
     Args:
         config: a configuration; or ``"repaired"``, ``"published"`` or
-            ``"head_reassign"``, which was called ``"folded"`` before.
+            ``"head_reassign"``.
 
     Raises:
         TypeError: neither.
         ValueError: no such preset.
     """
     if isinstance(config, str):
-        name = {"folded": "head_reassign"}.get(config, config)
-        if name not in PRESETS:
+        if config not in PRESETS:
             raise ValueError(
                 f"config must be a hf.FIUnConfig or one of {tuple(PRESETS)}, got "
                 f"{config!r}."
             )
-        return PRESETS[name]
+        return PRESETS[config]
     checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
     return config
 
