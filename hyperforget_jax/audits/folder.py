@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from hyperforget_jax import atomic_write
 
-__all__ = ["Claim", "load_folder", "save_folder"]
+__all__ = ["Claim", "load_folder", "read_arrays", "save_folder"]
 
 
 class Claim(NamedTuple):
@@ -100,7 +100,10 @@ def _arrays(folder: pathlib.Path) -> dict[str, Any]:
     if len(there) > 1:
         also = " and ".join(files[0].name for files in there)
         raise ValueError(f"{folder} holds {also}: leave the one that is to be judged.")
-    found = {name: array for file in there[0] for name, array in _read(file).items()}
+    found: dict[str, Any] = {}
+    for file in there[0]:
+        held = read_arrays(file)
+        found |= held if isinstance(held, dict) else {file.stem: held}
     for name in names:
         if name not in found:
             raise ValueError(
@@ -109,18 +112,20 @@ def _arrays(folder: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def _read(file: pathlib.Path) -> dict[str, Any]:
-    """Arrays by name; an ``.npy`` stays on disk until it is looked at."""
+def read_arrays(
+    path: str | os.PathLike, name: str | None = None
+) -> np.ndarray | dict[str, np.ndarray]:
+    """Read an array, which stays on disk until it is looked at, or several by name."""
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        held = np.load(file, mmap_mode="r", allow_pickle=False)
+        if pathlib.Path(path).suffix == ".safetensors":
+            return load_file(path)
+        held = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(held, np.ndarray):
-            return {file.stem: held}
+            return held
         with held:
             return dict(held)
     except Exception as error:  # Whatever a reader says, the file is to be named.
         reason: Any = error
         if "pickle" in str(error) or "object" in str(error).lower():
             reason = "it holds no array of numbers, and no pickle is loaded"
-        raise ValueError(f"{file} cannot be read: {reason}.") from error
+        raise ValueError(f"{name or path} cannot be read: {reason}.") from error

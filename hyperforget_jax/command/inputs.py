@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import hyperforget_jax as hf
+from hyperforget_jax.audits.folder import read_arrays
 from hyperforget_jax.nearest import did_you_mean
 
 __all__ = [
@@ -101,7 +102,7 @@ def load_data(given: str) -> Data:
     if pathlib.Path(given).suffix != ".npz":
         splits = hf.data.load(given)
         return Data(splits.train, splits.test, splits.probe)
-    arrays = _read("--data", given)
+    arrays = read_arrays(given, f"--data {given}")
     known = [name for pair in _SPLITS.values() for name in pair]
     if not isinstance(arrays, dict) or set(arrays) - set(known):
         raise ValueError(
@@ -160,7 +161,7 @@ def spare_probe(given: str, data: Data) -> Data:
 
 def load_rows(given: pathlib.Path) -> np.ndarray:
     """Load row numbers from an ``.npy`` file."""
-    rows = _read("--rows", given)
+    rows = read_arrays(given, f"--rows {given}")
     if not isinstance(rows, np.ndarray):
         raise ValueError(f"--rows {given} must be an .npy file of row numbers.")
     return rows
@@ -263,18 +264,3 @@ def _setting(given: str) -> tuple[str, Any]:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return name, value  # A word.
-
-
-def _read(option: str, path: str | os.PathLike[str]) -> Any:
-    """Read an array, or a dictionary of arrays."""
-    try:
-        held = np.load(path, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return held
-        with held:
-            return dict(held)
-    except Exception as error:  # Whatever a reader says, the file is to be named.
-        reason: Any = error
-        if "pickle" in str(error) or "object" in str(error).lower():
-            reason = "it holds no array of numbers, and no pickle is loaded"
-        raise ValueError(f"{option} {path} cannot be read: {reason}.") from error
