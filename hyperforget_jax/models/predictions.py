@@ -45,33 +45,31 @@ def logits(
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
-@functools.partial(jax.jit, static_argnames=("classifier", "batch_size", "at_once"))
+@functools.partial(jax.jit, static_argnames=("classifier", "batch_size"))
 def population_logits(
     classifier: Classifier,
     variables: Variables,
     x: Array,
     *,
     batch_size: int = 512,
-    at_once: int | None = None,
 ) -> Array:
     """Compute the logits of every member of a population, for the same inputs.
+
+    As many members at once as a memory budget allows: on CPUs convolutions of many are
+    slower together.
 
     Args:
         classifier: the model.
         variables: stacked variables, every leaf ``[P, ...]``.
         x: inputs, ``[N, ...]``.
         batch_size: the most inputs held at once, for each member at work.
-        at_once: members that are vmapped; groups follow one another, so that
-            memory does not grow with P. By default what a memory budget allows: on
-            CPUs convolutions of many members are slower together.
 
     Returns:
         Logits, ``[P, N, C]``, at least float32.
     """
-    if at_once is None:
-        members = jax.tree.leaves(variables)[0].shape[0]
-        one = chunking.shapes_of_one(variables)
-        at_once = chunking.chunk_size(members, classifier.apply, one, x[:batch_size])
+    members = jax.tree.leaves(variables)[0].shape[0]
+    one = chunking.shapes_of_one(variables)
+    at_once = chunking.chunk_size(members, classifier.apply, one, x[:batch_size])
     return lax.map(
         lambda member: logits(classifier, member, x, batch_size=batch_size),
         variables,

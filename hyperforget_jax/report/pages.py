@@ -31,7 +31,6 @@ def write_report(
     pictures: Sequence[tuple[str, str, bytes | str]] = (),
     title: str = "What was forgotten, and what was kept",
     forgotten: Sequence[int] | None = None,
-    request: str | None = None,
     min_seeds: int = 5,
     references: bool = True,
 ) -> None:
@@ -51,8 +50,6 @@ def write_report(
         title: the page's.
         forgotten: the classes that ``per_class`` shades; by default those which no
             retrained model ever predicts and the original sometimes does.
-        request: which request ``losses`` and ``per_class`` belong to, for a document
-            of several.
         min_seeds: the fewest training seeds of the row ``retrain``. Lower it for a
             smoke run alone: the page then says that its numbers mean nothing.
         references: whether every request must come with its reference rows. Without
@@ -102,7 +99,7 @@ def write_report(
         models=sorted({row["model"] for row in rows}),
         **access_of(in_order),
         settings=columns.flat(document["config"]),
-        whose=f" of {request or 'one of the requests'}" if len(groups) > 1 else "",
+        whose=" of one of the requests" if len(groups) > 1 else "",
         class_figures=_class_figures(accuracies, forgotten),
         loss_figures=_loss_figures(halves),
         forgotten=forgotten,

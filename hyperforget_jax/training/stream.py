@@ -14,6 +14,7 @@ from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.keys import as_threefry
 from hyperforget_jax.training import loop, resuming
 from hyperforget_jax.training.fit import Augment, NonFiniteLossError, training_loss
+from hyperforget_jax.training.members import Program
 from hyperforget_jax.training.optimizers import check_optimizer
 
 __all__ = ["fit_batches"]
@@ -28,11 +29,7 @@ class _Program(NamedTuple):
     optimizer: optax.GradientTransformation
     augment: Augment | None
 
-    def start(self, key, x, start):
-        """Make the key of all steps, and the state before the first."""
-        key_init, key_loop = jax.random.split(key)
-        variables = self.classifier.init(key_init, x) if start is None else start
-        return key_loop, loop.init(variables, self.optimizer)
+    start = Program.start
 
     def advance(self, key, state, batch, step):
         """Take one step."""
@@ -124,7 +121,7 @@ def fit_batches(
     num_classes = checks.check_classifier(classifier, start, first.x, name="start")
     checks.check_examples(first, num_classes=num_classes)
     program = _Program(classifier, optimizer, augment)
-    key_loop, state = _start(program, key, first.x, start)
+    key_loop, state = _start(program, first.x, key, start)
     path, recipe, done = None, {}, 0
     if directory is not None:
         path = atomic_write.local_path("directory", directory) / "state"
