@@ -106,7 +106,7 @@ def main(config: Accelerator) -> None:
             # What it says may name folders of this machine.
             missing[name] = type(error).__name__
             continue
-        write(config, _path(config, name), rows, device, start)
+        write(config, _path(config, name), rows, {"device": device}, start)
     collect(config, device, missing)
     failed = [name for name, why in missing.items() if why != "no time was left"]
     if failed:
@@ -138,33 +138,25 @@ def collect(config: Accelerator, device: Any, missing: dict[str, str]) -> None:
     }
     if not done:
         raise SystemExit("Nothing was measured.")
-    document = hf.report.results_document(
+    about = ("date", "commit", "dirty", "seconds")
+    record = {
+        "device": device,
+        "parts": {name: {k: part[k] for k in about} for name, part in done.items()},
+        "missing": missing,
+    }
+    write(
+        config,
+        config.out / "results.json",
         [row for part in done.values() for row in part["rows"]],
-        preset=config.size,
-        config={
-            "device": device,
-            "parts": {
-                name: {key: part[key] for key in ("date", "commit", "dirty", "seconds")}
-                for name, part in done.items()
-            },
-            "missing": missing,
-        },
-        seconds=sum(part["seconds"] for part in done.values()),
-        repository=Path(__file__).parent,
+        record,
+        time.perf_counter() - sum(part["seconds"] for part in done.values()),
     )
-    hf.report.write(config.out / "results.json", document, references=False)
 
 
-def write(config: Accelerator, path: Path, rows, device: Any, begin: float) -> None:
-    """Write one part."""
-    document = hf.report.results_document(
-        rows,
-        preset=config.size,
-        config={"device": device},
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(path, document, references=False)
+def write(config: Accelerator, path: Path, rows, record, begin: float) -> None:
+    """Write one part, or all."""
+    options: Any = dict(preset=config.size, path=path, references=False)
+    runs.write(config, rows, record, begin, **options)
 
 
 def _path(config: Accelerator, name: str) -> Path:

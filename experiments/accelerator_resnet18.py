@@ -82,7 +82,7 @@ def measure(sizes: Sizes, console: Console) -> list[dict[str, Any]]:
             num_train=splits.train.y.shape[0],
         )
 
-    train, compile_seconds = compiled(fit, keys[0], splits.train)
+    train, compile_seconds = timing.compiled(fit, keys[0], splits.train)
     seconds, variables = timing.timed(train, keys[0], splits.train)
     retraining, retrained = timing.timed(train, keys[1], request.retain)
     nothing, whole = hf.Access(), hf.Access(unlearn={"retain"})
@@ -103,12 +103,14 @@ def measure(sizes: Sizes, console: Console) -> list[dict[str, Any]]:
     }
     for name, unlearner in unlearners.items():
         of_init = keys[2], variables, splits.train
-        prepare, init_compile = compiled(unlearner.init, *of_init)
-        preparing, state = timing.timed(prepare, *of_init)
-        answer, unlearn_compile = compiled(unlearner.unlearn, keys[3], state, request)
-        seconds, (after, _) = timing.timed(answer, keys[3], state, request)
+        prepare, init_compile = timing.compiled(unlearner.init, *of_init)
+        preparing, state = timing.timed(prepare)
+        answer, unlearn_compile = timing.compiled(
+            unlearner.unlearn, keys[3], state, request
+        )
+        seconds, (after, _) = timing.timed(answer)
         if seconds < 1:
-            seconds = timing.seconds_of(answer, keys[3], state, request)
+            seconds = timing.seconds_of(answer)
         rows.append(
             row(
                 name,
@@ -120,14 +122,6 @@ def measure(sizes: Sizes, console: Console) -> list[dict[str, Any]]:
             )
         )
     return rows
-
-
-def compiled(function, *arguments):
-    """Compile a function for arguments like these, and say how long that took."""
-    seconds, program = timing.timed(
-        lambda: jax.jit(function).lower(*arguments).compile()
-    )
-    return program, seconds
 
 
 def accuracies(classifier, variables, splits, request) -> dict[str, float]:

@@ -114,15 +114,7 @@ def main(config: Audit) -> None:
             )
             console.log(f"{scenario}, {method}: {row['verdict']}")
             rows.append(row)
-    document = hf.report.audit_document(
-        rows,
-        preset=config.preset,
-        tier="smoke" if models < 32 else "standard" if models < 128 else "full",
-        config=settings,
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write_audit(config.out / "results.json", document)
+    document = runs.write_audit(config, rows, settings, begin)
     hf.report.write_audit_page(config.out / "report.html", document)
     console.print(f"Report: {config.out / 'report.html'}", soft_wrap=True)
     if config.check and (differences := compared(rows, record["rows"])):

@@ -1,7 +1,6 @@
 """One cell of a table of audits: one method in one scenario."""
 
 import json
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,11 +10,13 @@ import audit_scenes
 import jax
 import jax.numpy as jnp
 import numpy as np
+import study as studies
 from audit_attacks import Posed, attacks, curves
 from recipes import Recipe
 
 import hyperforget_jax as hf
-from hyperforget_jax import atomic_write, audits, trees
+import runs
+from hyperforget_jax import audits, trees
 
 # What is counted at the most: examples that are judged, models whose weights are
 # attacked, rows that accuracy is measured on.
@@ -64,9 +65,7 @@ class Cells:
         """Return a cell's row, made now or in a run before by the same settings."""
         path = path_of(self.out, method, settings)
         if not path.exists():
-            row = self._row(method, make(), settings, path.parent)
-            with atomic_write.replace_file(path) as file:
-                json.dump(row, file)
+            runs.keep(path, self._row(method, make(), settings, path.parent))
         return json.loads(path.read_text())
 
     def shadow_models(self) -> audits.Shadows:
@@ -273,9 +272,7 @@ def costs(unlearner: hf.Unlearner, variables, request) -> dict[str, Any]:
 
     def timed(step, *arguments):
         jax.block_until_ready(step(*arguments))
-        begin = time.perf_counter()
-        found = jax.block_until_ready(step(*arguments))
-        return found, time.perf_counter() - begin
+        return studies.timed(step, *arguments)
 
     state, before = timed(init, key, variables, request.data)
     _, during = timed(unlearn, key, state, request)

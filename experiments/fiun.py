@@ -34,7 +34,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
-from hyperforget_jax import atomic_write, inheritance
+from hyperforget_jax import inheritance
 
 # By deep network, the nodes that have rows of their own.
 DEPTHS = {
@@ -196,8 +196,7 @@ def main(config: FIUn) -> None:
             start = time.perf_counter()
             found = run_setting(bench, setting, config, console)
             document = {"rows": found, "seconds": time.perf_counter() - start}
-            with atomic_write.replace_file(path) as file:
-                json.dump(document, file)
+            runs.keep(path, document)
             # The next setting compiles programs of its own, and all take memory maps.
             jax.clear_caches()
         stored = json.loads(path.read_text())

@@ -29,7 +29,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
-from hyperforget_jax import atomic_write, inheritance
+from hyperforget_jax import inheritance
 
 METHODS = ("retrain", *spaces.SPACES, "dihyfo", graph_cells.GRAPH_METHOD)
 UNTUNED = ("retrain", "dihyfo")
@@ -82,8 +82,9 @@ def main(config: Leaderboard) -> None:
     for row in before:
         _check_settings(row, config.preset)
     runs.open_folder(config.out, settings, config.resume)
-    for row in before:
-        _lay_out(row, config.out)
+    for row in before:  # Where a run looks for its own.
+        about = row["method"], row["settings"]
+        runs.keep(audit_cells.path_of(config.out / row["scenario"], *about), row)
     for scenario, methods in wanted.items():
         console.log(f"{scenario}: training shadow models")
         scene = audit_scenes.make(scenario, recipe, config.out / scenario)
@@ -104,15 +105,7 @@ def main(config: Leaderboard) -> None:
                 path = audit_cells.path_of(config.out / scenario, method, tuned)
                 if path.exists():
                     rows.append(json.loads(path.read_text()))
-    document = hf.report.audit_document(
-        rows,
-        preset=config.preset,
-        tier="smoke" if config.models < 32 else "standard",
-        config=settings,
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write_audit(config.out / "results.json", document)
+    runs.write_audit(config, rows, settings, begin)
 
 
 def _check_settings(row, preset: str) -> None:
@@ -126,14 +119,6 @@ def _check_settings(row, preset: str) -> None:
             f"The record's {method} of {scenario} has settings of another search: ask "
             "for it, too."
         )
-
-
-def _lay_out(row, out: Path) -> None:
-    """Write a record's row where a run looks for its own, if there is none."""
-    cell = audit_cells.path_of(out / row["scenario"], row["method"], row["settings"])
-    if not cell.exists():
-        with atomic_write.replace_file(cell) as file:
-            json.dump(row, file)
 
 
 def answers(method: str, scenario: str, preset: str) -> bool:

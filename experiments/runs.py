@@ -85,6 +85,13 @@ def resumable() -> Iterator[None]:
         raise SystemExit(message) from None
 
 
+def keep(path: Path, made: Any) -> None:
+    """Write a part of a run, unless it is there."""
+    if not path.exists():
+        with atomic_write.replace_file(path) as file:
+            json.dump(made, file)
+
+
 def write(
     config: Any,
     rows: Sequence[Mapping[str, Any]],
@@ -92,8 +99,10 @@ def write(
     begin: float,
     *,
     references: bool = True,
+    preset: str | None = None,
+    path: Path | None = None,
 ) -> dict[str, Any]:
-    """Write what a study found, ``results.json``, and return it.
+    """Write what a study found, and return it.
 
     Args:
         config: the study's options.
@@ -101,15 +110,33 @@ def write(
         record: what decides the results.
         begin: when it began, by ``time.perf_counter``.
         references: whether every request must stand beside the reference rows.
+        preset: its name, if not that of the options.
+        path: the file, if not ``results.json``.
     """
     document = hf.report.results_document(
         rows,
-        preset=config.preset,
+        preset=config.preset if preset is None else preset,
         config=record,
         seconds=time.perf_counter() - begin,
         repository=Path(__file__).parent,
     )
-    hf.report.write(config.out / "results.json", document, references=references)
+    path = path or config.out / "results.json"
+    hf.report.write(path, document, references=references)
+    return document
+
+
+def write_audit(config: Any, rows, settings, begin: float) -> dict[str, Any]:
+    """Write what audits of so many models found, ``results.json``, and return it."""
+    models = settings["models"]
+    document = hf.report.audit_document(
+        rows,
+        preset=config.preset,
+        tier="smoke" if models < 32 else "standard" if models < 128 else "full",
+        config=settings,
+        seconds=time.perf_counter() - begin,
+        repository=Path(__file__).parent,
+    )
+    hf.report.write_audit(config.out / "results.json", document)
     return document
 
 

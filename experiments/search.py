@@ -104,8 +104,7 @@ def main(config: Search) -> None:
                 trials = Trials(config, scenario)
             since = time.perf_counter()
             rows = trials.rows(method)
-            with atomic_write.replace_file(path) as file:
-                json.dump(rows, file)
+            runs.keep(path, rows)
             goal = rows[0]["metrics"]["goal"]["mean"]
             seconds = time.perf_counter() - since
             console.log(f"{scenario}, {method}: {goal:.4f} ({seconds:.0f} s)")
@@ -128,10 +127,8 @@ def _lay_out(before, out: Path, asked) -> None:
     for row in before:
         cells.setdefault((row["scenario"], row["method"]), []).append(row)
     for (scenario, method), rows in cells.items():
-        path = out / scenario / f"{method}.json"
-        if (scenario, method) not in asked and not path.exists():
-            with atomic_write.replace_file(path) as file:
-                json.dump(rows, file)
+        if (scenario, method) not in asked:
+            runs.keep(out / scenario / f"{method}.json", rows)
 
 
 def answers(method: str, scenario: str) -> bool:

@@ -32,7 +32,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
-from hyperforget_jax import atomic_write, hypernet, trees
+from hyperforget_jax import hypernet, trees
 
 # Far from the seeds of the tables, which begin at zero.
 _KEY = 3_000
@@ -125,8 +125,7 @@ class Bench:
         """Measure every trial from one seed, or read what was measured before."""
         path = self.out / f"seed-{seed}.json"
         if not path.exists():
-            with atomic_write.replace_file(path) as file:
-                json.dump(self._of_seed(jax.random.key(_KEY + 1 + seed)), file)
+            runs.keep(path, self._of_seed(jax.random.key(_KEY + 1 + seed)))
             self.console.log(f"seed {seed}: {path}")
         return json.loads(path.read_text())
 

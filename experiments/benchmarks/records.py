@@ -1,7 +1,7 @@
 """What benchmarks write."""
 
 import dataclasses
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 
 import hyperforget_jax as hf
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import runs
 
 NOT_TIMED = {"init": 0.0, "unlearn": 0.0, "compile": 0.0}
 
@@ -46,11 +50,5 @@ def write(
         preset: its name.
         more: what else to record of the configuration.
     """
-    document = hf.report.results_document(
-        rows,
-        preset=preset,
-        config=dataclasses.asdict(config) | more,
-        seconds=time.perf_counter() - begin,
-        repository=Path(__file__).parent,
-    )
-    hf.report.write(config.out / "results.json", document, references=False)
+    record = dataclasses.asdict(config) | more
+    runs.write(config, rows, record, begin, preset=preset, references=False)

@@ -54,7 +54,8 @@ def first_call(function: Callable[[], Any]) -> tuple[Any, float]:
 
 def compiled(
     function: Callable[..., Any], *arguments: Any
-) -> tuple[Callable[[], Any], float]:
-    """Compile a function for some arguments; return it with the seconds that took."""
+) -> tuple[Callable[..., Any], float]:
+    """Compile a function for arguments like these, which the program takes where it is
+    given no others; return it with the seconds that took."""
     seconds, program = timed(lambda: jax.jit(function).lower(*arguments).compile())
-    return lambda: program(*arguments), seconds
+    return lambda *others: program(*(others or arguments)), seconds
