@@ -79,15 +79,14 @@ def main(config: Tune) -> None:
                 keys, originals, requests, probe
             )
 
-        found = tuning.sweep(
+        found = tuning.measure(
             evaluate,
-            grid,
+            tuning.points(grid, config.points),
             keys,
             originals,
             requests,
             splits.probe,
             static={"steps"} & set(grid),
-            chosen=config.points,
         )
         ranked = [
             tuning.Point(

@@ -50,17 +50,6 @@ def points(grid: Grid, chosen: Collection[int] = ()) -> list[dict[str, Any]]:
     return [found[number] for number in chosen] if chosen else found
 
 
-def sweep(
-    evaluate: Callable[..., Any],
-    grid: Grid,
-    *arguments: Any,
-    static: Collection[str] = (),
-    chosen: Collection[int] = (),
-) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield every point of a grid with what :func:`measure` finds there."""
-    return measure(evaluate, points(grid, chosen), *arguments, static=static)
-
-
 def measure(
     evaluate: Callable[..., Any],
     points: Iterable[dict[str, Any]],

@@ -43,7 +43,6 @@ DIHYFO = "dihyfo --methods logit_mask finetune --classes 0 --scenarios classes"
 CELLS = {
     "classes-digits": Cell("classes --classes 0"),
     "tune-digits": Cell("tune --methods ssd"),
-    "tune-pgu-digits": Cell("tune_pgu --points 0"),
     "fiun-mnist": Cell(FIUN, "mnist"),
     "pgu-mnist": Cell(PGU, "mnist"),
     "dihyfo-digits": Cell(f"{DIHYFO} --variants dihyfo_2"),
@@ -93,7 +92,7 @@ def same_place(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
     Factors that one of them has not, and ranks of points, do not tell.
     """
-    ranks = {"place", "chosen", "best", "score"}
+    ranks = {"place", "chosen", "score"}
     first, second = row["factors"] or {}, other["factors"] or {}
     named = all(row[key] == other[key] for key in ("scenario", "method", "request"))
     shared = (set(first) & set(second)) - ranks
