@@ -9,7 +9,6 @@ forget the same. Print one table, and leave ``results.json``, checkpoints and a
 ``report.html`` in the output folder.
 """
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import jax
 import numpy as np
 import recipes
 import study as studies
+import tyro
 from rich.console import Console
 
 import hyperforget_jax as hf
@@ -39,10 +39,10 @@ class Quickstart:
     forget: tuple[int, ...] = (3,)
     """The class to forget, or several, in one request."""
     seeds: int = 5
-    """Training seeds. Fewer than five make a smoke run, not a result."""
+    """Training seeds, at least 2. Fewer than five make a smoke run, not a result."""
     methods: tuple[str, ...] = METHODS
-    """The methods to compare with retraining. dihyfo makes its zoo and hypernetwork
-    first, which takes longer than everything else."""
+    """The methods to compare with retraining, by default all. dihyfo makes its zoo and
+    hypernetwork first, which takes longer than everything else."""
     network: bool = True
     """Whether a small federated network is made to forget too, for the report."""
     resume: bool = False
@@ -107,31 +107,6 @@ def _run(config: Quickstart, recipe, zoo, record) -> None:
     console.print(f"Report: {config.out / 'report.html'}", soft_wrap=True)
 
 
-def parse() -> Quickstart:
-    """Read the options by the standard library: ``pip install .`` is to be enough."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--preset", choices=("digits", "mnist"), help="data set")
-    parser.add_argument("--forget", nargs="+", type=int, help="classes to forget")
-    seeds = "models by training seed, at least 2; fewer than 5 make a smoke run"
-    parser.add_argument("--seeds", type=int, help=seeds)
-    methods = f"beside retraining: {', '.join(METHODS)}; by default all"
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help=methods)
-    parser.add_argument("--out", type=Path, help="folder of results and report")
-    for name, what in (
-        ("--network", "a small federated network forgets too"),
-        ("--resume", "go on with a run that was stopped"),
-    ):
-        parser.add_argument(name, action=argparse.BooleanOptionalAction, help=what)
-    given = vars(parser.parse_args())
-    for name in ("forget", "methods") & given.keys():
-        given[name] = tuple(given[name])
-    return Quickstart(**given)
-
-
 def _report_data(config: Quickstart, study) -> dict[str, Any]:
     """Collect, by method, losses on forgotten training rows and on test rows of the
     same classes, all seeds together, and accuracies by class, ``[seeds, C]``."""
@@ -159,4 +134,4 @@ def _report_data(config: Quickstart, study) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(parse())
+    main(tyro.cli(Quickstart, description=__doc__))

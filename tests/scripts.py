@@ -41,10 +41,7 @@ def run(name, *options):
         contextlib.redirect_stderr(err),
     ):
         try:
-            if hasattr(module, "parse"):
-                module.main(module.parse())
-            else:
-                module.main(tyro.cli(typing.get_type_hints(module.main)["config"]))
+            module.main(tyro.cli(typing.get_type_hints(module.main)["config"]))
         except SystemExit as stop:
             if isinstance(stop.code, str):
                 err.write(stop.code)
