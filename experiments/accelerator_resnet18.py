@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 import recipes
 from benchmarks import timing
 from rich.console import Console
 
 import hyperforget_jax as hf
-from hyperforget_jax.models import predictions
 
 MODES = dict(train={"train": True}, eval={"train": False})
 CLASS = 3
@@ -129,9 +127,7 @@ def accuracies(classifier, variables, splits, request) -> dict[str, float]:
     found = {}
     for part in ("train", "test"):
         data = getattr(splits, part)
-        logits = predictions.logits(classifier, variables, data.x)
-        right = np.asarray(logits).argmax(-1) == np.asarray(data.y)
-        gone = np.asarray(request.covers(data))
-        found[f"forget_accuracy_{part}"] = float(right[gone].mean())
-        found[f"retain_accuracy_{part}"] = float(right[~gone].mean())
+        forget, retain = recipes.accuracies(classifier, variables, data, request)
+        found[f"forget_accuracy_{part}"] = float(forget)
+        found[f"retain_accuracy_{part}"] = float(retain)
     return found

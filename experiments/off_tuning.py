@@ -150,14 +150,9 @@ def _rows(name, unlearner, originals, requests, preset, splits):
 
     @jax.jit
     def accuracies(variables, request):
-        def of_one(variables):
-            logits = hf.models.logits(recipe.classifier, variables, splits.test.x)
-            return [
-                hf.metrics.accuracy(logits, splits.test.y, half.weight)
-                for half in request.split(splits.test)
-            ]
-
-        return jax.vmap(of_one)(variables)
+        return jax.vmap(
+            lambda own: recipes.accuracies(recipe.classifier, own, splits.test, request)
+        )(variables)
 
     for scenario, request in requests.items():
         arguments = keys[1], state, request

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import dihyfo_artifacts
 import dihyfo_presets
 import federated
-import jax
 import numpy as np
 import recipes
 import study as studies
@@ -26,6 +25,8 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
+from hyperforget_jax import trees
+from hyperforget_jax.report.comparison import losses_of
 
 METHODS = ("fiun", "pgu", "dihyfo", *studies.BASELINES)
 
@@ -111,26 +112,17 @@ def _report_data(config: Quickstart, study) -> dict[str, Any]:
     """Collect, by method, losses on forgotten training rows and on test rows of the
     same classes, all seeds together, and accuracies by class, ``[seeds, C]``."""
     request = hf.forget_classes(study.splits.train, config.forget)
-    parts = {"forget": request.forget, "test": request.split(study.splits.test)[0]}
-
-    def losses(variables, examples):
-        there = np.flatnonzero(np.asarray(examples.weight))
-        x, y = examples.x[there], examples.y[there]
-        logits = hf.models.population_logits(study.classifier, variables, x)
-        found = jax.vmap(hf.losses.cross_entropy, (0, None))(logits, y)
-        return np.asarray(found).ravel()
-
-    collected: dict[str, Any] = {"losses": {}, "per_class": {}}
-    for name, variables in study.models.items():
-        if name.startswith("ablation/"):
-            continue
-        collected["losses"][name] = {
-            part: losses(variables, examples) for part, examples in parts.items()
-        }
-        collected["per_class"][name] = np.stack(
-            [one.per_class["test"].accuracy for one in study.found[name]]
-        )
-    return collected
+    models = {
+        name: [trees.take(variables, seed) for seed in range(config.seeds)]
+        for name, variables in study.models.items()
+        if not name.startswith("ablation/")
+    }
+    per_class = {
+        name: np.stack([one.per_class["test"].accuracy for one in study.found[name]])
+        for name in models
+    }
+    about = study.classifier, models, request, study.splits.test
+    return {"losses": losses_of(*about, batch_size=512), "per_class": per_class}
 
 
 if __name__ == "__main__":

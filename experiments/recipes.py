@@ -154,6 +154,18 @@ class Recipe:
         )
 
 
+def accuracies(
+    classifier: hf.Classifier, variables, examples: hf.Examples, request
+) -> tuple[jax.Array, jax.Array]:
+    """Measure a model on the examples that a request covers, and on the others."""
+    logits = hf.models.logits(classifier, variables, examples.x)
+    forget, retain = (
+        hf.metrics.accuracy(logits, examples.y, half.weight)
+        for half in request.split(examples)
+    )
+    return forget, retain
+
+
 class _SmallCNN(nn.Module):
     """Two convolutions that each halve the image, and a wide linear layer."""
 

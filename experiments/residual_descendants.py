@@ -28,8 +28,7 @@ from rich.console import Console
 
 import hyperforget_jax as hf
 import runs
-from hyperforget_jax import inheritance, metrics, trees
-from hyperforget_jax.models.predictions import logits
+from hyperforget_jax import inheritance, trees
 
 ROOT, ARCHITECTURE = "root", "default"
 # How descendants are trained on: by Adam, with a cosine schedule.
@@ -110,7 +109,7 @@ def main(config: Descendants) -> None:
 
     console.log("a few steps of retraining")
     again = _retraining(config, recipe, asked.retain, trees.take(originals[0], 0))
-    judge, rows = _judge_by(recipe.classifier, splits.test, label), []
+    judge, rows = _judge_by(recipe.classifier, splits.test, asked), []
     for name, models, access, took in (
         ("original", originals, None, None),
         ("retrain", retrained, None, {"init": 0.0, "unlearn": again, "compile": 0.0}),
@@ -217,17 +216,11 @@ def _retraining(config, recipe, data: hf.Examples, root) -> float:
     return seconds
 
 
-def _judge_by(classifier, test: hf.Examples, label: int):
+def _judge_by(classifier, test: hf.Examples, asked: hf.ForgetRequest):
     """Return what judges stacked models: their mean accuracies, and the worst."""
-    is_forgotten = test.y == label
-
-    @jax.jit
-    def accuracies(variables):
-        found = logits(classifier, variables, test.x, batch_size=500)
-        return [
-            metrics.accuracy(found, test.y, test.weight * half)
-            for half in (is_forgotten, ~is_forgotten)
-        ]
+    accuracies = jax.jit(
+        lambda variables: recipes.accuracies(classifier, variables, test, asked)
+    )
 
     def judge(models) -> dict[str, float]:
         number = len(jax.tree.leaves(models)[0])

@@ -172,7 +172,9 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
         state, info = answers[name]()
         if np.any(np.asarray(info.failed_at) >= 0):
             raise SystemExit(f"{recipe.model}: {name} diverged: it took no full steps.")
-        accuracy[name] = _accuracy(classifier, state.variables, splits.test, request)
+        accuracy[name] = recipes.accuracies(
+            classifier, state.variables, splits.test, request
+        )
     clocked = {
         name: functools.partial(timing.settled_seconds, answer)
         for name, answer in answers.items()
@@ -183,9 +185,9 @@ def against_retraining(config: Benchmark, trained: Trained) -> list[dict[str, An
     for name, settings in configs.items():
         an_epoch = -(-request.forget.y.shape[0] // settings.batch_size)
         values = _beside(seconds[name], seconds["retraining"])
-        for what, value in accuracy[name].items():
-            values[f"{what}_accuracy_test"] = value
-            values[f"rival_{what}_accuracy_test"] = accuracy["retraining"][what]
+        for place, what in enumerate(("forget", "retain")):
+            values[f"{what}_accuracy_test"] = accuracy[name][place]
+            values[f"rival_{what}_accuracy_test"] = accuracy["retraining"][place]
         factors = {
             "preset": name,
             "rounds": settings.rounds,
@@ -328,21 +330,6 @@ def _seconds(entrant: Callable[[], dict[str, Any]]) -> dict[str, float]:
 
 def _total(found: Mapping[str, Any]) -> float:
     return sum(found["seconds"].values())
-
-
-def _accuracy(
-    classifier: hf.Classifier,
-    variables: Any,
-    test: hf.Examples,
-    request: hf.ForgetRequest,
-) -> dict[str, float]:
-    """On test rows of the class that was forgotten, and on the others."""
-    logits = jax.lax.map(
-        lambda x: classifier.apply(variables, x[None])[0], test.x, batch_size=500
-    )
-    right = np.asarray(jnp.argmax(logits, -1) == test.y)
-    gone = np.asarray(request.covers(test))
-    return {"forget": float(right[gone].mean()), "retain": float(right[~gone].mean())}
 
 
 def _beside(ours: list[float], rival: list[float]) -> dict[str, Any]:

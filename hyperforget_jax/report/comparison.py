@@ -30,7 +30,7 @@ from hyperforget_jax.report.records import (
 )
 from hyperforget_jax.report.schema import REFERENCES
 
-__all__ = ["compare"]
+__all__ = ["compare", "losses_of"]
 
 Models = Variables | Sequence[Variables]
 
@@ -206,7 +206,7 @@ def compare(
     write_report(
         path / "report.html",
         document,
-        losses=_losses(classifier, members, request, test, batch_size),
+        losses=losses_of(classifier, members, request, test, batch_size),
         per_class={
             method: np.stack([one.per_class["test"].accuracy for one in each])
             for method, each in found.items()
@@ -247,7 +247,7 @@ def _members(
     return [trees.take(dict(variables), i) for i in range(size)]
 
 
-def _losses(
+def losses_of(
     classifier: Classifier,
     members: Mapping[str, Sequence[Variables]],
     request: ForgetRequest,
