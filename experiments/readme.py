@@ -78,6 +78,8 @@ BLOCKS = {
     "residual-rows": lambda: residual.rows("cifar10_resnet8"),
     "residual-descendants": lambda: residual.descendants("cifar10_resnet8"),
     "dihyfo-ablations-digits": lambda: hypernetworks.ablations("digits"),
+    "dihyfo-protect-mnist": lambda: hypernetworks.classes("mnist-protect"),
+    "dihyfo-protect-samples-mnist": lambda: hypernetworks.samples("mnist-protect"),
     "dihyfo-trials-digits": lambda: hypernetworks.trials("digits"),
     "dihyfo-strangers-digits": lambda: hypernetworks.strangers("digits-strangers"),
     **{

@@ -40,8 +40,12 @@ def samples(preset: str) -> str:
         count = int(of["steps"].iloc[0])
         return f"`{of['method'].iloc[0]}`, {count} step{'s' if count > 1 else ''}"
 
+    found = _scenario(preset, "samples").copy()
+    if "protect" in found:
+        protected = found["protect"].notna()
+        found.loc[protected, "method"] += found["protect"].map("/protect {:g}".format)
     return grouped(
-        _scenario(preset, "samples"),
+        found,
         ["method", "steps"],
         ("hypernetwork", steps),
         (
@@ -105,7 +109,7 @@ def pairs(preset: str) -> str:
 def strangers(preset: str) -> str:
     """Show models that were trained otherwise than those of the zoo, by scale."""
     found = _scenario(preset, "strangers")
-    # Digits come before letters: what the probe chooses is last.
+    # Digits come before letters: what is chosen is last.
     doses = sorted(found["dose"].unique())
 
     cell = _percents(
@@ -123,6 +127,7 @@ def strangers(preset: str) -> str:
         ("norm ratio", mean("norm_ratio", 2)),
         ("retained before, %", _percents("{:.1f}", "retain_accuracy_before")),
         *((f"scale {dose}" if dose[0].isdigit() else dose, at(dose)) for dose in doses),
+        ("refused by margins, %", _percents("{:.0f}", "refused")),
     )
 
 
