@@ -209,8 +209,8 @@ def _unlearn_all(classifier, network, params, key, variables, train, classes, sc
 def by_the_method(study, trained: Trained, key, variables) -> list[dict[str, float]]:
     """Forget every class in every model as ``hf.dihyfo`` does with a probe: averages.
 
-    Accuracies are of models that were changed; where a request was refused the model
-    still has the class, and says so.
+    Accuracies are of classes that were answered for: a refused request leaves the model
+    as it was, and says so. A model that refused all of them is counted as it stayed.
     """
     found = []
     for label, classes in enumerate(CLASSES):
@@ -231,19 +231,19 @@ def by_the_method(study, trained: Trained, key, variables) -> list[dict[str, flo
         np.stack([np.asarray(each) for each in column])
         for column in zip(*found, strict=True)
     )
-    own = hypernet.score_all(study.classifier, variables, study.splits.test).accuracy
-    before = np.mean([own[:, ~classes].mean(1) for classes in CLASSES], axis=0)
-    answered = np.where(refused, np.nan, 1)
+    first = hypernet.score_all(study.classifier, variables, study.splits.test).accuracy
+    before = np.mean([first[:, ~classes].mean(1) for classes in CLASSES], axis=0)
+    answered = ~refused | refused.all(axis=0)
     return [
         {
-            "forget_accuracy_test": np.nanmean((forget * answered)[:, seed]),
-            "forget_accuracy_worst_class": np.nanmax((forget * answered)[:, seed]),
-            "retain_accuracy_test": np.nanmean((retain * answered)[:, seed]),
+            "forget_accuracy_test": forget[own, seed].mean(),
+            "forget_accuracy_worst_class": forget[own, seed].max(),
+            "retain_accuracy_test": retain[own, seed].mean(),
             "retain_accuracy_before": before[seed],
             "refused": refused[:, seed].mean(),
-            "scale": np.nanmean((scale * answered)[:, seed]),
+            "scale": scale[own, seed].mean(),
         }
-        for seed in range(refused.shape[1])
+        for seed, own in enumerate(answered.T)
     ]
 
 

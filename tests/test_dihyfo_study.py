@@ -136,6 +136,19 @@ def test_every_class_is_forgotten_by_every_model_at_every_scale(modules):
     norm = jax.vmap(optax.tree.norm)(variables["params"])
     np.testing.assert_allclose(found.norm_ratio, norm / norm.clip(1, 2), rtol=1e-5)
 
+    by_margins = metrics.by_the_method(study, trained, jax.random.key(1), variables)
+    unlearner = hf.dihyfo(classifier, *trained, probe=splits.probe)
+    init, ask = jax.jit(unlearner.init), jax.jit(unlearner.unlearn)
+    for seed in (0, 2):
+        own = trees.take(variables, seed)
+        key = jax.random.split(jax.random.key(1), 3)[seed]
+        state = init(key, own, splits.train)
+        refused = [
+            bool(ask(key, state, hf.forget_labels([c], num_classes=10))[1].refused)
+            for c in range(10)
+        ]
+        assert by_margins[seed]["refused"] == np.mean(refused)
+
 
 def test_the_mixed_zoo_has_starts_of_every_kind(modules, tmp_path, monkeypatch):
     artifacts = modules.artifacts.Artifacts
@@ -172,7 +185,11 @@ def test_what_diverged_is_no_start(modules, tmp_path):
 
 def test_the_probe_is_declared_where_it_chooses(modules):
     study = types.SimpleNamespace(recipe=modules.presets.PRESETS["digits"].recipe)
-    for dose, reads in (("1.5", ["classes"]), ("by the probe", ["classes", "probe"])):
+    for dose, reads in (
+        ("1.5", ["classes"]),
+        ("by the probe", ["classes", "probe"]),
+        ("by margins", ["classes", "probe"]),
+    ):
         row = modules.main.row_of(
             study, "strangers", "dihyfo_2", "classes", [{"a": 0.0}], {"dose": dose}
         )
