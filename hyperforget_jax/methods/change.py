@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hyperforget_jax import checks, metrics
+from hyperforget_jax import checks, losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.models import predictions
 
@@ -76,6 +76,6 @@ def change(
         logits = predictions.logits(
             classifier, variables, forget.x, batch_size=batch_size
         )
-        return metrics.accuracy(logits, forget.y, forget.weight)
+        return losses.weighted_mean(logits.argmax(-1) == forget.y, forget.weight)
 
     return Change(moved, distance, accuracy(after), accuracy(before))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hyperforget_jax import losses, metrics
+from hyperforget_jax import losses
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.methods.pgu_config import PGUConfig
 from hyperforget_jax.models import predictions
@@ -113,7 +113,7 @@ def optimise(
             forget.x,
             batch_size=config.batch_size,
         )
-        return metrics.accuracy(logits, forget.y, forget.weight)
+        return losses.weighted_mean(logits.argmax(-1) == forget.y, forget.weight)
 
     def stops(accuracy: Array) -> Array:
         return accuracy <= accuracy_wanted if decides else jnp.zeros((), bool)
