@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Array, Classifier, Variables
 from hyperforget_jax.hypernet.chunk_tokens import (
     ChunkTokenizer,
@@ -140,7 +141,11 @@ def tokenizer(
         kind: ``"units"`` as by :func:`unit_tokens`, ``"chunks"`` as by
             :func:`chunk_tokens`, or ``"auto"``: units where there are any.
         size: numbers in a chunk.
+
+    Raises:
+        ValueError: another kind; units of a classifier that is no plain sequence.
     """
+    checks.check_one_of("kind", kind, ("auto", "units", "chunks"))
     if kind != "chunks":
         try:
             return unit_tokens(classifier, variables, x)

@@ -384,6 +384,8 @@ def test_what_has_no_taps_has_chunks():
     with pytest.raises(ValueError, match="it has no taps"):
         hypernet.unit_tokens(classifier, shapes, X)
     assert hypernet.tokenizer(classifier, shapes, X).kind == "chunks"
+    with pytest.raises(ValueError, match="kind must be one of"):
+        hypernet.tokenizer(classifier, shapes, X, "unit")
 
 
 def test_concrete_variables_and_a_mask_do_as_well():
