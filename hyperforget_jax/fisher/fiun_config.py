@@ -161,19 +161,20 @@ def as_config(config: FIUnConfig | str) -> FIUnConfig:
 
     Args:
         config: a configuration; or ``"repaired"``, ``"published"`` or
-            ``"head_reassign"``.
+            ``"head_reassign"``, which was called ``"folded"`` before.
 
     Raises:
         TypeError: neither.
         ValueError: no such preset.
     """
     if isinstance(config, str):
-        if config not in PRESETS:
+        name = {"folded": "head_reassign"}.get(config, config)
+        if name not in PRESETS:
             raise ValueError(
                 f"config must be a hf.FIUnConfig or one of {tuple(PRESETS)}, got "
                 f"{config!r}."
             )
-        return PRESETS[config]
+        return PRESETS[name]
     checks.check_is(FIUnConfig, "a hf.FIUnConfig", config=config)
     return config
 

@@ -194,6 +194,7 @@ def test_presets_go_by_their_names_too():
     for name, config in hf.fisher.PRESETS.items():
         assert hf.fisher.as_config(name) == config == hf.fisher.as_config(config)
         assert hf.fiun(classifier, name).access == config.access
+    assert hf.fisher.as_config("folded") == hf.FIUnConfig.head_reassign()
     with pytest.raises(ValueError, match="one of .*'head_reassign'.*, got 'best'"):
         hf.fiun(classifier, "best")
     with pytest.raises(TypeError, match="config must be a hf.FIUnConfig"):
