@@ -32,7 +32,7 @@ def target(kind: str, x0: Any, noise: Any, alpha: Array, sigma: Array) -> Any:
         sigma: the noise's, float ``[]``; squares add up to one.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown kind, or data and noise that are mixed and do not match.
     """
     check_one_of("kind", kind, PREDICTIONS)
     if kind == "x0":

@@ -9,8 +9,9 @@ import numpy as np
 import optax
 from jax import lax
 
+from hyperforget_jax import checks
 from hyperforget_jax.base import Array
-from hyperforget_jax.diffusion.schedules import Schedule, mix
+from hyperforget_jax.diffusion.schedules import Schedule, check_alike, mix
 from hyperforget_jax.keys import as_threefry
 
 __all__ = ["DenoiseFn", "Trajectory", "sample", "step", "trajectory"]
@@ -86,6 +87,10 @@ def sample(
 
     Returns:
         The sample, of the structure, shapes and dtypes of ``like``.
+
+    Raises:
+        TypeError, ValueError: steps out of range, or estimates that are not of
+            the structure and shapes of ``like``.
     """
     return _sample(key, denoise, like, schedule, steps, keep=False)[0]
 
@@ -108,6 +113,7 @@ def trajectory(
 
 def _sample(key, denoise, like, schedule, steps, *, keep) -> tuple[Any, Any]:
     key = as_threefry(key)
+    checks.check_sizes(steps=steps)
     key_start, _ = jax.random.split(key)
     times = jnp.asarray(1 - np.arange(steps) / steps, jnp.float32)
     now = jax.vmap(schedule)(times)
@@ -120,6 +126,7 @@ def _sample(key, denoise, like, schedule, steps, *, keep) -> tuple[Any, Any]:
     def body(x, inputs):
         t, now, then = inputs
         x0 = denoise(x, t)
+        check_alike(x, "like", x0, "what denoise returns")
         x0 = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), x0, x)
         return step(x0, x, now, then), Trajectory(t, x, x0) if keep else None
 

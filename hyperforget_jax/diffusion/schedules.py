@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from hyperforget_jax.base import Array
 
-__all__ = ["SCHEDULES", "Schedule", "mix", "schedule"]
+__all__ = ["SCHEDULES", "Schedule", "check_alike", "mix", "schedule"]
 
 Schedule = Callable[[Array], tuple[Array, Array]]
 """From a time, float32 ``[]``, to (alpha, sigma), whose squares add up to one."""
@@ -54,8 +54,24 @@ def schedule(name: str) -> Schedule:
     Times are in [0, 1], float32 of any shape; alpha and sigma are float32 of the same
     shape, exactly 1 and 0 at ``t = 0``. Gradients with respect to time are finite on
     all of [0, 1] (at zero, ``"linear"``'s sigma has slope zero in place of infinity).
+
+    Raises:
+        ValueError: unknown name.
     """
+    if name not in _BY_NAME:
+        raise ValueError(f"schedule must be one of {SCHEDULES}, got {name!r}.")
     return _BY_NAME[name]
+
+
+def check_alike(like: Any, first: str, tree: Any, name: str) -> None:
+    """Raise ValueError unless both trees have one structure and the same shapes."""
+    expected, got = (jax.tree.map(jnp.shape, each) for each in (like, tree))
+    # Leaves would be broadcast, and the sum of two tokens pass for many.
+    if jax.tree.structure(like) != jax.tree.structure(tree) or expected != got:
+        raise ValueError(
+            f"{name} must have the structure and the shapes of {first}, {expected}; "
+            f"got {got}."
+        )
 
 
 def mix(**terms: tuple[Any, Any]) -> Any:
@@ -64,9 +80,16 @@ def mix(**terms: tuple[Any, Any]) -> Any:
     Sums are of float32 at least, and come in the dtypes of the first tree.
 
     Args:
-        **terms: (weight, tree) by name. Weights are floats, ``[]``; trees are pytrees
-            of float arrays, all of one structure and with the same shapes.
+        **terms: (weight, tree) under the name to be used in errors. Weights are
+            floats, ``[]``; trees are pytrees of float arrays, all of one structure
+            and with the same shapes.
+
+    Raises:
+        ValueError: trees that do not match.
     """
+    (first, (_, like)), *others = terms.items()
+    for name, (_, tree) in others:
+        check_alike(like, first, tree, name)
     # A Python number would take on a leaf's bfloat16, and the sum with it.
     weights = [
         jnp.asarray(weight, jnp.result_type(weight, jnp.float32))

@@ -92,3 +92,5 @@ def test_errors():
         target("score", X0, NOISE, 0.8, 0.6)
     with pytest.raises(ValueError, match=r"kind must be one of .* got 'x'"):
         to_x0("x", X0, NOISE, 0.8, 0.6)
+    with pytest.raises(ValueError, match="prediction must have the structure"):
+        to_x0("v", X0["tokens"][:, :1], X0["tokens"], 0.8, 0.6)

@@ -209,3 +209,30 @@ def test_a_perfect_denoiser_is_believed():
 def test_no_key_is_used_twice():
     with jax.debug_key_reuse(True):
         sample(jax.random.key(0), halve, LIKE, COSINE, steps=3)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(steps=0), "steps must be positive, got steps=0"),
+        (dict(steps=2.0), "steps must be a whole number.* got steps=2.0"),
+        (dict(steps=True), "steps must be a whole number.* got steps=True"),
+    ],
+)
+@pytest.mark.parametrize("sampler", [sample, trajectory])
+def test_errors(sampler, options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        sampler(jax.random.key(0), halve, LIKE, COSINE, **options)
+
+
+def test_steps_must_be_known_when_compiling():
+    with pytest.raises(TypeError, match="known before tracing"):
+        jax.jit(lambda n: sample(jax.random.key(0), halve, LIKE, COSINE, steps=n))(3)
+
+
+@pytest.mark.parametrize(
+    "denoise", [lambda x, t: x["tokens"], lambda x, t: {**x, "bias": (x["tokens"],)}]
+)
+def test_denoiser_must_keep_shapes(denoise):
+    with pytest.raises(ValueError, match="denoise returns must have the structure"):
+        sample(jax.random.key(0), denoise, LIKE, COSINE, steps=2)

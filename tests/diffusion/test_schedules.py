@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 from hyperforget_jax.diffusion import SCHEDULES, mix, schedule
@@ -104,3 +105,17 @@ def test_dtypes_are_kept_and_sums_are_of_float32():
     assert got["half"].dtype == jnp.bfloat16 and got["full"].dtype == jnp.float32
     # In bfloat16 the weight alone would round to one, and the sum to zero.
     np.testing.assert_array_equal(got["half"].astype(jnp.float32), np.ones(3))
+
+
+@pytest.mark.parametrize("name", ["", "Cosine", "sigmoid"])
+def test_unknown_schedule(name):
+    with pytest.raises(ValueError, match=f"schedule must be one of .* got '{name}'"):
+        schedule(name)
+
+
+@pytest.mark.parametrize("noise", [{"a": jnp.ones(1)}, {"b": jnp.ones(3)}, jnp.ones(3)])
+def test_noise_that_does_not_match(noise):
+    with pytest.raises(
+        ValueError, match="noise must have the structure and the shapes"
+    ):
+        mix(x0=(0.8, {"a": jnp.ones(3)}), noise=(0.6, noise))
