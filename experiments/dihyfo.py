@@ -178,7 +178,7 @@ def _sample_rows(
     """Sample models without every class; one row a class."""
     sampler, originals = hypernet.Sampler(factors["steps"]), study.originals["params"]
     seconds = None
-    if reference is not None:
+    if reference is not None and not factors.get("protect"):
         first = trees.take(originals, 0)
         seconds = metrics.timed(trained, sampler, count, first)
 
@@ -412,7 +412,8 @@ def row_of(study, scenario, method, request, found, factors, seconds=None):
     by_probe = any(name.startswith("best_") for name in found[0])
     by_probe |= factors.get("dose") in ("by the probe", "by margins")
     chosen = {"probe"} if by_probe else set()
-    access = hf.Access(before=everything, unlearn={"classes"} | chosen)
+    init = {"retain", "forget", "classes"} if factors.get("protect") else set()
+    access = hf.Access(before=everything, init=init, unlearn={"classes"} | chosen)
     if method == "original":
         access = hf.identity(study.classifier).access
     if method == "retrain":

@@ -140,14 +140,28 @@ def test_every_class_is_forgotten_by_every_model_at_every_scale(modules):
     unlearner = hf.dihyfo(classifier, *trained, probe=splits.probe)
     init, ask = jax.jit(unlearner.init), jax.jit(unlearner.unlearn)
     for seed in (0, 2):
-        own = trees.take(variables, seed)
         key = jax.random.split(jax.random.key(1), 3)[seed]
-        state = init(key, own, splits.train)
-        refused = [
-            bool(ask(key, state, hf.forget_labels([c], num_classes=10))[1].refused)
-            for c in range(10)
+        state = init(key, trees.take(variables, seed), splits.train)
+        answers = [
+            ask(key, state, hf.forget_labels([c], num_classes=10)) for c in range(10)
         ]
-        assert by_margins[seed]["refused"] == np.mean(refused)
+        refused = np.array([info.refused for _, info in answers])
+        assert by_margins[seed]["refused"] == refused.mean()
+        counted = np.flatnonzero(~refused) if not refused.all() else np.arange(10)
+        left = [
+            hypernet.class_scores(classifier, answers[c][0].variables, splits.test)
+            for c in counted
+        ]
+        pairs = list(zip(counted, left, strict=True))
+        for name, values in (
+            ("forget_accuracy_test", [one.accuracy[c] for c, one in pairs]),
+            (
+                "retain_accuracy_test",
+                [np.delete(one.accuracy, c).mean() for c, one in pairs],
+            ),
+            ("scale", [answers[c][1].scale for c in counted]),
+        ):
+            close(by_margins[seed][name], np.mean(values))
 
 
 def test_the_mixed_zoo_has_starts_of_every_kind(modules, tmp_path, monkeypatch):

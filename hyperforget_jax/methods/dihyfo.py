@@ -1,7 +1,7 @@
 """Forgetting with a hypernetwork: a new model, sampled from the classes to forget."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from hyperforget_jax.methods.dihyfo_checks import (
     check_classes,
     check_fitting,
     check_norm,
+    check_rows_of_classes,
+    check_state,
     checked_prompt,
     checked_protect,
     norm_ratio,
@@ -72,13 +74,13 @@ class DiHyFoInfo(NamedTuple):
             (their logits are taken to be normal).
         chosen: which sample was kept, int32, ``[]``.
         scale: of the change that was kept, or of the one that forgets most where all
-            were refused.
+            were refused; in the generate mode what was given, to no effect.
         norm_ratio: the norm of all parameters of the model at hand over the nearest of
             those of the zoo's starts, ``[]``: 1 between them. None in the generate
             mode, which does not read the model.
         refused: whether the model stayed as it was, because the request named no class,
-            or in the edit mode only classes of ``state.forgotten``, or because too much
-            was left at every scale.
+            or in the edit mode only classes of ``state.forgotten``, because too much
+            was left at every scale, or because no sample was finite.
         change: how much the model was changed.
     """
 
@@ -141,18 +143,20 @@ def dihyfo(
         protect: how much more a mean retained row counts than a forgotten one where the
             sampled change is kept from what retained data use, in the edit mode: see
             ``subspace.protect``. ``init`` measures what that takes, the Gram matrices
-            of every class. At 0, the change stays as sampled, and ``init`` reads no
-            data.
+            of every class. At 0 the change stays as sampled, and ``init`` reads no
+            data. Known before tracing. Columns of forgotten classes are left alone
+            where the layer that gives the logits is known, as of every Flax module.
         best_of: samples, of which the one with the smallest mean loss over the
-            retained classes of the probe is kept.
+            retained classes of the probe is kept, of those that forgot enough.
         probe: rows held out of training, ``[M]``, for ``best_of``, ``most_left`` and
-            ``info``.
+            ``info``: ten of every class or more, for fewer leave much open.
         most_left: with a ``probe``, the largest share of a forgotten class that may
             still be recognised, as its margins on the probe tell (see ``info.left``).
             Where more is left, the change is scaled up, by up to three times
             ``scale``, as far as that takes; and where that is not enough, the request
             is refused. 1 keeps what ``scale`` gives. In the generate mode there is
-            nothing to scale: what is not enough is refused.
+            nothing to scale: what is not enough is refused. Classes of which the probe
+            has no row are not judged.
 
     Returns:
         An unlearner for class requests, with or without data. One that names no class,
@@ -173,8 +177,12 @@ def dihyfo(
         if probe.x.shape[1:] != shape:
             raise ValueError(f"probe.x must be [M, *{shape}], got {probe.x.shape}.")
     wanted = checked_prompt(prompt, num_classes)
-    known = checks.is_concrete(most_left) and float(most_left) >= 1
-    raised = (1.0,) if probe is None or known or not hypernetwork.edits else _RAISED
+    sampler = hypernet.Sampler(steps, scale, sets)
+    takes_all = checks.is_concrete(most_left) and float(most_left) >= 1
+    if probe is not None and not takes_all:
+        check_rows_of_classes(probe, num_classes)
+    raises = hypernetwork.edits and probe is not None and not takes_all
+    raised = _RAISED if raises else (1.0,)
     protects = hypernetwork.edits and checked_protect(protect, classifier)
 
     def init(key: Array, variables: Variables, data: Examples) -> DiHyFoState:
@@ -194,30 +202,36 @@ def dihyfo(
     def unlearn(key: Array, state: DiHyFoState, request: ForgetRequest):
         key = as_threefry(key)
         checks.check_is(DiHyFoState, "what init gave", state=state)
+        check_state(state, protects, probe)
         check_classes(classifier, state.variables, request, num_classes)
         classes, forgotten = request.classes, state.forgotten
         gone = classes | forgotten
         source = state.variables["params"]
-        given = (
-            hypernetwork,
-            state.hypernet_params,
-            source,
-            classes,
-            forgotten,
-            wanted,
-        )
 
-        def sample(factor, key):
-            sampler = hypernet.Sampler(steps, scale * factor, sets)
-            own = hypernet.forget_set(key, *given, sampler)
+        def sample(key):
+            own = hypernet.forget_set(
+                key,
+                hypernetwork,
+                state.hypernet_params,
+                source,
+                classes,
+                forgotten,
+                wanted,
+                sampler,
+            )
             if protects:
                 own = protected(state, own, classes & ~forgotten, ~gone)
             return own
 
+        samples = jax.vmap(sample)(jax.random.split(key, best_of))
         factors = jnp.repeat(jnp.asarray(raised), best_of)
-        keys = jax.random.split(key, best_of)
-        keys = jnp.tile(keys, len(raised))
-        samples = jax.vmap(sample)(factors, keys)
+        if len(raised) > 1:
+            samples = jax.vmap(scaled, (0, None, None))(
+                jnp.asarray(raised), samples, source
+            )
+            samples = jax.tree.map(
+                lambda leaf: leaf.reshape(factors.size, *leaf.shape[2:]), samples
+            )
         asks = jnp.any(classes & ~forgotten if hypernetwork.edits else classes)
         others = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (factors.size, *leaf.shape)),
@@ -267,7 +281,17 @@ def dihyfo(
         before={"retain", "forget", "classes", "probe"},
         init={"retain", "forget", "classes"} if protects else frozenset(),
         unlearn={"classes"} if probe is None else {"classes", "probe"},
-        remains="a hypernetwork that was trained on models that knew everything; "
-        "Gram matrices of every class; rows of the probe, if one is given",
+        remains="a hypernetwork that was trained on models that knew everything; Gram "
+        "matrices of every class, if a change is protected; rows of the probe, if one "
+        "is given",
     )
     return Unlearner(init, unlearn, access)
+
+
+def scaled(factor: Array, samples: Any, source: Any) -> Any:
+    """Scale changes of a source, leaves ``[n, ...]``."""
+
+    def leaf(sample, own):
+        return (own + factor * (sample - own[None])).astype(own.dtype)
+
+    return jax.tree.map(leaf, samples, source)

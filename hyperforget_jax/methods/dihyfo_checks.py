@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from hyperforget_jax import checks
-from hyperforget_jax.base import Array, Classifier, Variables
+from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.hypernet import HypernetParams, Hypernetwork
 from hyperforget_jax.user_warnings import warn_user
 
@@ -16,6 +16,8 @@ __all__ = [
     "check_classes",
     "check_fitting",
     "check_norm",
+    "check_rows_of_classes",
+    "check_state",
     "checked_prompt",
     "checked_protect",
     "norm_ratio",
@@ -23,6 +25,8 @@ __all__ = [
 
 # In the study, models unlike the zoo lie half the largest norm above it or more.
 _MOST_NORM_RATIO = 1.1
+# Of five rows that are sure a thousandth may be left, of three a hundredth.
+_LEAST_ROWS = 5
 
 
 def check_fitting(classifier: Any, hypernetwork: Any, params: Any) -> None:
@@ -46,7 +50,12 @@ def checked_protect(protect: Any, classifier: Classifier) -> bool:
         protect: a factor, checked already.
         classifier: the model.
     """
-    if checks.is_concrete(protect) and float(protect) == 0:
+    if not checks.is_concrete(protect):
+        raise TypeError(
+            "protect must be known before tracing, since it decides what init "
+            "measures; got a tracer."
+        )
+    if float(protect) == 0:
         return False
     if classifier.taps is None:
         raise ValueError(
@@ -55,6 +64,35 @@ def checked_protect(protect: Any, classifier: Classifier) -> bool:
             "hf.from_nnx, or give protect=0."
         )
     return True
+
+
+def check_rows_of_classes(probe: Examples, num_classes: int) -> None:
+    """Warn of classes of which a probe has too few rows to tell what is left."""
+    if not checks.is_concrete(probe):
+        return
+    y = np.asarray(probe.y)[np.asarray(probe.weight) > 0]
+    counts = np.bincount(y, minlength=num_classes)
+    few = np.flatnonzero(counts < _LEAST_ROWS).tolist()
+    if few:
+        warn_user(
+            f"probe has fewer than {_LEAST_ROWS} rows of the classes {few}: requests "
+            "for these may be refused, since few rows leave open how much is left, and "
+            "where there are none nothing is judged. Give more rows, or most_left=1."
+        )
+
+
+def check_state(state: Any, protects: bool, probe: Examples | None) -> None:
+    """Raise unless a state is of an unlearner with such settings."""
+    for name, is_there, wanted in (
+        ("protect", state.grams is not None, protects),
+        ("probe", state.probe is not None, probe is not None),
+    ):
+        if is_there != wanted:
+            have = {True: "with", False: "without"}
+            raise ValueError(
+                f"state must be what init of this unlearner gave: it is of one "
+                f"{have[is_there]} {name}, and this one is {have[wanted]}."
+            )
 
 
 def checked_prompt(prompt: Any, num_classes: int) -> Array | None:

@@ -5,11 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hyperforget_jax import losses, metrics
+from hyperforget_jax import losses, metrics, trees
 from hyperforget_jax.base import Array, Classifier, Examples, Variables
 from hyperforget_jax.models import predictions
 
 __all__ = ["Choice", "choose", "share_left"]
+
+_FAR = 1e6
 
 
 class Choice(NamedTuple):
@@ -54,7 +56,9 @@ def choose(
         most_left: share of a class that may be left.
     """
     if probe is None:
-        return Choice(jnp.zeros((), jnp.int32), jnp.ones((), bool))
+        first = trees.take(variables, 0)["params"]
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(first)]
+        return Choice(jnp.zeros((), jnp.int32), jnp.all(jnp.stack(finite)))
     logits = predictions.population_logits(classifier, variables, probe.x)
     of_all = jax.vmap(metrics.class_scores, (0, None, None))
     scores = of_all(logits, probe.y, probe.weight)
@@ -104,6 +108,7 @@ def share_left(logits: Array, examples: Examples, forgotten: Array) -> Array:
     logits = logits.astype(jnp.float32)
     own = jnp.sum(jnp.where(is_y, logits, 0), axis=-1)
     margin = own - jnp.max(jnp.where(is_y, -jnp.inf, logits), axis=-1)
+    margin = jnp.clip(margin, -_FAR, _FAR)  # A class that is masked is at infinity.
     weight = jnp.where(is_y, examples.weight[:, None], 0).astype(jnp.float32)
     count = jnp.sum(weight, axis=0)
 

@@ -1,5 +1,6 @@
 """Changes from elsewhere, kept from what retained data use, in closed form."""
 
+import functools
 from typing import Any
 
 import jax
@@ -12,10 +13,11 @@ from hyperforget_jax.subspace.grams import Grams, layer_matrix, measure, with_la
 
 __all__ = ["measure_by_class", "protect"]
 
-# Of the mean eigenvalue: what float32 can solve for.
-_RIDGE = 1e-5
+# Of the trace, and so of the largest eigenvalue: what float32 can solve for.
+_RIDGE = 1e-6
 
 
+@functools.partial(jax.jit, static_argnames=("classifier", "num_classes", "batch_size"))
 def measure_by_class(
     classifier: Classifier,
     variables: Variables,
@@ -94,8 +96,9 @@ def protect(
 
     def solve(gone: Array, kept: Array, change: Array) -> Array:
         both = gone + factor * kept
-        ridge = _RIDGE * jnp.trace(both) / both.shape[0] + ~known
-        both = both + ridge * jnp.eye(both.shape[0])
+        size = jnp.trace(both)
+        # Where a layer is given nothing but zeros, all of its change goes.
+        both = both + jnp.where(size > 0, _RIDGE * size, 1) * jnp.eye(both.shape[0])
         seen = jnp.matmul(gone, change, precision=_EXACT)
         return jax.scipy.linalg.solve(both, seen, assume_a="pos")
 

@@ -133,6 +133,8 @@ def test_a_protected_second_request_leaves_what_was_forgotten_out():
     again, info = unlearn(jax.random.key(2), first, ask(2))
     assert info.refused
     chex.assert_trees_all_equal(again.variables, first.variables)
+    with pytest.raises(TypeError, match="protect must be known before tracing"):
+        jax.jit(lambda protect: prepared(protect=protect)[3])(3.0)
 
 
 def test_what_is_forgotten_is_not_forgotten_twice():
@@ -183,6 +185,25 @@ def test_the_change_is_scaled_up_until_enough_is_forgotten():
     once, told = ask_once(jax.random.key(1), fresh, ask(2))
     assert told.left.shape == (1,) and told.scale == info.scale
     chex.assert_trees_all_close(after.variables, once.variables, atol=1e-6)
+
+
+def test_few_probe_rows_of_a_class_are_warned_of():
+    few = worlds.probe()._replace(weight=(jnp.arange(40) < 8).astype(jnp.int32))
+    with pytest.warns(UserWarning, match="probe has fewer than 5 rows of the classes"):
+        prepared(probe=few)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepared(probe=few, most_left=1.0)
+
+
+@pytest.mark.parametrize("options", [{"protect": 3.0}, {"probe": worlds.probe()}])
+def test_a_state_of_other_settings_is_refused(options):
+    (name,) = options
+    for own, other in ((options, {}), ({}, options)):
+        _, _, unlearn, _ = prepared(**own)
+        state = prepared(**other)[3]
+        with pytest.raises(ValueError, match=f"with(out)? {name}, and this one is"):
+            unlearn(jax.random.key(1), state, ask(2))
 
 
 def test_a_request_after_which_too_much_is_left_is_refused():

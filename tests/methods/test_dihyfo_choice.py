@@ -54,6 +54,10 @@ class ShareLeft(chex.TestCase):
         assert share(logits(), none, GONE) == 0
         assert share(logits(jnp.nan), PROBE, GONE) == 1
 
+    def test_a_masked_class_is_gone(self):
+        masked = jnp.where(GONE[None], -jnp.inf, logits())
+        assert self.variant(share_left)(masked, PROBE, GONE) == 0
+
     def test_rows_that_are_alike_are_certain(self):
         share = self.variant(share_left)
         for value, left in ((-3.0, 0), (3.0, 1)):
@@ -68,7 +72,7 @@ def test_few_rows_leave_more_open_than_many():
     # The same rows counted four times are surer of the same mean and deviation.
     many = ones._replace(weight=4 * ones.weight)
     assert share_left(logits(shift), ones, GONE) > share_left(logits(shift), many, GONE)
-    assert share_left(logits(shift), few, GONE) > 0
+    assert share_left(logits(shift), few, GONE) > share_left(logits(shift), PROBE, GONE)
 
 
 def test_the_first_group_with_enough_forgotten_and_its_best_sample_are_chosen():
@@ -99,5 +103,8 @@ def test_the_first_group_with_enough_forgotten_and_its_best_sample_are_chosen():
     assert found.enough and found.number == 3
     assert found.left[0] > 0.01 and found.left[1] == 1 and (found.left[2:] < 0.01).all()
     assert np.isnan(found.forgotten_accuracy[1]) and found.forgotten_accuracy[3] == 0
+    for model, is_finite in ((trained, True), (broken, False)):
+        blind = choose(classifier, hf.trees.stack([model]), None, GONE, 1, 0.01)
+        assert blind.enough == is_finite and blind.number == 0 and blind.left is None
     none = choose(classifier, hf.trees.take(stacked, slice(2)), PROBE, GONE, 2, 0.01)
     assert not none.enough and none.number == 0

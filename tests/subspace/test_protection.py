@@ -154,3 +154,23 @@ def test_a_grouped_convolution_is_solved_group_by_group():
         # The ridge.
         np.testing.assert_allclose(found[0], best[:4], atol=0.01)
         np.testing.assert_allclose(found[1], best[4], atol=0.01)
+
+
+def test_more_inputs_than_rows_and_inputs_that_are_nothing_stay_finite():
+    wide = 1_300  # Of sixty rows; a third of the inputs are always zero.
+    x = jax.random.uniform(jax.random.key(4), (60, wide)) * (jnp.arange(wide)[None] % 3 > 0)
+    sums = [x[:30].T @ x[:30], x[30:].T @ x[30:]]
+    own = subspace.Grams({"Dense_0": jnp.stack(sums)[:, None]}, jnp.full(2, 30.0))
+    change = {"Dense_0": {"kernel": jax.random.normal(jax.random.key(5), (wide, 3))}}
+    first = jnp.arange(2) == 0
+    after = subspace.protect(own, change, first, ~first, 3.0)
+    chex.assert_tree_all_finite(after)
+    # Seen by rows that it was fitted to: nearly all by forgotten ones, by others less.
+    moved, before = (
+        np.square(x @ each["Dense_0"]["kernel"]).reshape(2, 30, 3).mean((1, 2))
+        for each in (after, change)
+    )
+    assert moved[0] > 0.5 * before[0] and moved[1] < 0.2 * before[1]
+    nothing = jax.tree.map(jnp.zeros_like, own.values)
+    dead = subspace.protect(own._replace(values=nothing), change, first, ~first, 3.0)
+    assert not dead["Dense_0"]["kernel"].any()
