@@ -292,6 +292,6 @@ def scaled(factor: Array, samples: Any, source: Any) -> Any:
     """Scale changes of a source, leaves ``[n, ...]``."""
 
     def leaf(sample, own):
-        return (own + factor * (sample - own[None])).astype(own.dtype)
+        return (own[None] + factor * (sample - own[None])).astype(own.dtype)
 
     return jax.tree.map(leaf, samples, source)
