@@ -68,6 +68,7 @@ LEFT_OUT = {
     "search-mnist": "three quarters of an hour; as search-digits",
     "audit-torch-digits": "needs PyTorch; test_readme.py runs its block where it is",
     "residual-cifar10_resnet8": "two hours; test_residual.py makes a small one",
+    "dihyfo-mnist-protect": "its zoo takes ten minutes; dihyfo-digits is made again",
     "residual-rows-cifar10_resnet8": "as residual-cifar10_resnet8",
     "residual-descendants-cifar10_resnet8": "its roots take two hours; as above",
     "endurance": "a quarter of an hour; test_endurance.py kills two kinds of job",

@@ -95,7 +95,7 @@ def _arguments(name: str, method: Callable, classifier: hf.Classifier) -> dict:
 
 
 def _probe() -> hf.Examples:
-    return hf.data.examples(np.zeros((10, 4), np.float32), np.arange(10))
+    return hf.data.examples(np.zeros((100, 4), np.float32), np.arange(100) % 10)
 
 
 def _hypernetwork(classifier: hf.Classifier) -> hypernet.Hypernetwork:
