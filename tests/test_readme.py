@@ -32,6 +32,9 @@ SMALLER = {
         ("400, 64", "80, 64"),
         ("120, 64", "20, 64"),
         ("(8, 16, 40, 80)", "(8, 16)"),
+        # It has learnt next to nothing by then, and would refuse.
+        ("probe=splits.probe)\nbefore", "probe=splits.probe, most_left=1)\nbefore"),
+        ("protect=3.0)", "protect=3.0, most_left=1)"),
     ],
     "twenty_lines": [("800", "300"), ("members=5", "members=2")],
     "sisa": [("200, shards", "50, shards")],

@@ -101,6 +101,7 @@ def measure(
     augment: Callable[[Array, Array, Array], Array] | None = None,
     epochs: int = 1,
     batch_size: int = 256,
+    skip: bool = False,
     mesh: Mesh | None = None,
 ) -> Grams:
     r"""Sum the Gram matrices of what every layer is given, in evaluation mode.
@@ -116,14 +117,15 @@ def measure(
             other rows.
         variables: its variables.
         data: examples, ``[N]``; their weights are ``w``. Of rows of weight zero
-            nothing is in the sums, whatever their values, and minibatches of nothing
-            else are left out.
+            nothing is in the sums, whatever their values.
         augment: ``(x, id, epoch) -> x``, such as :func:`hf.data.crop_and_flip` makes:
             what it does to a row does not depend on the other rows either.
         epochs: how often the data are gone through, augmented in another way each
             time; all are added.
         batch_size: rows at once, on each device; it bounds the memory, which holds
             patches of as many images.
+        skip: whether minibatches that weigh nothing are left out, for data of which
+            most weigh nothing. Under ``vmap`` over weights it only copies the data.
         mesh: as made by :func:`make_mesh`: rows are split over its axis
             ``"examples"``, and the devices' sums added once, at the end. None for
             wherever the arrays are.
@@ -172,7 +174,7 @@ def measure(
         rows = batch_rows(data.y.shape[0], batch_size)
         number = jnp.repeat(jnp.arange(epochs), rows.shape[0])
         steps = number, jnp.tile(rows, (epochs, 1))
-        return compensated_sum(of_batch, steps, counts)
+        return compensated_sum(of_batch, steps, counts if skip else None)
 
     if mesh is None:
         grams = measure_all(variables, data)
