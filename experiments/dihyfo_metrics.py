@@ -169,7 +169,7 @@ def scaled(study, trained: Trained, key, variables) -> Scaled:
     found = []
     for scale in SCALES:
         for label, classes in enumerate(CLASSES):
-            unlearned, ratio = _unlearn_all(
+            unlearned, info = _unlearn_all(
                 study.classifier,
                 trained.network,
                 trained.params,
@@ -184,7 +184,7 @@ def scaled(study, trained: Trained, key, variables) -> Scaled:
                 for split in (study.splits.test, study.splits.probe)
             )
             rest = test[:, ~classes].mean(1)
-            found.append((test[:, label], probe[:, label], rest, ratio))
+            found.append((test[:, label], probe[:, label], rest, info.norm_ratio))
     forget, left, retain, ratios = (
         np.reshape(column, (len(SCALES), 10, -1)) for column in zip(*found, strict=True)
     )
@@ -194,13 +194,15 @@ def scaled(study, trained: Trained, key, variables) -> Scaled:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _unlearn_all(classifier, network, params, key, variables, train, classes, scale):
-    unlearner = hf.dihyfo(classifier, network, params, scale=scale)
+def _unlearn_all(
+    classifier, network, params, key, variables, train, classes, scale=1.0, probe=None
+):
+    unlearner = hf.dihyfo(classifier, network, params, scale=scale, probe=probe)
     request = hf.forget_labels([0], num_classes=10)._replace(classes=classes)
 
     def unlearn(key, own):
         state, info = unlearner.unlearn(key, unlearner.init(key, own, train), request)
-        return state.variables, info.norm_ratio
+        return state.variables, info
 
     members = jax.tree.leaves(variables)[0].shape[0]
     return jax.vmap(unlearn)(jax.random.split(key, members), variables)
@@ -214,19 +216,19 @@ def by_the_method(study, trained: Trained, key, variables) -> list[dict[str, flo
     """
     found = []
     for label, classes in enumerate(CLASSES):
-        unlearned, refused, scale = _unlearn_by_probe(
+        unlearned, info = _unlearn_all(
             study.classifier,
             trained.network,
             trained.params,
             key,
             variables,
             study.splits.train,
-            study.splits.probe,
             classes,
+            probe=study.splits.probe,
         )
         test = hypernet.score_all(study.classifier, unlearned, study.splits.test)
         rest = test.accuracy[:, ~classes].mean(1)
-        found.append((test.accuracy[:, label], rest, refused, scale))
+        found.append((test.accuracy[:, label], rest, info.refused, info.scale))
     forget, retain, refused, scale = (
         np.stack([np.asarray(each) for each in column])
         for column in zip(*found, strict=True)
@@ -245,21 +247,6 @@ def by_the_method(study, trained: Trained, key, variables) -> list[dict[str, flo
         }
         for seed, own in enumerate(answered.T)
     ]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _unlearn_by_probe(
-    classifier, network, params, key, variables, train, probe, classes
-):
-    unlearner = hf.dihyfo(classifier, network, params, probe=probe)
-    request = hf.forget_labels([0], num_classes=10)._replace(classes=classes)
-
-    def unlearn(key, own):
-        state, info = unlearner.unlearn(key, unlearner.init(key, own, train), request)
-        return state.variables, info.refused, info.scale
-
-    members = jax.tree.leaves(variables)[0].shape[0]
-    return jax.vmap(unlearn)(jax.random.split(key, members), variables)
 
 
 def sweep(study, trained: Trained, sampler, key, source, lowest, label: int):
